@@ -1,0 +1,30 @@
+"""Load a trained run in a script: score it, and use its backbone on images."""
+
+import argparse
+
+import torch
+
+from ssl_lib import load_run
+from ssl_lib.evaluation import extract_features, format_table, knn_accuracy
+
+
+def main(run: str) -> None:
+    """Prints the run's table, then the kNN accuracy for several k from features in hand."""
+    experiment = load_run(run)
+    evaluator = experiment.evaluator
+    if evaluator is None:
+        raise SystemExit("the run's data have no labels to evaluate on")
+    print(format_table(evaluator(experiment.method.encoder), evaluator.protocols))
+
+    device = torch.device("cpu")
+    bank, bank_labels = extract_features(experiment.method.encoder, evaluator.bank, device, size=evaluator.size)
+    queries, labels = extract_features(experiment.method.encoder, evaluator.queries, device, size=evaluator.size)
+    for k in (10, 20, 100):
+        accuracy = knn_accuracy(queries, labels, bank, bank_labels, num_classes=10, k=k)
+        print(f"kNN, k={k:<3d}  {100 * accuracy:.1f} %")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="a run's folder or checkpoint file")
+    main(parser.parse_args().run)

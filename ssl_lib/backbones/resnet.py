@@ -1,0 +1,140 @@
+"""ResNets of torchvision's blocks, with a stem for small images, and a tiny one for the CPU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from ssl_lib.backbones.weights import load_weights
+from ssl_lib.registry import BACKBONES
+
+__all__ = ["ResNet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet_tiny", "wide_resnet50_2"]
+
+STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel size and stride
+
+
+class ResNet(nn.Sequential):
+    """A ResNet up to the pooled features: (N, C, H, W) -> (N, out_dim).
+
+    torchvision/models/resnet.py without its `fc`: the same features, initialisation and state-dict keys.
+
+    Args:
+        block: torchvision's `BasicBlock` or `Bottleneck`.
+        layers: Number of blocks in each stage; every stage but the first halves the sides.
+        widths: Width of each stage, before a bottleneck's expansion by 4.
+        in_channels: Channels of an image.
+        stem: "imagenet" divides the sides by 4 (7x7 stride 2, then max-pool), "half" by 2 (3x3 stride 2), "small"
+            keeps them (3x3 stride 1; simclr/tf2/resnet.py on CIFAR), for images of 28 to 64 pixels.
+        zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
+        bottleneck_factor: Factor on the width of a bottleneck's 3x3 convolution; 2 in wide ResNets.
+
+    Attributes:
+        out_dim: Width of the features.
+
+    Raises:
+        ValueError: The stem is unknown.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: Sequence[int],
+        widths: Sequence[int] = (64, 128, 256, 512),
+        in_channels: int = 3,
+        stem: Literal["imagenet", "half", "small"] = "imagenet",
+        zero_init_residual: bool = False,
+        bottleneck_factor: int = 1,
+    ) -> None:
+        if stem not in STEMS:
+            raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}")
+        kernel, stride = STEMS[stem]
+        channels = widths[0]
+        modules: OrderedDict[str, nn.Module] = OrderedDict(
+            conv1=nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+            bn1=nn.BatchNorm2d(channels),
+            relu=nn.ReLU(inplace=True),
+        )
+        if stem == "imagenet":
+            modules["maxpool"] = nn.MaxPool2d(3, 2, 1)
+        for i, (depth, width) in enumerate(zip(layers, widths, strict=True)):
+            modules[f"layer{i + 1}"] = _stage(block, channels, width, depth, 2 if i else 1, bottleneck_factor)
+            channels = width * block.expansion
+        super().__init__(modules | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})
+        self.out_dim = channels
+        self._reset_parameters(zero_init_residual)
+
+    def _reset_parameters(self, zero_init_residual: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif zero_init_residual and isinstance(module, BasicBlock | Bottleneck):
+                last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+                nn.init.zeros_(last.weight)
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, width: int, depth: int, stride: int, factor: int
+) -> nn.Sequential:
+    out = width * block.expansion
+    shortcut = None
+    if stride != 1 or channels != out:
+        shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    first = block(channels, width, stride, shortcut, base_width=64 * factor)
+    return nn.Sequential(first, *(block(out, width, base_width=64 * factor) for _ in range(depth - 1)))
+
+
+def _factory(
+    name: str, block: type[BasicBlock] | type[Bottleneck], layers: Sequence[int], bottleneck_factor: int = 1
+) -> Callable[..., ResNet]:
+    def build(
+        *,
+        in_channels: int = 3,
+        stem: Literal["imagenet", "small"] = "imagenet",
+        zero_init_residual: bool = False,
+        weights: str | None = None,
+    ) -> ResNet:
+        net = ResNet(
+            block,
+            layers,
+            in_channels=in_channels,
+            stem=stem,
+            zero_init_residual=zero_init_residual,
+            bottleneck_factor=bottleneck_factor,
+        )
+        if weights is not None:
+            load_weights(net, weights, name)
+        return net
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"torchvision's {name} as a `ResNet`; `weights`: a path or torchvision's name, see `load_weights`."
+    return BACKBONES.register(name)(build)
+
+
+resnet18 = _factory("resnet18", BasicBlock, (2, 2, 2, 2))
+resnet34 = _factory("resnet34", BasicBlock, (3, 4, 6, 3))
+resnet50 = _factory("resnet50", Bottleneck, (3, 4, 6, 3))
+resnet101 = _factory("resnet101", Bottleneck, (3, 4, 23, 3))
+wide_resnet50_2 = _factory("wide_resnet50_2", Bottleneck, (3, 4, 6, 3), bottleneck_factor=2)
+
+
+@BACKBONES.register("resnet_tiny")
+def resnet_tiny(
+    *, in_channels: int = 3, width: int = 24, zero_init_residual: bool = False, weights: str | None = None
+) -> ResNet:
+    """A `ResNet` of about 0.3 M parameters that trains fast on a CPU, for images of 28 to 64 pixels.
+
+    Args:
+        in_channels: Channels of an image.
+        width: Width of the first of three stages of one basic block each.
+        zero_init_residual: See `ResNet`.
+        weights: A state dict's path, see `load_weights`.
+    """
+    widths = (width, 2 * width, 128 * width // 24)
+    net = ResNet(BasicBlock, (1, 1, 1), widths, in_channels, "half", zero_init_residual)
+    if weights is not None:
+        load_weights(net, weights)
+    return net

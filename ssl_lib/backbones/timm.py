@@ -1,0 +1,53 @@
+"""Every backbone of timm, as `timm/<name>`; needs the extra `timm`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.registry import BACKBONES
+
+__all__ = ["timm_backbone"]
+
+
+@BACKBONES.register("timm/*")
+def timm_backbone(
+    model_name: str,
+    *,
+    pretrained: bool = False,
+    in_channels: int = 3,
+    drop_path: float = 0.0,
+    image_size: int | None = None,
+) -> nn.Module:
+    """Builds a timm model without its classifier: (N, C, H, W) -> (N, out_dim).
+
+    Args:
+        model_name: timm's name, with or without a pretrained tag, e.g. "vit_tiny_patch16_224.augreg_in21k".
+        pretrained: Whether to download timm's weights.
+        in_channels: Channels of an image; timm adapts pretrained stems.
+        drop_path: Rate of stochastic depth in [0, 1), for the models that have it.
+        image_size: Side of the image in pixels, of which the models that are built for one size (ViT, Swin) are told;
+            the others take any.
+
+    Raises:
+        ConfigError: timm is not installed, does not know the model or its weights, or the model lacks an option.
+    """
+    try:
+        timm: Any = importlib.import_module("timm")
+    except ImportError as error:
+        raise ConfigError(f'backbone timm/{model_name} needs timm: pip install "ssl_lib[timm]"') from error
+    if not timm.is_model(model_name):
+        raise ConfigError(f"timm has no model {model_name!r}.{did_you_mean(model_name, timm.list_models())}")
+    try:
+        fixed_size = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True).fixed_input_size
+        options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}
+        options = {key: value for key, value in options.items() if value is not None}
+        net = timm.create_model(model_name, pretrained, num_classes=0, in_chans=in_channels, **options)
+    except Exception as error:  # unknown options and tags, failed downloads: every model has its own way
+        given = {"pretrained": pretrained, "in_channels": in_channels, "drop_path": drop_path, "image_size": image_size}
+        raise ConfigError(f"timm cannot build {model_name!r} with {given}: {error}") from error
+    net.out_dim = getattr(net, "head_hidden_size", None) or net.num_features
+    return net  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""torchvision's other networks by name: ConvNeXt, RegNet, EfficientNet, Swin, DenseNet, MobileNet and more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from ssl_lib.backbones.weights import load_weights
+from ssl_lib.registry import BACKBONES
+
+__all__ = ["torchvision_net"]
+
+# GoogLeNet and Inception change their input and return several outputs; SqueezeNet ends in class maps.
+LEFT_OUT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")
+
+
+def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = None) -> nn.Module:
+    """Builds a torchvision classifier without its last layer: (N, C, H, W) -> (N, out_dim).
+
+    What stands before the last Linear stays (pooling, ConvNeXt's LayerNorm, MobileNet v3's hidden layer), but for the
+    dropout that feeds it. State-dict keys are torchvision's. ViT, MaxViT: images of 224 pixels.
+
+    Args:
+        name: A name of `torchvision.models.list_models()`.
+        in_channels: Channels of an image.
+        weights: A state dict's path or the name of torchvision weights, see `load_weights`.
+
+    Raises:
+        ConfigError: The weights are missing or do not fit.
+    """
+    net: Any = torchvision.models.get_model(name, weights=None)
+    _set_channels(net, in_channels)
+    net.out_dim = _strip_classifier(net)
+    if weights is not None:
+        load_weights(net, weights, name)
+    return net  # type: ignore[no-any-return]
+
+
+def _strip_classifier(net: nn.Module) -> int:
+    """Removes the last Linear and the dropout before it; returns the width that came in."""
+    name, classifier = list(net.named_children())[-1]
+    layers = classifier if isinstance(classifier, nn.Sequential) else nn.Sequential(classifier)
+    last = layers[-1]
+    assert isinstance(last, nn.Linear), f"{type(net).__name__} does not end in a Linear layer"
+    layers = layers[:-1]
+    while len(layers) and isinstance(layers[-1], nn.Dropout):
+        layers = layers[:-1]
+    setattr(net, name, layers)
+    return last.in_features
+
+
+def _set_channels(net: nn.Module, in_channels: int) -> None:
+    """Gives the first convolution another number of input channels, with a random kernel of the same output scale."""
+    stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    if stem.in_channels != in_channels:
+        kernel = torch.randn(stem.out_channels, in_channels, *stem.kernel_size, device=stem.weight.device)
+        scale = stem.weight.detach().std() * (stem.in_channels / in_channels) ** 0.5
+        stem.weight = nn.Parameter(kernel * scale)
+        stem.in_channels = in_channels
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    def build(*, in_channels: int = 3, weights: str | None = None) -> nn.Module:
+        return torchvision_net(name, in_channels=in_channels, weights=weights)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"torchvision's {name} without its classifier; see `torchvision_net`."
+    return build
+
+
+for _name in torchvision.models.list_models(module=torchvision.models):
+    if _name not in LEFT_OUT and _name not in BACKBONES:
+        BACKBONES.register(_name)(_factory(_name))

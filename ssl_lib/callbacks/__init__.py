@@ -1,0 +1,9 @@
+"""Observers of a run."""
+
+from ssl_lib.callbacks.base import Callback
+from ssl_lib.callbacks.checkpoints import Checkpoints
+from ssl_lib.callbacks.evaluation import Evaluation
+from ssl_lib.callbacks.metrics_log import MetricsLog
+from ssl_lib.callbacks.progress_bar import ProgressBar
+
+__all__ = ["Callback", "Checkpoints", "Evaluation", "MetricsLog", "ProgressBar"]

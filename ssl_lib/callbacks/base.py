@@ -1,0 +1,28 @@
+"""The protocol of callbacks: they look on, and never change the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ssl_lib.state import TrainState
+
+__all__ = ["Callback"]
+
+
+class Callback:
+    """Observes a run; subclasses override the hooks they need. Hooks are called in the order of the callbacks."""
+
+    def on_start(self, state: TrainState) -> None:
+        """Before the first update, after a resume has been loaded."""
+
+    def on_update(self, state: TrainState) -> None:
+        """After every optimizer update; `state.step` counts it already."""
+
+    def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """When scalars are logged: `step`, `epoch`, and e.g. `loss`, `lr`, `images_per_second`, `data_wait`."""
+
+    def on_epoch(self, state: TrainState) -> None:
+        """At the end of every epoch, and of the run where it ends within one."""
+
+    def on_end(self, state: TrainState) -> None:
+        """Last, also when an error or the user ends the run early; see `state.finished`."""

@@ -1,0 +1,57 @@
+"""Scores the encoder while it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lib.callbacks.base import Callback
+from ssl_lib.evaluation import Evaluator, format_table
+from ssl_lib.state import TrainState
+
+__all__ = ["Evaluation", "write_results"]
+
+
+class Evaluation(Callback):
+    """Evaluates every few epochs and after the last; the last epoch's result is the run's.
+
+    The random generators of the training are left as they were.
+
+    Args:
+        evaluator: What to measure, and on which images.
+        every_epochs: Epochs between evaluations.
+        path: Where the last result goes, such as `evaluation.json`; None writes none.
+    """
+
+    def __init__(self, evaluator: Evaluator, every_epochs: int, path: Path | None = None) -> None:
+        self.evaluator = evaluator
+        self.every_epochs = every_epochs
+        self.path = path
+
+    def on_epoch(self, state: TrainState) -> None:
+        """Evaluates where the epoch is due; prints the table after the last."""
+        if not state.finished and round(state.epochs_done) % self.every_epochs:
+            return
+        with torch.random.fork_rng():
+            results = self.evaluator(state.method.encoder)
+        state.log(results["trained"])
+        if self.path is not None:
+            write_results(self.path, self.evaluator, results, state.step)
+        if state.finished:
+            print(f"\n{format_table(results, self.evaluator.protocols)}\n", flush=True)
+
+
+def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], step: int) -> None:
+    """Writes accuracies with the settings they were measured by, as JSON."""
+    settings: dict[str, Any] = {
+        protocol.key: dataclasses.asdict(protocol)  # type: ignore[call-overload]
+        for protocol in evaluator.protocols
+    }
+    images = {"bank": len(evaluator.bank), "queries": len(evaluator.queries), "size": evaluator.size}
+    content = {"step": step, "results": results, "protocols": settings, "images": images}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,77 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lib.errors import CheckpointError
+
+__all__ = ["find_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint beside `path`, flushes it to the disk and renames it, so that `path` is never half written.
+
+    Args:
+        path: Where to; its folder is made if it is missing.
+        state: Plain tensors, numbers, texts, lists and mappings.
+
+    Raises:
+        CheckpointError: The disk is full or not writable; the checkpoint before it is left whole.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; free some space and resume") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, with `weights_only=True`.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds anything but plain data, or is no checkpoint of ours.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} is damaged, or holds more than plain tensors and numbers: not loaded") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}, it may be damaged: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of ssl_lib (format {FORMAT})")
+    return state
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint that RUN means on the command line: the file itself, or the last one of a run's folder.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    run = Path(run)
+    if run.is_file():
+        return run
+    last = run / "checkpoints" / "last.pt"
+    if last.is_file():
+        return last
+    raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")

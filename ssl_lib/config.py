@@ -1,0 +1,228 @@
+"""One run as data: strict YAML in, frozen dataclasses, resolved YAML out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ssl_lib.errors import ConfigError
+from ssl_lib.evaluation.protocols import KNN, Linear
+from ssl_lib.optim.schedules import Schedule
+from ssl_lib.schema import convert
+
+__all__ = [
+    "Component",
+    "EvaluationConfig",
+    "RunConfig",
+    "TrainerConfig",
+    "load_config",
+    "parse_config",
+    "to_yaml",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part by its registered name, with constructor arguments."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """The loop.
+
+    Attributes:
+        batch_size: Images per optimizer update, over all micro-batches.
+        precision: `auto` is bf16 where the hardware has it, else fp32.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        compile: Run the backbones through torch.compile.
+        accumulate: Micro-batches per update.
+        clip_norm: Largest gradient norm; null clips nothing.
+        clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.
+        log_every: Updates between lines of metrics.jsonl.
+        save_every: Epochs between saves of checkpoints/last.pt.
+        keep_every: Epochs between checkpoints that are kept; null keeps the last one only.
+        workers: Processes that decode images; null chooses. In-memory data need none.
+    """
+
+    batch_size: int = 256
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    compile: bool = False
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_per_parameter: bool = False
+    log_every: int = 20
+    save_every: int = 1
+    keep_every: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}; null clips nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured in training and by `ssl-lib evaluate`.
+
+    Attributes:
+        every_epochs: Epochs between evaluations, the last epoch always included; 0 switches evaluation off.
+        knn: null leaves it out.
+        linear: null leaves it out.
+        image_size: Side of the images shown to the frozen backbone; null takes the size of the large views.
+    """
+
+    every_epochs: int = 10
+    knn: KNN | None = field(default_factory=KNN)
+    linear: Linear | None = field(default_factory=Linear)
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 0:
+            raise ValueError(f"every_epochs must be at least 0, got {self.every_epochs}")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything about a run. `views` is a preset's mapping or a list of mappings, one per `ViewConfig`."""
+
+    data: Component
+    backbone: Component
+    method: Component
+    optimizer: Component
+    views: Mapping[str, Any] | list[Any]
+    seed: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    run_dir: str = "runs/run"
+    imports: tuple[str, ...] = ()
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's YAML file.
+
+    Args:
+        path: The file. `imports` that are files are looked for beside it first.
+        overrides: `key.subkey=value` texts, the values in YAML.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a key or value is wrong; parts are checked by `build`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    values = _parse_yaml(text, str(path))
+    values.setdefault("run_dir", f"runs/{path.stem}")
+    values["imports"] = [_locate(entry, path.parent) for entry in values.get("imports") or []]
+    return parse_config(values, overrides)
+
+
+def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Checks a run's mapping, as YAML gives it, and applies overrides; raises ConfigError."""
+    values = dict(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
+        _assign(values, key.split("."), _parse_value(text, key), key)
+    for name in ("data", "backbone", "method", "optimizer"):
+        if name in values:
+            values[name] = _component(values[name], name)
+    config: RunConfig = convert(values, RunConfig, "")
+    return config
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved config, every default written out, in a form that `load_config` reads back."""
+    values = {entry.name: _plain(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return {"name": value.name, **{key: _plain(entry) for key, entry in value.arguments.items()}}
+    if dataclasses.is_dataclass(value):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _component(value: Any, key: str) -> Component:
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(f"{key}: expected a name and arguments, such as {{name: ...}}, got {value!r}")
+    return Component(name=value["name"], arguments={name: entry for name, entry in value.items() if name != "name"})
+
+
+def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, key: str) -> None:
+    for name in keys[:-1]:
+        below = values.get(name)
+        if isinstance(below, str) and keys[0] in ("data", "backbone", "method", "optimizer"):
+            below = {"name": below}
+        if below is not None and not isinstance(below, Mapping):
+            raise ConfigError(f"cannot override {key!r}: {name!r} is {below!r}, not a mapping")
+        values[name] = dict(below or {})
+        values = values[name]
+    values[keys[-1]] = value
+
+
+def _locate(entry: Any, folder: Path) -> Any:
+    """An absolute path for a user's own file, beside the config or in the working directory."""
+    if isinstance(entry, str) and entry.endswith(".py"):
+        beside = folder / entry
+        return os.path.abspath(beside if beside.exists() else entry)
+    return entry
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def _parse_value(text: str, key: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the value of {key}={text}: {error}") from error

@@ -1,0 +1,35 @@
+"""Data sets of uint8 images and the loaders that batch them."""
+
+from __future__ import annotations
+
+from ssl_lib.data.arrays import ArrayData, arrays
+from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, SkipImage, Split
+from ssl_lib.data.decode import decode_image
+from ssl_lib.data.fashion import fashion_mnist, fashion_mnist_mini
+from ssl_lib.data.folder import FolderData, image_folder
+from ssl_lib.data.loader import Loader, evaluation_batches
+from ssl_lib.data.torchvision_sets import cifar10, cifar100, stl10
+from ssl_lib.data.wrapped import WrappedDataset, as_image_data
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ArrayData",
+    "Batch",
+    "FolderData",
+    "ImageData",
+    "Loader",
+    "SkipImage",
+    "Split",
+    "WrappedDataset",
+    "arrays",
+    "as_image_data",
+    "cifar10",
+    "cifar100",
+    "decode_image",
+    "evaluation_batches",
+    "fashion_mnist",
+    "fashion_mnist_mini",
+    "image_folder",
+    "stl10",
+]

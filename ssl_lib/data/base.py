@@ -1,0 +1,89 @@
+"""What every data set offers: uint8 images by index, labels where there are any, and statistics to normalise by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+from ssl_lib.errors import DataError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Batch", "ImageData", "SkipImage", "Split", "imagenet_statistics"]
+
+Split: TypeAlias = Literal["train", "bank", "test"]
+"""What a data set is asked for: "train", the images to learn from (labels may be None); "bank", labelled training
+images for kNN and probes, asked for only when those of "train" have no labels; "test", labelled test images. A factory
+in `DATASETS` returns None for a split that it does not have."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as it comes from a loader.
+
+    Attributes:
+        images: uint8 (N, C, H, W); or one such tensor per view, already cropped by the workers.
+        labels: Class indices, int64 (N,), where the data have them.
+        indices: Positions of the images in the data set, int64 (N,).
+    """
+
+    images: Tensor | tuple[Tensor, ...]
+    labels: Tensor | None
+    indices: Tensor
+
+
+@runtime_checkable
+class ImageData(Protocol):
+    """A data set: anything with these members, no base class needed."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel, in [0, 1]."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel, in the units of `mean`."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class indices, int64 (N,), or None."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their indices; empty where unknown."""
+
+    @property
+    def channels(self) -> int:
+        """C of every image."""
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+
+    def read(self, index: int) -> Tensor:
+        """Returns one image, uint8 (C, H, W).
+
+        Raises:
+            DataError: The image cannot be read.
+            SkipImage: It cannot be read and is to be left out.
+        """
+
+
+class SkipImage(DataError):
+    """Raised by `ImageData.read` for an image to be left out; a training loader takes the next one in its place."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.args[1]}"
+
+
+def imagenet_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's mean and standard deviation; for grey or other images their averages over the three colours."""
+    if channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (sum(IMAGENET_MEAN) / 3,) * channels, (sum(IMAGENET_STD) / 3,) * channels

@@ -1,0 +1,68 @@
+"""Image files to uint8 tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+__all__ = ["decode_image", "to_tensor"]
+
+# Pillow guesses the format from the content; others that it knows (such as EPS, which runs Ghostscript) stay shut.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+def decode_image(path: str | Path, channels: int = 3) -> Tensor:
+    """Decodes a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), upright by its EXIF orientation.
+
+    Args:
+        path: The file.
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        uint8 (channels, H, W), with the channels' values side by side in memory as Pillow has them.
+
+    Raises:
+        Exception: Whatever Pillow raises for damaged, truncated or oversized files; ValueError for values without a
+            known range.
+    """
+    with Image.open(path, formats=_FORMATS) as image:
+        return to_tensor(ImageOps.exif_transpose(image), channels)
+
+
+def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:
+    """Turns a PIL image of any mode into uint8 (channels, H, W).
+
+    Transparent images are laid onto white; 16-bit grey is scaled, 65535 to 255.
+
+    Args:
+        image: Any PIL image.
+        channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        ValueError: Floating-point values, or grey values beyond 16 bits, whose range is unknown.
+    """
+    image = _to_eight_bits(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        image = white
+    pixels = torch.from_numpy(np.array(image.convert("RGB" if channels == 3 else "L")))
+    return pixels.permute(2, 0, 1) if channels == 3 else pixels.unsqueeze(0)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point values have no known range; save the image with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"grey values from {values.min()} to {values.max()} do not fit 16 bits; save the image with 8 or 16 bits"
+        )
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

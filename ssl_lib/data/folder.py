@@ -1,0 +1,214 @@
+"""A folder of image files, with or without class folders."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_lib.data.base import ImageData, SkipImage, Split, imagenet_statistics
+from ssl_lib.data.decode import decode_image
+from ssl_lib.errors import DataError
+from ssl_lib.registry import DATASETS
+
+__all__ = ["EXTENSIONS", "FolderData", "image_folder"]
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+OnError = Literal["raise", "skip"]
+
+
+class FolderData:
+    """An `ImageData` of the image files under a folder, sorted by path; names that begin with a dot are left alone.
+
+    Where the folder holds no images itself and at least two of its subfolders do (at any depth), these subfolders are
+    the classes, in the order of their names. In any other tree the images have no labels.
+
+    Args:
+        root: The folder.
+        channels: 3 for RGB, 1 for grey.
+        mean: Mean of each channel in [0, 1]; None is ImageNet's.
+        std: Standard deviation of each channel; None is ImageNet's.
+        on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
+        class_names: The classes to expect, so that labels agree with another folder's; none: those of the folder.
+
+    Attributes:
+        skipped: The unreadable files that loaders came upon and skipped, whichever process read them.
+
+    Raises:
+        DataError: The folder is missing, is a file, has no images, or has a class that is not in `class_names`.
+        ValueError: `channels`, `on_error` or the statistics are out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        channels: int = 3,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        on_error: OnError = "raise",
+        class_names: tuple[str, ...] = (),
+    ) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        standard = imagenet_statistics(channels)
+        self.mean, self.std = tuple(mean or standard[0]), tuple(std or standard[1])
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(f"mean {self.mean} and std {self.std} need one value for each of {channels} channel(s)")
+        self.root = str(Path(root).expanduser())
+        self.channels = channels
+        self.on_error = on_error
+        self.skipped: list[str] = []
+        self.labels, self.class_names, paths = _scan(self.root, class_names)
+        # One array of bytes: a list's reference counts would copy its memory into every forked worker.
+        self._paths = np.array([os.fsencode(path) for path in paths])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> str:
+        """Returns the file of one image."""
+        return os.fsdecode(self._paths[index])
+
+    def read(self, index: int) -> Tensor:
+        """Returns one image, uint8 (C, H, W).
+
+        Raises:
+            DataError: The file cannot be read; a SkipImage where `on_error` is "skip".
+        """
+        path = self.path(index)
+        try:
+            return decode_image(path, self.channels)
+        except Exception as error:  # Pillow raises many types on damaged files
+            reason = f"cannot be read as an image ({type(error).__name__}: {error})"
+            if self.on_error == "skip":
+                raise SkipImage(path, reason) from error
+            raise DataError(
+                f"{path} {reason}; repair or remove it, or set `on_error: skip` to leave out such files"
+            ) from error
+
+
+@DATASETS.register("image_folder")
+def image_folder(
+    root: str | Path,
+    test_root: str | Path | None = None,
+    bank_root: str | Path | None = None,
+    channels: int = 3,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    on_error: OnError = "raise",
+    split: Split = "train",
+) -> ImageData | None:
+    """Image files: PNG, JPEG, WebP, BMP, TIFF, in class folders or in any tree without labels (see `FolderData`).
+
+    Args:
+        root: The training images; or a folder of `train` and `val` or `test`, where `val` goes before `test`.
+        test_root: Labelled test images in class folders.
+        bank_root: Labelled training images in class folders, for evaluation where those of `root` have no labels.
+        channels: 3 for RGB, 1 for grey.
+        mean: Mean of each channel in [0, 1]; None is ImageNet's.
+        std: Standard deviation of each channel; None is ImageNet's.
+        on_error: What an unreadable image does: "raise" a DataError, or "skip" (left out, listed at the end).
+        split: See `Split`.
+
+    Raises:
+        DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
+            images have a class that the training images lack.
+    """
+    train, found_test = _split_folders(Path(root).expanduser())
+    if split == "train":
+        return FolderData(train, channels, mean, std, on_error)
+    folder = bank_root if split == "bank" else (test_root or found_test)
+    if folder is None:
+        return None
+    expected: list[str] = []
+    if split == "test":
+        expected = _class_folders(str(train))
+        if bank_root and not expected:
+            expected = _class_folders(str(Path(bank_root).expanduser()))
+    data = FolderData(folder, channels, mean, std, on_error, tuple(expected))
+    if data.labels is not None:
+        return data
+    problem = f"{folder}: the {split} images need labels, one subfolder per class"
+    if split == "test" and not test_root:
+        warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
+        return None
+    raise DataError(problem)
+
+
+def _split_folders(root: Path) -> tuple[Path, Path | None]:
+    _check_folder(str(root))
+    if not (root / "train").is_dir():
+        return root, None
+    for name in ("val", "test"):
+        if (root / name).is_dir():
+            return root / "train", root / name
+    alone = [entry.name for entry in _entries(str(root))] == ["train"]
+    return (root / "train" if alone else root), None
+
+
+def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...], list[str]]:
+    """Labels, class names and files of a folder."""
+    _check_folder(root)
+    folders = _class_folders(root, at_least=1 if class_names else 2)
+    names = class_names or tuple(folders)
+    unknown = sorted(set(folders) - set(names))
+    if unknown:
+        raise DataError(
+            f"{os.path.join(root, unknown[0])}: no class {unknown[0]!r} among the {len(names)} of the training images "
+            f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+        )
+    if not folders:
+        paths = list(_images_under(root))
+        if not paths:
+            raise DataError(f"{root}: no images in it or its subfolders (looked for *{', *'.join(EXTENSIONS)})")
+        return None, (), paths
+    files = [list(_images_under(os.path.join(root, folder))) for folder in folders]
+    classes = torch.tensor([names.index(folder) for folder in folders])
+    labels = classes.repeat_interleave(torch.tensor([len(paths) for paths in files]))
+    return labels, names, [path for paths in files for path in paths]
+
+
+def _class_folders(root: str, at_least: int = 2) -> list[str]:
+    """Names of the subfolders with images; none where images lie beside them or there are fewer than `at_least`."""
+    entries = _entries(root)
+    if any(_is_image(entry) for entry in entries):
+        return []
+    names = [entry.name for entry in entries if entry.is_dir() and next(_images_under(entry.path), None)]
+    return names if len(names) >= at_least else []
+
+
+def _images_under(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:
+        raise DataError(f"{folder}: a link to a folder above it; remove it")
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _images_under(entry.path, (*above, real))
+        elif _is_image(entry):
+            yield entry.path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
+
+
+def _check_folder(root: str) -> None:
+    if not os.path.isdir(root):
+        what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        raise DataError(f"{root} {what}; a folder of images was looked for")

@@ -1,0 +1,166 @@
+"""Batches in a reproducible order: shuffled for training, in order for evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ssl_lib import distributed
+from ssl_lib.data.arrays import ArrayData
+from ssl_lib.data.base import Batch, ImageData
+from ssl_lib.data.workers import (
+    CropBatches,
+    EvaluationBatches,
+    ReadBatch,
+    Workers,
+    resize_and_crop,
+    seeded_generator,
+)
+from ssl_lib.errors import DataError
+
+if TYPE_CHECKING:
+    from ssl_lib.views import ViewPipeline
+
+__all__ = ["Loader", "evaluation_batches"]
+
+
+class Loader:
+    """Training batches of a data set, in an order that depends on (seed, epoch) alone.
+
+    An `ArrayData` is gathered in this process: `Batch.images` is one uint8 tensor (N, C, H, W). Any other data set is
+    read and cropped in worker processes: `Batch.images` is a tuple, one uint8 tensor per view. The crops depend on
+    (seed, epoch, index) alone, not on the number of workers. Neither touches the global random state.
+
+    Args:
+        data: The images.
+        views: The views to be made; workers use its `crop`.
+        batch_size: Images per batch over all processes; each process yields its share, in rank order.
+        seed: 0 or more.
+        workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
+        drop_last: Whether to leave out an epoch's last batch when it is not full.
+
+    Attributes:
+        steps_per_epoch: Number of batches in an epoch.
+        skipped: Files that could not be read and were skipped so far, where the data set allows that.
+
+    Raises:
+        DataError: `batch_size` is larger than the data set, with `drop_last`.
+        ValueError: An argument is out of range, or does not fit the number of processes.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        views: ViewPipeline,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        workers: int | None = None,
+        drop_last: bool = True,
+    ) -> None:
+        if batch_size < 1 or seed < 0:
+            raise ValueError(f"batch_size must be at least 1 and seed at least 0, got {batch_size} and {seed}")
+        if drop_last and batch_size > len(data):
+            raise DataError(
+                f"a batch of {batch_size} is larger than the data set, {len(data)} images: set batch_size to "
+                f"{len(data)} or less, or add images"
+            )
+        processes = distributed.world_size()
+        if batch_size % processes or (processes > 1 and not drop_last):
+            raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
+        self.data, self.views, self.batch_size, self.seed = data, views, batch_size, seed
+        self.steps_per_epoch = len(data) // batch_size if drop_last else math.ceil(len(data) / batch_size)
+        self.skipped: list[str] = getattr(data, "skipped", [])
+        self._workers: Workers | None = None
+        if not isinstance(data, ArrayData):
+            self._workers = Workers(CropBatches(data, views, seed), workers, self.steps_per_epoch, self.skipped)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch from batch `start` on, the same ones whatever was drawn before.
+
+        Args:
+            epoch: 0-based index of the epoch.
+            start: 0-based index of the first batch to yield, at most `steps_per_epoch`.
+
+        Raises:
+            DataError: An image cannot be read.
+            ValueError: `epoch` or `start` is out of range.
+        """
+        if epoch < 0 or not 0 <= start <= self.steps_per_epoch:
+            raise ValueError(
+                f"epoch must be at least 0 and start in [0, {self.steps_per_epoch}], got {epoch} and {start}"
+            )
+        order = torch.randperm(len(self.data), generator=seeded_generator(self.seed, epoch))
+        batches = torch.split(order, self.batch_size)[start : self.steps_per_epoch]
+        if (processes := distributed.world_size()) > 1:
+            batches = tuple(batch.chunk(processes)[distributed.rank()] for batch in batches)
+        if isinstance(self.data, ArrayData):
+            return _gathered(self.data, batches)
+        assert self._workers is not None
+        return (_batch(self.data, read, read.images) for read in self._workers.read(epoch, batches))
+
+
+def evaluation_batches(
+    data: ImageData, batch_size: int = 512, size: int | None = None, workers: int | None = None
+) -> Iterator[Batch]:
+    """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
+
+    Images of an `ArrayData` stay as they are where `size` is None or their height and width. All others have their
+    shorter side resized to 256/224 of `size` (bicubic) and their centre cropped, as in DINO's kNN evaluation
+    (dino/eval_knn.py); those of an `ArrayData` in this process, others in workers.
+
+    Args:
+        data: The images.
+        batch_size: Images per batch; the last may be smaller.
+        size: Height and width of the images to yield.
+        workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
+
+    Raises:
+        DataError: An image cannot be read. (One to be skipped is left out.)
+        ValueError: `batch_size` or `size` is out of range, or `size` is None for images of various sizes.
+    """
+    if batch_size < 1 or (size is not None and size < 1):
+        raise ValueError(f"batch_size and size must be at least 1, got {batch_size} and {size}")
+    batches = torch.split(torch.arange(len(data)), batch_size)
+    if isinstance(data, ArrayData):
+        if size is None or (data.height, data.width) == (size, size):
+            return _gathered(data, batches)
+        return _gathered(data, batches, lambda images: resize_and_crop(images, size))
+    if size is None:
+        raise ValueError(f"{type(data).__name__} may hold images of various sizes: evaluation_batches needs a size")
+    pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
+    return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
+
+
+def _gathered(
+    data: ArrayData, batches: Sequence[Tensor], transform: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[Batch]:
+    def gather(indices: Tensor) -> ReadBatch:
+        images = data.gather(indices)
+        images = transform(images) if transform else images
+        return ReadBatch((images.pin_memory() if torch.cuda.is_available() else images,), indices, [])
+
+    reads = _one_ahead(gather, batches) if data.memory_mapped else map(gather, batches)
+    return (_batch(data, read, read.images[0]) for read in reads)
+
+
+def _batch(data: ImageData, read: ReadBatch, images: Tensor | tuple[Tensor, ...]) -> Batch:
+    return Batch(images, None if data.labels is None else data.labels[read.indices], read.indices)
+
+
+def _one_ahead(gather: Callable[[Tensor], ReadBatch], batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
+    """Gathers the next batch in a thread while this one is used: the disk is waited for in the background."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead: Future[ReadBatch] | None = None
+        for indices in batches:
+            following = thread.submit(gather, indices)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()

@@ -1,0 +1,169 @@
+"""What runs in worker processes: whole batches of images read and cropped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from ssl_lib.data.base import ImageData, SkipImage
+from ssl_lib.errors import DataError
+
+if TYPE_CHECKING:
+    from ssl_lib.views import ViewPipeline
+
+__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "seeded_generator"]
+
+Request: TypeAlias = tuple[int, list[int]]
+"""The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
+
+
+class ReadBatch(NamedTuple):
+    """A worker's answer: one tensor per view, the indices really read, the files skipped."""
+
+    images: tuple[Tensor, ...]
+    indices: Tensor
+    skipped: list[str]
+
+
+class CropBatches(Dataset[ReadBatch | DataError]):
+    """Batches for training: every image cropped for each view by a generator seeded with (seed, epoch, index).
+
+    An image that asks to be skipped is replaced by the next readable one. A DataError is returned, not raised, as
+    DataLoader would bury its message in a worker's traceback.
+    """
+
+    def __init__(self, data: ImageData, views: ViewPipeline, seed: int) -> None:
+        self.data, self.views, self.seed = data, views, seed
+
+    def __getitem__(self, request: Request) -> ReadBatch | DataError:
+        epoch, indices = request
+        crops, read, skipped = [], [], list[str]()
+        try:
+            for index in indices:
+                image, found = self._read(index, skipped)
+                crops.append(self.views.crop(image, seeded_generator(self.seed, epoch, index)))
+                read.append(found)
+        except DataError as error:
+            return error
+        return ReadBatch(_stack(crops), torch.tensor(read), skipped)
+
+    def _read(self, index: int, skipped: list[str]) -> tuple[Tensor, int]:
+        for offset in range(len(self.data)):
+            found = (index + offset) % len(self.data)
+            try:
+                return self.data.read(found), found
+            except SkipImage as error:
+                skipped.append(error.path)
+        raise DataError(f"none of the {len(self.data)} images can be read; the first tried was {skipped[0]}")
+
+
+class EvaluationBatches(Dataset[ReadBatch | DataError]):
+    """Batches for evaluation: resized and cropped to `size`; an image that asks to be skipped is left out."""
+
+    def __init__(self, data: ImageData, size: int) -> None:
+        self.data, self.size = data, size
+
+    def __getitem__(self, request: Request) -> ReadBatch | DataError:
+        images, read, skipped = [], [], list[str]()
+        try:
+            for index in request[1]:
+                try:
+                    images.append((resize_and_crop(self.data.read(index), self.size),))
+                except SkipImage as error:
+                    skipped.append(error.path)
+                else:
+                    read.append(index)
+        except DataError as error:
+            return error
+        return ReadBatch(_stack(images), torch.tensor(read, dtype=torch.int64), skipped)
+
+
+class Workers:
+    """Worker processes that live until this object does and read the batches they are asked for, in order.
+
+    Args:
+        batches: `CropBatches` or `EvaluationBatches`.
+        count: Number of processes; 0 reads in this one, None is the number of CPUs, at most 8.
+        most: Number of batches that will be asked for at once; there are no more processes than that.
+        skipped: Where skipped files are entered, each once.
+
+    Raises:
+        ValueError: `count` is negative.
+    """
+
+    def __init__(
+        self, batches: CropBatches | EvaluationBatches, count: int | None, most: int, skipped: list[str]
+    ) -> None:
+        count = min(8, _cpu_count()) if count is None else count
+        if count < 0:
+            raise ValueError(f"workers must be 0 or more, got {count}")
+        self.skipped = skipped
+        self._requests = _Requests()
+        self._loader: DataLoader[Any] = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=self._requests,
+            num_workers=min(count, most),
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=min(count, most) > 0,
+            generator=torch.Generator(),  # or else DataLoader draws a seed from the global one
+        )
+
+    def read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
+        """Yields the batches of these indices, in their order."""
+        self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
+        for result in self._loader:
+            if isinstance(result, DataError):
+                raise result
+            self.skipped.extend(path for path in dict.fromkeys(result.skipped) if path not in self.skipped)
+            yield result
+
+
+class _Requests(Sampler[Request]):
+    """A sampler that can be told anew for each epoch, so that the workers persist."""
+
+    def __init__(self) -> None:
+        self.pending: list[Request] = []
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.pending)
+
+    def __len__(self) -> int:
+        return len(self.pending)
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """A torch generator whose stream depends on all of `key`, non-negative integers."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+def resize_and_crop(images: Tensor, size: int) -> Tensor:
+    """Resizes the shorter side to 256/224 of `size` (bicubic, antialiased) and crops the centre.
+
+    As in DINO's kNN evaluation (dino/eval_knn.py). uint8 (..., C, H, W) -> (..., C, size, size).
+    """
+    resized = F.resize(images, [round(size * 256 / 224)], InterpolationMode.BICUBIC, antialias=True)
+    cropped: Tensor = F.center_crop(resized, [size, size])
+    return cropped
+
+
+def _stack(items: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(images) for images in zip(*items, strict=True))
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _cpu_count() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,83 @@
+"""Any torch Dataset of images as an `ImageData`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData
+from ssl_lib.data.decode import to_tensor
+from ssl_lib.errors import DataError
+
+__all__ = ["WrappedDataset", "as_image_data"]
+
+
+class WrappedDataset:
+    """An `ImageData` made of a torch Dataset that has a length and returns an image, or a tuple that begins with one.
+
+    An image is a PIL image of any mode, uint8 (C, H, W) as a tensor, or uint8 (H, W) or (H, W, C) as a numpy array.
+    The labels are those of the data set's `targets`, where it has them, the class names those of its `classes`.
+
+    Args:
+        dataset: The data set; its own transform, if any, must leave the images uint8.
+        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 for RGB, 1 for grey.
+        std: Standard deviation of each channel.
+
+    Raises:
+        ValueError: The data set has no length, its targets are not one integer per image, or the statistics differ
+            in length.
+    """
+
+    def __init__(
+        self, dataset: Any, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+    ) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ValueError(f"{type(dataset).__name__} must have a length and items by index (a map-style Dataset)")
+        if len(mean) != len(std):
+            raise ValueError(f"mean {mean} and std {std} differ in length")
+        self.dataset = dataset
+        self.mean, self.std, self.channels = tuple(mean), tuple(std), len(mean)
+        self.class_names = tuple(str(name) for name in getattr(dataset, "classes", ()))
+        targets = getattr(dataset, "targets", None)
+        self.labels = None if targets is None else torch.as_tensor(targets)
+        if self.labels is not None:
+            if self.labels.shape != (len(self),) or self.labels.is_floating_point():
+                raise ValueError(f"targets must be {len(self)} integers, got {tuple(self.labels.shape)}")
+            self.labels = self.labels.long()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: int) -> Tensor:
+        """Returns one image, uint8 (C, H, W); grey is repeated where `mean` has three channels.
+
+        Raises:
+            DataError: The item is not an image of the types above.
+        """
+        item = self.dataset[index]
+        image = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(image, Image.Image):
+            image = to_tensor(image, 1 if self.channels == 1 else 3)
+        elif isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)
+        if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
+            found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise DataError(
+                f"item {index} of {type(self.dataset).__name__} must hold a PIL image or uint8 pixels, got {found}; "
+                "leave ToTensor and Normalize out of its transform, the views do that"
+            )
+        if image.shape[0] not in (1, self.channels):
+            raise DataError(
+                f"item {index} of {type(self.dataset).__name__} has {image.shape[0]} channels where mean and std have "
+                f"{self.channels}; WrappedDataset(dataset, mean, std) takes one value per channel"
+            )
+        return image.expand(self.channels, -1, -1)
+
+
+def as_image_data(dataset: Any) -> ImageData:
+    """Returns an `ImageData` as it is, and any other data set as a `WrappedDataset` with ImageNet's statistics."""
+    return dataset if isinstance(dataset, ImageData) else WrappedDataset(dataset)

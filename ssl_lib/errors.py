@@ -1,0 +1,38 @@
+"""The errors a user can cause or meet; each message names the key, file or value, and the cure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", "SSLError", "did_you_mean"]
+
+
+class SSLError(Exception):
+    """Base of all errors that `ssl-lib` shows as one message, without a traceback."""
+
+
+class ConfigError(SSLError, ValueError):
+    """A config key or value is unknown, of the wrong type or out of range."""
+
+
+class DataError(SSLError):
+    """Images are missing, unreadable, or too few."""
+
+
+class CheckpointError(SSLError):
+    """A checkpoint is missing, damaged, or does not fit the run."""
+
+
+class NonFiniteLossError(SSLError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ends an error message: the nearest known word where one is near, and all of them where they are few."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(words) <= 24:
+        return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."
+    return hint or f" {len(words)} names are known: see `ssl-lib list`."

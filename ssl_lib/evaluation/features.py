@@ -1,0 +1,66 @@
+"""Frozen features of a data set."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ssl_lib.data import ImageData, evaluation_batches
+from ssl_lib.views.functional import normalize
+
+__all__ = ["RawPixels", "extract_features"]
+
+
+class RawPixels(nn.Module):
+    """The baseline without a network: the image itself, at most 32 pixels a side, as one vector."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C * h * w)."""
+        if max(images.shape[-2:]) > 32:
+            images = F.interpolate(images, size=(32, 32), mode="bilinear", antialias=True)
+        return images.flatten(1)
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: nn.Module,
+    data: ImageData,
+    device: torch.device,
+    *,
+    size: int | None = None,
+    batch_size: int = 512,
+    workers: int | None = None,
+    title: str = "features",
+) -> tuple[Tensor, Tensor | None]:
+    """Passes every image once, in order, through the encoder in eval mode; its training mode is restored after.
+
+    Args:
+        encoder: (N, C, H, W) -> (N, D).
+        data: Images are normalised by its `mean` and `std`, without augmentation.
+        device: Where the encoder is.
+        size: Side of the images shown; see `evaluation_batches`.
+        batch_size: Images per forward pass.
+        workers: Processes that decode, for data not in memory.
+        title: Of the progress bar.
+
+    Returns:
+        Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
+        could not be read where the data set leaves them out.
+    """
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    features: list[Tensor] = []
+    labels: list[Tensor] = []
+    batches = evaluation_batches(data, batch_size, size, workers)
+    try:
+        for batch in tqdm(batches, title, -(-len(data) // batch_size), leave=False, disable=None, unit="batch"):
+            assert isinstance(batch.images, Tensor)
+            images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
+            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu())
+            labels += [] if batch.labels is None else [batch.labels]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return torch.cat(features), torch.cat(labels) if labels else None

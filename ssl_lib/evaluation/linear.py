@@ -1,0 +1,145 @@
+"""A linear classifier on frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["LinearResult", "few_labels", "linear_probe"]
+
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """Accuracies in [0, 1].
+
+    Attributes:
+        accuracy: On the test images, with the learning rate that was best on held-out training images.
+        lr: That learning rate.
+        held_out: Held-out accuracy of every learning rate.
+        test: Test accuracy of every learning rate, for a look; the choice does not see it.
+    """
+
+    accuracy: float
+    lr: float
+    held_out: dict[float, float]
+    test: dict[float, float]
+
+
+def linear_probe(
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    num_classes: int,
+    *,
+    learning_rates: tuple[float, ...] = LEARNING_RATES,
+    steps: int = 500,
+    batch_size: int = 1024,
+    held_out: float = 0.2,
+    seed: int = 0,
+) -> LinearResult:
+    """Trains a classifier per learning rate, all in one batched matrix product, and tests the best.
+
+    As DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py): SGD with momentum .9, no decay,
+    cosine to 0. The rate is chosen on held-out training images, then the classifiers are trained anew on all of them.
+    Features are centred and divided by one number, their root mean square, so that one grid fits all backbones.
+
+    Args:
+        features: (N, D) of the labelled training images.
+        labels: (N,) class indices in [0, num_classes).
+        test_features: (M, D).
+        test_labels: (M,).
+        num_classes: > 1.
+        learning_rates: The grid.
+        steps: SGD steps per training.
+        batch_size: Images per step; all of them where they are fewer.
+        held_out: Share of the training images to choose by, drawn from every class alike, in (0, 1).
+        seed: Of the split and the order of the images; the global generator is not touched.
+
+    Raises:
+        ValueError: Shapes do not fit, or there are too few images to hold any out.
+    """
+    if features.ndim != 2 or features.shape[1:] != test_features.shape[1:] or len(features) != len(labels):
+        shapes = [tuple(tensor.shape) for tensor in (features, labels, test_features)]
+        raise ValueError("features (N, D), labels (N,) and test features (M, D) do not fit: {}, {}, {}".format(*shapes))
+    generator = torch.Generator().manual_seed(seed)
+    chosen = _split(labels, held_out, generator)
+    if not chosen.any() or chosen.all():
+        raise ValueError(f"{len(labels)} labelled images are too few to hold {held_out:.0%} of each class out")
+    mean = features.mean(0)
+    scale = (features - mean).square().mean().sqrt().clamp_min(1e-12)
+    x, x_test = (features - mean) / scale, (test_features - mean) / scale
+
+    def train_and_score(keep: Tensor, x_eval: Tensor, y_eval: Tensor) -> list[float]:
+        heads = _train(x[keep], labels[keep], num_classes, learning_rates, steps, batch_size, generator)
+        return _accuracy(heads, x_eval, y_eval)
+
+    validation = train_and_score(~chosen, x[chosen], labels[chosen])
+    test = train_and_score(torch.ones_like(chosen), x_test, test_labels)
+    best = max(range(len(learning_rates)), key=validation.__getitem__)
+    by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (validation, test)]
+    return LinearResult(test[best], learning_rates[best], *by_rate)
+
+
+def few_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Indices of `per_class` images of every class, drawn at random.
+
+    Raises:
+        ValueError: A class has fewer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    picks = []
+    for label in labels.unique().tolist():
+        members = order[labels[order] == label]
+        if len(members) < per_class:
+            raise ValueError(f"class {label} has {len(members)} labelled images, fewer than the {per_class} asked for")
+        picks.append(members[:per_class])
+    return torch.cat(picks)
+
+
+def _split(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """True for the images held out: the same share of every class, rounded down but at least one of two."""
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero()[:, 0]
+        count = max(int(share * len(members)), 1) if len(members) > 1 else 0
+        chosen[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return chosen
+
+
+def _train(
+    x: Tensor,
+    y: Tensor,
+    num_classes: int,
+    learning_rates: tuple[float, ...],
+    steps: int,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """One head per learning rate, (R, D + 1, classes), from zero; the last row is the bias."""
+    x = F.pad(x, (0, 1), value=1.0)
+    heads = x.new_zeros(len(learning_rates), x.shape[1], num_classes)
+    velocity = torch.zeros_like(heads)
+    rates = x.new_tensor(learning_rates).view(-1, 1, 1)
+    for step in range(steps):
+        if len(x) > batch_size:
+            index = torch.randint(len(x), (batch_size,), generator=generator).to(x.device)
+            inputs, targets = x[index], y[index]
+        else:
+            inputs, targets = x, y
+        residual = (inputs @ heads).softmax(2) - F.one_hot(targets, num_classes)  # (R, N, classes)
+        velocity.mul_(0.9).add_(inputs.T @ residual, alpha=1 / len(inputs))
+        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / steps)).item())
+        heads -= rates * cosine * velocity
+    return heads
+
+
+def _accuracy(heads: Tensor, x: Tensor, y: Tensor) -> list[float]:
+    predictions = (F.pad(x, (0, 1), value=1.0) @ heads).argmax(2)  # (R, M)
+    return (predictions == y).double().mean(1).tolist()

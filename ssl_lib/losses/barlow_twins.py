@@ -1,0 +1,52 @@
+"""The Barlow Twins loss."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_lib.distributed import all_reduce_sum, batch_normalize, world_size
+from ssl_lib.losses._common import check_pair, check_positive, check_weight, upcast, without_autocast
+from ssl_lib.registry import LOSSES
+
+__all__ = ["BarlowTwinsLoss"]
+
+
+@LOSSES.register("barlow_twins")
+class BarlowTwinsLoss(nn.Module):
+    """Drives the cross-correlation matrix of two views' embeddings to the identity.
+
+    Source: Zbontar et al. 2021 (arXiv:2103.03230, equation 1); facebookresearch/barlowtwins, main.py. Statistics
+    (biased variance, eps 1e-5) and correlations are over the batch of all processes.
+
+    Args:
+        redundancy_weight: Of the squared off-diagonal correlations, >= 0.
+        scale: Factor of the whole loss, > 0.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(self, redundancy_weight: float = 0.0051, scale: float = 1.0) -> None:
+        super().__init__()
+        check_weight("redundancy_weight", redundancy_weight)
+        check_positive("scale", scale)
+        self.redundancy_weight = redundancy_weight
+        self.scale = scale
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Compares the two views' embeddings, both (N, D).
+
+        Returns:
+            Scalar >= 0: the sum over the entries of the correlation matrix.
+
+        Raises:
+            ValueError: The views are not float matrices of one shape, or hold fewer than 2 images over all processes.
+        """
+        check_pair(z_a, z_b)
+        with without_autocast(z_a):
+            a, b = (batch_normalize(z) for z in upcast(z_a, z_b))
+            error = all_reduce_sum(a.T @ b) / (world_size() * len(a))  # (D, D)
+            error.diagonal().sub_(1.0)
+            weight = self.redundancy_weight
+            on_diagonal, everywhere = error.diagonal().square().sum(), error.square().sum()
+            return self.scale * ((1.0 - weight) * on_diagonal + weight * everywhere)

@@ -1,0 +1,113 @@
+"""The DINO loss: cross-entropy with a centred and sharpened teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_lib.distributed import all_reduce_sum
+from ssl_lib.losses._common import check_matrix, check_positive, upcast, without_autocast
+from ssl_lib.registry import LOSSES
+
+__all__ = ["DINOLoss"]
+
+
+@LOSSES.register("dino")
+class DINOLoss(nn.Module):
+    """Cross-entropy between the teacher's and the student's distributions over prototypes, for different views.
+
+    Source: Caron et al. 2021 (arXiv:2104.14294, section 3.1); facebookresearch/dino, main_dino.py. In training mode
+    each call notes the teacher's logits; `update_center()`, called once per optimizer update, moves the centre.
+
+    Args:
+        num_prototypes: K, width of the logits.
+        student_temperature: Divides the student's logits, > 0.
+        center_momentum: Of the centre, in [0, 1]; 1 leaves it at zero.
+
+    Attributes:
+        center: (1, K), moving mean of the teacher's logits over views, micro-batches and processes.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    center: Tensor
+
+    def __init__(self, num_prototypes: int, student_temperature: float = 0.1, center_momentum: float = 0.9) -> None:
+        super().__init__()
+        check_positive("num_prototypes", num_prototypes)
+        check_positive("student_temperature", student_temperature)
+        if not 0.0 <= center_momentum <= 1.0:
+            raise ValueError(f"center_momentum must lie in [0, 1], got {center_momentum}")
+        self.num_prototypes = num_prototypes
+        self.student_temperature = student_temperature
+        self.center_momentum = center_momentum
+        self.register_buffer("center", torch.zeros(1, num_prototypes))
+        self._collected: Tensor | None = None  # (1, K + 1): sum of the teacher's rows, and their number
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
+        """Compares each of the student's views with the teacher's other views.
+
+        Args:
+            student: One (N, K) of logits per view, the teacher's views first, in the teacher's order.
+            teacher: One (N, K) of logits per large view; gets no gradient.
+            teacher_temperature: Divides the teacher's centred logits, > 0.
+
+        Returns:
+            Scalar >= 0, the mean over the batch and over the pairs of different views.
+
+        Raises:
+            ValueError: Views or temperature do not fit.
+        """
+        self._check(student, teacher, teacher_temperature)
+        with without_autocast(student[0]):
+            with torch.no_grad():
+                logits = upcast(*teacher)
+                targets = torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in logits])
+                everyone = targets.sum(0)
+                if self.training:
+                    self._collect(logits)
+            terms = []
+            for i, view in enumerate(upcast(*student)):
+                others = everyone if i >= len(targets) else torch.cat((targets[:i], targets[i + 1 :])).sum(0)
+                terms.append(F.cross_entropy(view / self.student_temperature, others))
+            return torch.stack(terms).sum() / (len(teacher) * (len(student) - 1))
+
+    def _collect(self, logits: Sequence[Tensor]) -> None:
+        total = torch.stack([x.sum(0, keepdim=True) for x in logits]).sum(0)
+        rows = total.new_full((1, 1), sum(len(x) for x in logits))
+        collected = torch.cat((total, rows), dim=1)
+        self._collected = collected if self._collected is None else self._collected + collected
+
+    @torch.no_grad()
+    def update_center(self) -> None:
+        """Moves the centre to the mean of all rows collected since the last call, on all processes, if any."""
+        if self._collected is not None:
+            collected = all_reduce_sum(self._collected)
+            mean = collected[:, :-1] / collected[:, -1:]
+            self.center.lerp_(mean.to(self.center), 1.0 - self.center_momentum)
+            self.discard()
+
+    def discard(self) -> None:
+        """Forgets what was collected, for an optimizer update that was skipped."""
+        self._collected = None
+
+    def _check(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> None:
+        check_positive("teacher_temperature", teacher_temperature)
+        if not 1 <= len(teacher) <= len(student) or len(student) < 2:
+            raise ValueError(
+                "student must hold the teacher's views and at least one other, "
+                f"got {len(student)} student and {len(teacher)} teacher views"
+            )
+        shape = (len(student[0]), self.num_prototypes)
+        for name, views in (("student", student), ("teacher", teacher)):
+            for i, view in enumerate(views):
+                check_matrix(f"{name}[{i}]", view)
+                if view.shape != shape or not len(view):
+                    raise ValueError(
+                        f"{name}[{i}] must have shape (N, {self.num_prototypes}) with the N of student[0] and N >= 1, "
+                        f"got {tuple(view.shape)}"
+                    )

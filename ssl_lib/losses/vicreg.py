@@ -1,0 +1,76 @@
+"""The VICReg loss."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_lib.distributed import all_reduce_sum, batch_center, world_size
+from ssl_lib.losses._common import check_pair, check_positive, check_weight, upcast, without_autocast
+from ssl_lib.registry import LOSSES
+
+__all__ = ["VICRegLoss"]
+
+
+@LOSSES.register("vicreg")
+class VICRegLoss(nn.Module):
+    """Invariance, variance and covariance terms, each with a weight.
+
+    Source: Bardes et al. 2021 (arXiv:2105.04906, equations 1 to 6); facebookresearch/vicreg, main_vicreg.py, which
+    halves the variance term over the two views where the paper does not. Variances and covariances are unbiased and
+    over the batch of all processes.
+
+    Args:
+        invariance_weight: Of the mean squared difference of the two views, >= 0.
+        variance_weight: Of the hinge that keeps every dimension's standard deviation at 1 or more, >= 0.
+        covariance_weight: Of the squared covariances between dimensions, >= 0.
+        eps: Added to the variance under its root, > 0.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+        eps: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        check_weight("invariance_weight", invariance_weight)
+        check_weight("variance_weight", variance_weight)
+        check_weight("covariance_weight", covariance_weight)
+        check_positive("eps", eps)
+        self.invariance_weight = invariance_weight
+        self.variance_weight = variance_weight
+        self.covariance_weight = covariance_weight
+        self.eps = eps
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Compares the two views' embeddings, both (N, D).
+
+        Returns:
+            Scalar >= 0: the weighted sum of the mean squared difference, the mean hinge over dimensions and views,
+            and the sum over the views of the squared off-diagonal covariances, divided by D.
+
+        Raises:
+            ValueError: The views are not float matrices of one shape, or hold fewer than 2 images over all processes.
+        """
+        check_pair(z_a, z_b)
+        with without_autocast(z_a):
+            z_a, z_b = upcast(z_a, z_b)
+            invariance = F.mse_loss(z_a, z_b)
+            (hinge_a, covariance_a), (hinge_b, covariance_b) = self._spread(z_a), self._spread(z_b)
+            return (
+                self.invariance_weight * invariance
+                + self.variance_weight * (hinge_a + hinge_b) / 2
+                + self.covariance_weight * (covariance_a + covariance_b)
+            )
+
+    def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """One view's hinge and covariance terms."""
+        z = batch_center(z)
+        covariance = all_reduce_sum(z.T @ z) / (world_size() * len(z) - 1)  # (D, D)
+        hinge = F.relu(1.0 - (covariance.diagonal() + self.eps).sqrt()).mean()
+        return hinge, covariance.fill_diagonal_(0.0).square().sum() / z.shape[1]

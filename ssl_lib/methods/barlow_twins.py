@@ -1,0 +1,57 @@
+"""Barlow Twins: redundancy reduction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ssl_lib.heads import mlp
+from ssl_lib.losses import BarlowTwinsLoss
+from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.registry import METHODS
+from ssl_lib.types import Progress, StepOutput, Views
+
+
+@METHODS.register("barlow_twins")
+class BarlowTwins(Method):
+    """Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230; facebookresearch/barlowtwins, main.py).
+
+    Each view passes the networks apart.
+
+    Args:
+        backbone: (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Width of the projector's two hidden layers.
+        out_dim: Width of the embedding.
+        redundancy_weight: Of the off-diagonal terms, >= 0.
+        scale: Factor of the whole loss, > 0; solo-learn's CIFAR recipe has 0.1.
+        bias_lr_scale: Learning rate of biases and norms as a share of the weights' (.0048 / .2 in the reference).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        hidden_dim: int = 8192,
+        out_dim: int = 8192,
+        redundancy_weight: float = 0.0051,
+        scale: float = 1.0,
+        bias_lr_scale: float = 0.024,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        widths = [feature_dim(backbone), hidden_dim, hidden_dim, out_dim]
+        self.projector = mlp(widths, bias=False, last_bias=False)
+        self.loss = BarlowTwinsLoss(redundancy_weight, scale)
+        self.bias_lr_scale = bias_lr_scale
+
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        """Drives the cross-correlation of the two views' embeddings to the identity."""
+        x_a, x_b = view_pair(views)
+        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Biases and norms learn at a rate of their own."""
+        groups = super().param_groups(weight_decay)
+        return [group | {"lr_scale": 1.0 if group["adapt"] else self.bias_lr_scale} for group in groups]

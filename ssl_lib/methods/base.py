@@ -1,0 +1,90 @@
+"""The contract of a self-supervised method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssl_lib.ema import EMATeacher
+from ssl_lib.optim.param_groups import param_groups
+from ssl_lib.optim.schedules import cosine_schedule
+from ssl_lib.types import Progress, StepOutput, Views
+
+__all__ = ["Method", "feature_dim", "view_pair"]
+
+
+class Method(nn.Module, ABC):
+    """A backbone, its heads and a loss, composed into one training step.
+
+    A subclass sets `backbone` and implements `forward`; every other hook has a default that does nothing. Each hook
+    of one optimizer update receives the same `Progress`.
+
+    Attributes:
+        backbone: The network to be learned: (N, C, H, W) -> (N, out_dim), with an `out_dim` attribute.
+        momentum: The teachers' momentum at the start, in methods that have teachers.
+    """
+
+    backbone: nn.Module
+    momentum: float
+
+    @abstractmethod
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        """Computes the loss of one batch (of one micro-batch, under gradient accumulation)."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The network that evaluation and export take: the backbone, unless the method is known by its teacher."""
+        return self.backbone
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Sorts the trainable parameters for the optimizer; see `ssl_lib.optim.param_groups`."""
+        return param_groups(self, weight_decay)
+
+    def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
+        """Names each teacher and the student's parts it follows."""
+        return ()
+
+    def ema_momentum(self, progress: Progress) -> float:
+        """The teachers' momentum at this update, in [0, 1]: from `self.momentum` to 1 by cosine over the run."""
+        return cosine_schedule(progress.step, progress.total_steps, self.momentum, 1.0)
+
+    def before_update(self, progress: Progress) -> None:
+        """Runs between backward (gradients unscaled, not yet clipped) and the optimizer's step; may edit gradients."""
+
+    def after_update(self, progress: Progress) -> None:
+        """Runs once per optimizer update, after the step and the teachers' move: centres, queues."""
+
+    def on_skipped_update(self, progress: Progress) -> None:
+        """Runs instead of `after_update` when fp16 gradients overflowed and the optimizer did not step."""
+
+
+def feature_dim(backbone: nn.Module) -> int:
+    """The width of a backbone's features.
+
+    Raises:
+        ValueError: The backbone declares no integer `out_dim`.
+    """
+    width = getattr(backbone, "out_dim", None)
+    if not isinstance(width, int):
+        raise ValueError(
+            f"the backbone {type(backbone).__name__} must declare its feature width: set an integer attribute "
+            f"out_dim on it (found {width!r})"
+        )
+    return width
+
+
+def view_pair(views: Views) -> tuple[Tensor, Tensor]:
+    """The two views that a siamese method compares.
+
+    Raises:
+        ValueError: There are not exactly two large views and no small ones.
+    """
+    if len(views.large) != 2 or views.small:
+        raise ValueError(
+            f"this method compares two views of each image, got {len(views.large)} large and {len(views.small)} small "
+            "ones: use a preset with two views, such as `views: {preset: simclr}`"
+        )
+    return views.large[0], views.large[1]

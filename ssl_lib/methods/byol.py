@@ -1,0 +1,52 @@
+"""BYOL: bootstrap your own latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ssl_lib.ema import EMATeacher
+from ssl_lib.heads import mlp
+from ssl_lib.losses import NegativeCosineLoss
+from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.registry import METHODS
+from ssl_lib.types import Progress, StepOutput, Views
+
+
+@METHODS.register("byol")
+class BYOL(Method):
+    """BYOL (Grill et al. 2020, arXiv:2006.07733; deepmind-research/byol/byol_experiment.py).
+
+    Each view passes the networks apart. The loss is the sum of the two regressions (2 - 2 cos), in [0, 8].
+
+    Args:
+        backbone: (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Hidden width of projector and predictor.
+        out_dim: Width of projection and prediction.
+        momentum: The teacher's at the start, in [0, 1], rising to 1 by cosine: .996 for 1000 epochs, .99 for 100 to
+            300, .97 for 40.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, *, hidden_dim: int = 4096, out_dim: int = 256, momentum: float = 0.996
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = mlp([feature_dim(backbone), hidden_dim, out_dim], last_bias=False)
+        self.predictor = mlp([out_dim, hidden_dim, out_dim], last_bias=False)
+        self.teacher = EMATeacher(self.backbone, self.projector)
+        self.loss = NegativeCosineLoss()
+        self.momentum = momentum
+
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        """Predicts the teacher's projection of each view from the other view."""
+        x_a, x_b = view_pair(views)
+        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
+        loss_a = 2 + 2 * self.loss(self.predictor(z_a), self.teacher(x_b))
+        loss_b = 2 + 2 * self.loss(self.predictor(z_b), self.teacher(x_a))
+        return StepOutput(loss_a + loss_b, embeddings=z_a.detach())
+
+    def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
+        """The teacher has no predictor."""
+        return [(self.teacher, (self.backbone, self.projector))]

@@ -1,0 +1,50 @@
+"""SimCLR: a simple framework for contrastive learning."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ssl_lib.heads import mlp
+from ssl_lib.losses import NTXentLoss
+from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.registry import METHODS
+from ssl_lib.types import Progress, StepOutput, Views
+
+
+@METHODS.register("simclr")
+class SimCLR(Method):
+    """SimCLR (Chen et al. 2020, arXiv:2002.05709 and v2, arXiv:2006.10029; google-research/simclr, tf2/model.py).
+
+    Both views pass the backbone together, so that BatchNorm sees them as one batch.
+
+    Args:
+        backbone: (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Width of the projector's hidden layers; the reference keeps the backbone's (2048 for ResNet-50).
+        out_dim: Width of the embedding.
+        projector_layers: 3 as in v2; 2 as in the first paper.
+        temperature: Of the softmax, > 0; 0.1 on ImageNet, 0.5 on CIFAR-10.
+        chunk_size: Anchors per block of the similarity matrix; None computes it whole.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        hidden_dim: int = 2048,
+        out_dim: int = 128,
+        projector_layers: int = 3,
+        temperature: float = 0.1,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        widths = [feature_dim(backbone), *[hidden_dim] * (projector_layers - 1), out_dim]
+        self.projector = mlp(widths, bias=False, last_bias=False, last_norm="scale", init_std=0.01)
+        self.loss = NTXentLoss(temperature, chunk_size)
+
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        """Contrasts each image's two views with all other views of the batch."""
+        z = self.projector(self.backbone(torch.cat(view_pair(views))))  # (2N, D)
+        z_a, z_b = z.chunk(2)
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())

@@ -1,0 +1,49 @@
+"""VICReg: variance, invariance, covariance regularisation."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ssl_lib.heads import mlp
+from ssl_lib.losses import VICRegLoss
+from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.registry import METHODS
+from ssl_lib.types import Progress, StepOutput, Views
+
+
+@METHODS.register("vicreg")
+class VICReg(Method):
+    """VICReg (Bardes et al. 2021, arXiv:2105.04906; facebookresearch/vicreg, main_vicreg.py).
+
+    Each view passes the networks apart.
+
+    Args:
+        backbone: (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Width of the expander's two hidden layers.
+        out_dim: Width of the embedding.
+        invariance_weight: Of the mean squared distance of the two views, >= 0.
+        variance_weight: Of the hinge on the standard deviations, >= 0. The term is halved over the views, as in the
+            reference's code; solo-learn does not halve it, so that its 25 is 50 here.
+        covariance_weight: Of the squared off-diagonal covariances, >= 0.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        hidden_dim: int = 8192,
+        out_dim: int = 8192,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = mlp([feature_dim(backbone), hidden_dim, hidden_dim, out_dim], last_bias=False)
+        self.loss = VICRegLoss(invariance_weight, variance_weight, covariance_weight)
+
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        """Draws the two views together, keeps every dimension's spread and decorrelates the dimensions."""
+        x_a, x_b = view_pair(views)
+        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())

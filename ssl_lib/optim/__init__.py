@@ -1,0 +1,11 @@
+"""Optimizers, parameter groups, schedules and gradient clipping."""
+
+from __future__ import annotations
+
+from ssl_lib.optim.builtin import adamw, sgd
+from ssl_lib.optim.clip import clip_grad_per_parameter
+from ssl_lib.optim.lars import LARS
+from ssl_lib.optim.param_groups import param_groups
+from ssl_lib.optim.schedules import Schedule, cosine_schedule
+
+__all__ = ["LARS", "Schedule", "adamw", "clip_grad_per_parameter", "cosine_schedule", "param_groups", "sgd"]

@@ -1,0 +1,28 @@
+"""torch's own optimizers under their names, with the defaults of self-supervised training."""
+
+from __future__ import annotations
+
+from torch.optim import SGD, AdamW
+from torch.optim.optimizer import ParamsT
+
+from ssl_lib.registry import OPTIMIZERS
+
+__all__ = ["adamw", "sgd"]
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(params: ParamsT, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False) -> SGD:
+    """SGD with momentum, as SimSiam and MoCo use it; see `torch.optim.SGD`."""
+    return SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+@OPTIMIZERS.register("adamw")
+def adamw(
+    params: ParamsT,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> AdamW:
+    """AdamW, as DINO, MAE and MoCo v3's ViTs use it; see `torch.optim.AdamW`."""
+    return AdamW(params, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)

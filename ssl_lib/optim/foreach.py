@@ -1,0 +1,46 @@
+"""What the optimizer and the clipping share: gradients listed by device, and all their norms at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+__all__ = ["by_device", "norms"]
+
+
+def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """Pairs the parameters that have a gradient with it, in two parallel lists per device.
+
+    Raises:
+        ValueError: A gradient is sparse.
+    """
+    lists: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            raise ValueError(
+                f"the gradient of a parameter of shape {tuple(parameter.shape)} is sparse; "
+                "give the layer dense gradients (nn.Embedding(sparse=False))"
+            )
+        params, grads = lists.setdefault(parameter.device, ([], []))
+        params.append(parameter)
+        grads.append(parameter.grad)
+    return list(lists.values())
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """The Euclidean norm of each of T tensors of one device, as a tensor (T,), without waiting for the device."""
+    if tensors[0].device.type != "cpu":
+        return torch.stack(torch._foreach_norm(tensors))
+    return torch.stack([_norm(tensor) for tensor in tensors])
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    # Row by row: torch's full reduction runs on one CPU thread and loses four digits over a million float32 values.
+    if tensor.ndim > 1:
+        tensor = torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)))
+    norm: Tensor = torch.linalg.vector_norm(tensor)
+    return norm

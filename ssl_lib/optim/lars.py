@@ -1,0 +1,135 @@
+"""LARS: momentum SGD whose step in every layer is a fixed share of the layer's own norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from ssl_lib.optim.foreach import by_device, norms
+from ssl_lib.registry import OPTIMIZERS
+
+__all__ = ["LARS"]
+
+
+@OPTIMIZERS.register("lars")
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017), as in barlowtwins/main.py, vicreg and moco-v3.
+
+    For a parameter `p` with gradient `g`, momentum buffer `mu` and trust coefficient `eta`:
+
+        d  = g + weight_decay * p
+        d  = d * eta * |p| / |d|        where both norms are above 0, with weight decay and without
+        mu = momentum * mu + d
+        p  = p - lr * mu
+
+    A group with the key `adapt=False` leaves out the second line; `ssl_lib.optim.param_groups` sets it for biases
+    and norm layers. With `clip_lr` the factor of the second line is the clipped LARC rule of NVIDIA apex
+    (apex/parallel/LARC.py) and solo-learn (solo/utils/lars.py), that their CIFAR recipes need:
+    `min(eta * |p| / (|g| + weight_decay * |p| + eps) / lr, 1)` where both norms are above 0, else `d = g`.
+
+    The step works in place and never waits for the device. It overwrites the gradients: read them before it.
+
+    Args:
+        params: Parameters or groups; the group keys are the arguments below and `adapt` (bool, default True).
+        lr: Learning rate, at least 0; a float that may change at every step.
+        momentum: In [0, 1).
+        weight_decay: At least 0.
+        trust_coefficient: `eta`, above 0.
+        clip_lr: Use the clipped LARC rule.
+        eps: Added to the denominator of the LARC rule alone, at least 0.
+
+    Raises:
+        ValueError: A value is out of range, or (in `step`) a gradient is sparse.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        *,
+        clip_lr: bool = False,
+        eps: float = 1e-8,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust_coefficient": trust_coefficient,
+            "clip_lr": clip_lr,
+            "eps": eps,
+            "adapt": True,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, after a look at its values; the constructor passes through here too."""
+        group = self.defaults | param_group
+        for key in ("lr", "weight_decay", "eps"):
+            if not group[key] >= 0.0:
+                raise ValueError(f"LARS: {key} must be at least 0, got {group[key]}")
+        if not 0.0 <= group["momentum"] < 1.0:
+            raise ValueError(f"LARS: momentum must lie in [0, 1), got {group['momentum']}")
+        if not group["trust_coefficient"] > 0.0:
+            raise ValueError(f"LARS: trust_coefficient must be above 0, got {group['trust_coefficient']}")
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Makes one update; parameters without a gradient stay as they are.
+
+        Args:
+            closure: Computes the loss and its gradients anew, as in every torch optimizer.
+
+        Returns:
+            The closure's loss.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for params, grads in by_device(group["params"]):
+                self._update(params, grads, group)
+        return loss
+
+    def _update(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+        buffers = [self._momentum_buffer(p) for p in params]
+        ratios = _decay_and_ratios(params, grads, group)
+        torch._foreach_mul_(buffers, group["momentum"])
+        if ratios is None:
+            torch._foreach_add_(buffers, grads)
+        else:
+            torch._foreach_addcmul_(buffers, grads, ratios.unbind())
+        torch._foreach_add_(params, buffers, alpha=-group["lr"])
+
+    def _momentum_buffer(self, param: Tensor) -> Tensor:
+        state: dict[str, Tensor] = self.state[param]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(param)
+        return state["momentum_buffer"]
+
+
+def _decay_and_ratios(params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> Tensor | None:
+    """Adds the weight decay to the gradients; returns the factor of each (T,), or None without adaptation."""
+    weight_decay, adapt, clip_lr = group["weight_decay"], group["adapt"], group["clip_lr"]
+    weight_norms = norms(params) if adapt else None
+    plain_norms = norms(grads) if adapt and clip_lr else None
+    if weight_decay:
+        torch._foreach_add_(grads, params, alpha=weight_decay)
+    if weight_norms is None:
+        return None
+    if plain_norms is None:
+        update_norms = norms(grads)
+        ratios = group["trust_coefficient"] * weight_norms / update_norms
+        return torch.where((weight_norms > 0) & (update_norms > 0), ratios, 1.0)
+    denominator = plain_norms + weight_decay * weight_norms + group["eps"]
+    ratios = (group["trust_coefficient"] * weight_norms / denominator / group["lr"]).clamp_max(1.0)
+    # A zero gradient leaves the weights undecayed in this rule: factor 0, as d is nothing but the decay there.
+    return torch.where(weight_norms > 0, torch.where(plain_norms > 0, ratios, 0.0), 1.0)

@@ -1,0 +1,44 @@
+"""Which parameters are decayed and adapted, and which are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["param_groups"]
+
+
+def param_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Sorts a module's trainable parameters into a decayed and an undecayed group.
+
+    Source: `get_params_groups` of dino/utils.py, and the 1-d rule of barlowtwins/main.py. Biases and parameters with at
+    most one dimension (the scales and shifts of norms) get neither weight decay nor LARS adaptation; all others,
+    a ViT's tokens and position embedding included, get both.
+
+    Args:
+        module: Its shared parameters count once; those with `requires_grad=False` are left out.
+        weight_decay: At least 0.
+
+    Returns:
+        Groups for any torch optimizer, with the keys "params", "weight_decay" and "adapt" (read by
+        `LARS` alone); a group without parameters is left out.
+
+    Raises:
+        ValueError: The weight decay is negative, or nothing is trainable.
+    """
+    if not weight_decay >= 0.0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_plain = parameter.ndim <= 1 or name.rpartition(".")[2] == "bias"
+            (plain if is_plain else decayed).append(parameter)
+    if not decayed and not plain:
+        raise ValueError(f"{type(module).__name__} has no trainable parameter for an optimizer")
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay, "adapt": True},
+        {"params": plain, "weight_decay": 0.0, "adapt": False},
+    ]
+    return [group for group in groups if group["params"]]

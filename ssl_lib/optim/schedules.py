@@ -1,0 +1,144 @@
+"""Learning rate and weight decay as functions of the training's progress, without a state of their own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.optim import Optimizer
+
+from ssl_lib.types import Progress
+
+__all__ = ["Schedule", "cosine_schedule"]
+
+
+def cosine_schedule(
+    step: int,
+    total_steps: int,
+    start: float,
+    end: float,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.0,
+    *,
+    warmup_endpoint: bool = False,
+) -> float:
+    """A linear warmup from `warmup_start` to `start`, then half a cosine from `start` to `end`.
+
+    Source: `adjust_learning_rate` of barlowtwins/main.py (VICReg, BYOL and MoCo v3 alike), where step s of a warmup
+    of W steps has gone s / W of the way; with `warmup_endpoint` it is `cosine_scheduler` of dino/utils.py (SwAV
+    alike), where it has gone s / (W - 1), so that the warmup's last step has the full value.
+
+    Args:
+        step: 0-based index of the update, in [0, total_steps]; the value is `end` at `total_steps`.
+        total_steps: Length of warmup and cosine together, at least 1.
+        start: Value at the peak.
+        end: Value after the last update.
+        warmup_steps: In [0, total_steps).
+        warmup_start: Value at step 0 of a warmup.
+        warmup_endpoint: Whether the warmup reaches `start` at its own last step.
+
+    Raises:
+        ValueError: A step count is out of range.
+    """
+    if not 0 <= step <= total_steps or total_steps < 1:
+        raise ValueError(f"step must lie in [0, total_steps], got step {step} of {total_steps}")
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(f"warmup_steps must lie in [0, total_steps), got {warmup_steps} of {total_steps}")
+    if step < warmup_steps:
+        last = max(1, warmup_steps - 1) if warmup_endpoint else warmup_steps
+        return warmup_start + (start - warmup_start) * step / last
+    position = (step - warmup_steps) / (total_steps - warmup_steps)
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * position))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How learning rate and weight decay move over a run: warmup, then a cosine.
+
+    Attributes:
+        epochs: Length of the run, above 0.
+        warmup_epochs: Length of the linear warmup, in [0, epochs).
+        warmup_start: Learning rate at the first update of the warmup, as a share of the peak, in [0, 1].
+        warmup_endpoint: Whether the warmup's last update has the full rate (DINO, SwAV); see `cosine_schedule`.
+        end: Learning rate after the last update, as a share of the peak, in [0, 1] (.001 in VICReg, Barlow Twins).
+        per_epoch: Whether the learning rate changes only from epoch to epoch (SimSiam, MoCo v2).
+        lr_scaling: How the configured rate, meant for a batch of 256, grows with the batch.
+        weight_decay_end: Weight decay after the last update, at least 0: a cosine over the whole run (DINO).
+            Groups that start at 0 stay there. None keeps the weight decay constant.
+
+    Raises:
+        ValueError: A value is out of range; the message names it.
+    """
+
+    epochs: int | float = 100
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+    warmup_endpoint: bool = False
+    end: float = 0.0
+    per_epoch: bool = False
+    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    weight_decay_end: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be above 0, got {self.epochs}")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be at least 0 and smaller than epochs ({self.epochs}), got {self.warmup_epochs}"
+            )
+        for name in ("warmup_start", "end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share of the peak, in [0, 1]; got {getattr(self, name)}")
+        if self.lr_scaling not in ("linear", "sqrt", "none"):
+            raise ValueError(f"lr_scaling must be 'linear', 'sqrt' or 'none', got {self.lr_scaling!r}")
+        if self.weight_decay_end is not None and not 0 <= self.weight_decay_end < math.inf:
+            raise ValueError(f"weight_decay_end must be at least 0 or None, got {self.weight_decay_end}")
+
+    def peak_lr(self, lr: float, batch_size: int) -> float:
+        """The learning rate at the peak, for the rate `lr` at a batch of 256.
+
+        Args:
+            lr: At least 0.
+            batch_size: Images per optimizer update, over all processes and accumulated batches.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        if not 0 <= lr < math.inf:
+            raise ValueError(f"lr must be at least 0, got {lr}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        exponent = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}[self.lr_scaling]
+        return float(lr * (batch_size / 256) ** exponent)
+
+    def lr_factor(self, progress: Progress) -> float:
+        """The learning rate of this update as a share of the peak, in [0, 1]."""
+        total = progress.total_steps
+        step = progress.epoch * progress.steps_per_epoch if self.per_epoch else progress.step
+        # The warmup is a share of the run, so that a run cut short by its total_steps is the whole schedule, shorter.
+        warmup = min(round(total * self.warmup_epochs / self.epochs), total - 1)
+        return cosine_schedule(
+            step, total, 1.0, self.end, warmup, self.warmup_start, warmup_endpoint=self.warmup_endpoint
+        )
+
+    def apply(self, optimizer: Optimizer, progress: Progress) -> float:
+        """Sets every group's learning rate and weight decay for this update.
+
+        The values at the start are kept in the groups, as "initial_lr" (the peak) and "initial_weight_decay", and so in
+        the optimizer's state dict: a resumed run goes on along the same curve. A group's "lr_scale" multiplies its
+        rate; with "fixed_lr" the group stays at its peak (SimSiam's predictor).
+
+        Returns:
+            The first group's learning rate, its "lr_scale" and "fixed_lr" aside, for the log.
+        """
+        factor = self.lr_factor(progress)
+        for group in optimizer.param_groups:
+            peak = group.setdefault("initial_lr", group["lr"])
+            group["lr"] = peak * group.get("lr_scale", 1.0) * (1.0 if group.get("fixed_lr", False) else factor)
+            decay = group.setdefault("initial_weight_decay", group["weight_decay"])
+            if self.weight_decay_end is not None and decay > 0:
+                group["weight_decay"] = cosine_schedule(
+                    progress.step, progress.total_steps, decay, self.weight_decay_end
+                )
+        return float(optimizer.param_groups[0]["initial_lr"] * factor)

@@ -1,0 +1,76 @@
+"""Where and in what precision to compute: one path for fp32, bf16 and fp16."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from ssl_lib.errors import ConfigError
+
+__all__ = ["Precision", "resolve_device"]
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Autocast to `dtype`, or plain fp32 where it is None; gradients are scaled for fp16 only."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+
+    @classmethod
+    def resolve(cls, name: str, device: torch.device) -> Precision:
+        """Looks a precision up; `auto` is bf16 where the hardware has instructions for it, else fp32.
+
+        Raises:
+            ConfigError: The name is unknown.
+        """
+        if name == "auto":
+            name = "bf16" if _has_bf16(device) else "fp32"
+        if name not in _DTYPES:
+            raise ConfigError(f"unknown precision {name!r}: one of auto, {', '.join(_DTYPES)}")
+        return cls(device, _DTYPES[name])
+
+    @property
+    def name(self) -> str:
+        """`fp32`, `bf16` or `fp16`."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of forward passes."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler that does nothing unless the precision is fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: The name is unknown or the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {name!r}, only {torch.cuda.device_count()} CUDA devices: use cpu"
+        )
+    return device
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)

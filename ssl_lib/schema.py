@@ -1,0 +1,184 @@
+"""Checks plain YAML values against type annotations; a constructor's signature is the schema of its arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+from ssl_lib.errors import ConfigError, did_you_mean
+
+__all__ = ["REQUIRED", "Argument", "arguments_of", "check_arguments", "convert"]
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a constructor: its annotation, and its default or `REQUIRED`."""
+
+    annotation: Any
+    default: Any
+
+
+def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, Argument]:
+    """The arguments that a config may set on a class or function.
+
+    Args:
+        part: A class, a function or a `functools.partial` of one.
+        given: Names that the library passes itself, such as `backbone`; left out.
+    """
+    target = part.func if isinstance(part, functools.partial) else part
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # an annotation that exists for type checkers only: its values go unchecked
+        hints = {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: Argument(hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(part).parameters.items()
+        if parameter.kind in kinds and name not in given
+    }
+
+
+def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Argument], key: str) -> dict[str, Any]:
+    """Converts a mapping of arguments and fills in the defaults.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value has the wrong type; the message names it.
+    """
+    for name in values:
+        if name not in allowed:
+            raise ConfigError(f"unknown key {_join(key, str(name))!r}.{did_you_mean(str(name), allowed)}")
+    result = {}
+    for name, argument in allowed.items():
+        if name in values:
+            result[name] = convert(values[name], argument.annotation, _join(key, name))
+        elif argument.default is REQUIRED:
+            raise ConfigError(f"missing key {_join(key, name)!r}: it has no default")
+        else:
+            result[name] = argument.default
+    return result
+
+
+def convert(value: Any, annotation: Any, key: str) -> Any:
+    """Converts a YAML value to an annotated type: lists become tuples, mappings become dataclasses, ints become floats.
+
+    Raises:
+        ConfigError: The value does not fit; the message names the key, the value and the type.
+    """
+    origin, options = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, options, key)
+    if origin is Literal:
+        if value not in options or type(value) not in map(type, options):
+            raise ConfigError(f"{key}: unknown value {value!r}.{did_you_mean(str(value), map(str, options))}")
+        return value
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return _convert_dataclass(value, annotation, key)
+    if origin in (tuple, list, Sequence):
+        return _convert_sequence(value, annotation, key)
+    if origin in (dict, Mapping) or annotation is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong_type(value, "a mapping", key)
+        item = options[1] if options else Any
+        return {name: convert(entry, item, _join(key, str(name))) for name, entry in value.items()}
+    return _convert_scalar(value, annotation, key)
+
+
+def _convert_scalar(value: Any, annotation: Any, key: str) -> Any:
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
+    if annotation not in names:
+        raise ConfigError(f"{key}: a config cannot express {annotation}; build this part in a script")
+    if annotation is float and type(value) is int:
+        return float(value)
+    if type(value) is not annotation:
+        raise _wrong_type(value, names[annotation], key)
+    return value
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    exact = [option for option in options if type(value) is option]
+    errors = []
+    for option in exact or options:
+        try:
+            return convert(value, option, key)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0] if len(errors) == 1 else _wrong_type(value, " or ".join(map(_type_name, options)), key)
+
+
+def _convert_sequence(value: Any, annotation: Any, key: str) -> Any:
+    origin, options = typing.get_origin(annotation), typing.get_args(annotation)
+    if not isinstance(value, list | tuple):
+        raise _wrong_type(value, "a list", key)
+    if origin is tuple and options and options[-1] is not Ellipsis:
+        if len(value) != len(options):
+            raise ConfigError(f"{key}: expected {len(options)} values, got {len(value)}: {value!r}")
+        kinds: Sequence[Any] = options
+    else:
+        kinds = [options[0] if options else Any] * len(value)
+    pairs = enumerate(zip(value, kinds, strict=True))
+    items = [convert(entry, kind, f"{key}[{index}]") for index, (entry, kind) in pairs]
+    return items if origin is list else tuple(items)
+
+
+def _convert_dataclass(value: Any, kind: type, key: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise _wrong_type(value, "a mapping", key)
+    hints = typing.get_type_hints(kind)
+    allowed = {}
+    for field in dataclasses.fields(kind):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        allowed[field.name] = Argument(hints[field.name], REQUIRED if default is dataclasses.MISSING else default)
+    arguments = check_arguments(value, allowed, key)
+    try:
+        return kind(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}" if key else str(error)) from error
+
+
+def _wrong_type(value: Any, expected: str, key: str) -> ConfigError:
+    cure = ""
+    if isinstance(value, str) and expected in ("a number", "an integer") and _is_number(value):
+        cure = f"; YAML reads it as text: write {_yaml_number(float(value))}"
+    return ConfigError(f"{key}: expected {expected}, got {value!r} ({_type_name(type(value))}){cure}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _yaml_number(value: float) -> str:
+    """A form that YAML 1.1 reads as a number: with a dot before the exponent."""
+    mantissa, _, exponent = f"{value:g}".partition("e")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}" if exponent else mantissa
+
+
+def _type_name(kind: Any) -> str:
+    names = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", dict: "mapping", Mapping: "mapping"}
+    origin = typing.get_origin(kind) or kind
+    return names.get(origin, getattr(origin, "__name__", str(kind)))
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

@@ -1,0 +1,104 @@
+"""What is under way in a run: read by callbacks, saved in checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import Optimizer
+
+from ssl_lib.data import Loader
+from ssl_lib.errors import CheckpointError
+from ssl_lib.methods.base import Method
+from ssl_lib.optim.schedules import Schedule
+from ssl_lib.precision import Precision
+from ssl_lib.types import Progress
+
+if TYPE_CHECKING:
+    from ssl_lib.callbacks.base import Callback
+
+__all__ = ["TrainState"]
+
+
+@dataclass
+class TrainState:
+    """The parts of a run and how far it has come.
+
+    Attributes:
+        step: Optimizer updates done, and so the index of the next one.
+        finished: Whether the last update has been made.
+    """
+
+    method: Method
+    loader: Loader
+    optimizer: Optimizer
+    schedule: Schedule
+    precision: Precision
+    scaler: torch.amp.GradScaler
+    callbacks: Sequence[Callback] = ()
+    step: int = 0
+    total_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total_steps = max(1, round(self.schedule.epochs * self.loader.steps_per_epoch))
+
+    @property
+    def progress(self) -> Progress:
+        """The progress of the update that comes next."""
+        return Progress(self.step, self.total_steps, self.loader.steps_per_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all updates have been made."""
+        return self.step >= self.total_steps
+
+    @property
+    def epochs_done(self) -> float:
+        """Epochs trained so far; a whole number at an epoch's end."""
+        return self.step / self.loader.steps_per_epoch
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Hands scalars of the last update to every callback, with its step and epoch."""
+        last = max(0, self.step - 1)
+        line = {"step": last, "epoch": last // self.loader.steps_per_epoch, **metrics}
+        for callback in self.callbacks:
+            callback.on_log(self, line)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next update depends on, as plain tensors and numbers."""
+        cuda = torch.cuda.get_rng_state(self.precision.device) if self.precision.device.type == "cuda" else None
+        return {
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "data": {"seed": self.loader.seed, "batch_size": self.loader.batch_size, "images": len(self.loader.data)},
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continues where `state_dict` was taken.
+
+        Raises:
+            CheckpointError: The state was saved by another model, data set or batch size; the message says which.
+        """
+        here = self.state_dict()
+        for key in ("data", "total_steps"):
+            if saved[key] != here[key]:
+                raise CheckpointError(
+                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here[key]}: "
+                    "resume with the config it was started with, or start a new run"
+                )
+        try:
+            self.method.load_state_dict(saved["method"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {error}") from error
+        self.step = saved["step"]
+        torch.set_rng_state(saved["rng"]["cpu"].cpu())
+        if saved["rng"]["cuda"] is not None and self.precision.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["rng"]["cuda"].cpu(), self.precision.device)

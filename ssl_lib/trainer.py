@@ -1,0 +1,192 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, ProgressBar
+from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.data import Batch, Loader
+from ssl_lib.meter import Meter
+from ssl_lib.methods.base import Method
+from ssl_lib.optim.schedules import Schedule
+from ssl_lib.precision import Precision, resolve_device
+from ssl_lib.state import TrainState
+from ssl_lib.types import Views
+
+__all__ = ["Trainer", "default_callbacks"]
+
+
+class Trainer:
+    """Trains any `Method` on any `Loader`.
+
+    Args:
+        run_dir: Folder for metrics and checkpoints; None writes nothing.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
+        compile: Run the backbones through torch.compile.
+        accumulate: Micro-batches per optimizer update.
+        clip: Called with the parameters before each optimizer step, to clip their gradients.
+        log_every: Updates between logged lines.
+        callbacks: Observers; None takes `default_callbacks(run_dir)`.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,
+        accumulate: int = 1,
+        clip: Callable[[Iterable[nn.Parameter]], object] | None = None,
+        log_every: int = 20,
+        callbacks: Sequence[Callback] | None = None,
+    ) -> None:
+        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.precision = Precision.resolve(precision, resolve_device(device))
+        self.compile = compile
+        self.accumulate = accumulate
+        self.clip = clip
+        self.log_every = log_every
+        self.callbacks = default_callbacks(run_dir) if callbacks is None else callbacks
+
+    def fit(
+        self,
+        method: Method,
+        loader: Loader,
+        optimizer: Optimizer,
+        schedule: Schedule | None = None,
+        *,
+        resume: bool = False,
+    ) -> TrainState:
+        """Trains to the schedule's end.
+
+        Args:
+            method: Trained in place, and moved to the device.
+            loader: Its seed also seeds the views, by step.
+            optimizer: Over `method.param_groups(...)`; its lr is scaled to the batch size by the schedule.
+            schedule: 100 epochs of cosine decay unless given.
+            resume: Go on from `run_dir/checkpoints/last.pt`.
+
+        Raises:
+            NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is left as it was.
+            CheckpointError: There is nothing to resume, or it does not fit.
+        """
+        state = self._prepare(method, loader, optimizer, schedule or Schedule())
+        if resume:
+            if self.run_dir is None:
+                raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
+            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
+        meter = Meter()
+        try:
+            for callback in state.callbacks:
+                callback.on_start(state)
+            while not state.finished:
+                self._run_epoch(state, meter)
+        finally:
+            for callback in state.callbacks:
+                callback.on_end(state)
+        return state
+
+    def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
+        device = self.precision.device
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32
+            torch.backends.cudnn.allow_tf32 = True
+        method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.train()
+        if self.compile:
+            for backbone in {method.backbone, method.encoder}:
+                backbone.compile()
+        scaler = self.precision.scaler()
+        return TrainState(method, loader, optimizer, schedule, self.precision, scaler, self.callbacks)
+
+    def _run_epoch(self, state: TrainState, meter: Meter) -> None:
+        epoch, start = divmod(state.step, state.loader.steps_per_epoch)
+        for batch in meter.timed(state.loader.epoch(epoch, start)):
+            self._update(state, batch, meter)
+            for callback in state.callbacks:
+                callback.on_update(state)
+            if state.step % self.log_every == 0 or state.finished:
+                meter.log(state)
+            if state.finished:
+                break
+        meter.check(state)
+        paused = time.perf_counter()
+        for callback in state.callbacks:
+            callback.on_epoch(state)
+        meter.skip(time.perf_counter() - paused)
+
+    def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
+        """One optimizer update: forward and backward per micro-batch, clip, step, teachers."""
+        method, optimizer, scaler, progress = state.method, state.optimizer, state.scaler, state.progress
+        lr = state.schedule.apply(optimizer, progress)
+        generator = torch.Generator().manual_seed(_step_seed(state.loader.seed, state.step))
+        for micro in _split(batch, self.accumulate):
+            views = self._make_views(state.loader, micro, generator)
+            with self.precision.autocast():
+                output = method(views, progress)
+            meter.record(state, output, lr, len(micro.indices))
+            scaler.scale(output.loss / self.accumulate).backward()
+        scaler.unscale_(optimizer)
+        method.before_update(progress)
+        if self.clip is not None:
+            self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        if scaler.get_scale() >= scale:  # else fp16 gradients overflowed, and the optimizer did not step
+            for teacher, parts in method.ema_pairs():
+                teacher.update(parts, method.ema_momentum(progress))
+            method.after_update(progress)
+        else:
+            method.on_skipped_update(progress)
+        state.step += 1
+
+    def _make_views(self, loader: Loader, batch: Batch, generator: torch.Generator) -> Views:
+        def send(tensor: Tensor) -> Tensor:
+            return tensor.to(self.precision.device, non_blocking=True)
+
+        images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
+        views = loader.views(images, generator)
+        return dataclasses.replace(
+            views,
+            large=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.large),
+            small=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.small),
+            labels=None if batch.labels is None else send(batch.labels),
+            indices=send(batch.indices),
+        )
+
+
+def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
+    """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
+    if run_dir is None:
+        return [ProgressBar()]
+    return [ProgressBar(), MetricsLog(Path(run_dir) / "metrics.jsonl"), Checkpoints(Path(run_dir) / "checkpoints")]
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    """Cuts a batch into micro-batches."""
+    if parts == 1:
+        return [batch]
+    whole = batch.images if isinstance(batch.images, tuple) else (batch.images,)
+    images = list(zip(*(tensor.chunk(parts) for tensor in whole), strict=True))
+    labels = [None] * parts if batch.labels is None else batch.labels.chunk(parts)
+    return [
+        Batch(micro if isinstance(batch.images, tuple) else micro[0], label, indices)
+        for micro, label, indices in zip(images, labels, batch.indices.chunk(parts), strict=True)
+    ]
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A seed of its own for each step's views, so that a resumed run draws what an unbroken one would."""
+    return (seed * 1_000_003 + step) % 2**63

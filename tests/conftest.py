@@ -1,0 +1,77 @@
+"""Small parts that many tests share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
+from ssl_lib.data import ArrayData
+from ssl_lib.registry import PRESETS
+
+torch.set_num_threads(1)  # the tests' tensors are small: threads would only wait for each other
+
+SMALL = {
+    "hidden_dim": 32,
+    "out_dim": 16,
+    "predictor_dim": 8,
+    "bottleneck_dim": 16,
+    "num_prototypes": 32,
+}
+
+
+class TinyBackbone(nn.Sequential):
+    """A convolution, BatchNorm, ReLU and pooling: (N, C, H, W) -> (N, 16)."""
+
+    out_dim = 16
+
+    def __init__(self, in_channels: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, 16, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+
+
+@pytest.fixture
+def images() -> ArrayData:
+    """96 grey images of 16 x 16 in 4 classes, each class a pattern of its own plus noise."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 4
+    patterns = torch.rand(4, 1, 16, 16, generator=generator)
+    noise = torch.rand(96, 1, 16, 16, generator=generator)
+    pixels = (255 * (0.6 * patterns[labels] + 0.4 * noise)).to(torch.uint8)
+    return ArrayData(pixels, labels, ("a", "b", "c", "d"), mean=(0.5,), std=(0.25,))
+
+
+@pytest.fixture
+def make_loader(images: ArrayData) -> Callable[..., Loader]:
+    """Builds a loader of small views, of the method's own preset where it has one."""
+
+    def make(preset: str = "simclr", batch_size: int = 32, seed: int = 0) -> Loader:
+        if preset == "dino":
+            configs = views.presets.dino(size=16, small_size=8, small_count=2)
+        else:
+            configs = PRESETS[preset if preset in PRESETS else "simclr"](size=16)
+        return Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def make_method() -> Callable[..., Method]:
+    """Builds any registered method on the tiny backbone, its widths made small."""
+
+    def make(name: str, backbone: nn.Module | None = None, **arguments: object) -> Method:
+        torch.manual_seed(0)
+        part = METHODS[name]
+        small = {key: value for key, value in SMALL.items() if key in inspect.signature(part).parameters}
+        return part(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})
+
+    return make

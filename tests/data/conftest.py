@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eleven images of different sizes in three class folders."""
+    rng = np.random.default_rng(0)
+    for index in range(11):
+        side = 10 + index
+        pixels = rng.integers(0, 256, (side, 2 * side, 3), dtype=np.uint8)
+        (tmp_path / f"class{index % 3}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"class{index % 3}" / f"{index:02}.png")
+    return tmp_path

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lib.data import decode_image
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (9, 12), dtype=np.uint8)
+ALPHA = RNG.integers(0, 256, (9, 12), dtype=np.uint8)
+
+
+def add(path, image=COLOUR, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    return path
+
+
+def mode(path):
+    with Image.open(path) as image:
+        return image.mode
+
+
+def pixels(path, channels=3):
+    image = decode_image(path, channels)
+    assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == channels
+    return image.permute(1, 2, 0).numpy()
+
+
+def on_white(colour, alpha):
+    alpha = alpha[..., None].astype(np.float64) / 255
+    return colour * alpha + 255 * (1 - alpha)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.TIFF", "a.webp"])
+def test_lossless_formats_give_back_the_pixels(tmp_path, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOUR, **options)), COLOUR)
+
+
+def test_grey_and_colour_convert_both_ways(tmp_path):
+    grey, colour = add(tmp_path / "g.png", GREY), add(tmp_path / "c.png", COLOUR)
+    np.testing.assert_array_equal(pixels(grey), GREY[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(pixels(grey, 1)[..., 0], GREY)
+    luma = COLOUR @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
+    np.testing.assert_allclose(pixels(colour, 1)[..., 0], luma, atol=0.51)
+
+
+def test_one_bit_and_palette(tmp_path):
+    bits = GREY > 127
+    np.testing.assert_array_equal(pixels(add(tmp_path / "bits.png", bits), 1)[..., 0], bits * 255)
+    indexed = Image.fromarray(GREY % 4)
+    indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 200, 210, 220])
+    table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [200, 210, 220]])
+    np.testing.assert_array_equal(pixels(add(tmp_path / "p.png", indexed)), table[GREY % 4])
+    clear = add(tmp_path / "clear.png", indexed, transparency=2)
+    table[2] = 255
+    np.testing.assert_array_equal(pixels(clear), table[GREY % 4])
+
+
+def test_transparent_images_lie_on_white(tmp_path):
+    rgba = add(tmp_path / "rgba.png", np.dstack([COLOUR, ALPHA]))
+    np.testing.assert_allclose(pixels(rgba), on_white(COLOUR, ALPHA), atol=1)
+    la = add(tmp_path / "la.png", np.dstack([GREY, ALPHA]))
+    assert (mode(rgba), mode(la)) == ("RGBA", "LA")
+    np.testing.assert_allclose(pixels(la), on_white(GREY[..., None].repeat(3, -1), ALPHA), atol=1)
+    np.testing.assert_allclose(pixels(la, 1), on_white(GREY[..., None], ALPHA), atol=1)
+    key = add(tmp_path / "key.png", COLOUR, transparency=tuple(COLOUR[0, 0].tolist()))
+    expected = COLOUR.copy()
+    expected[np.equal(COLOUR, COLOUR[0, 0]).all(-1)] = 255
+    np.testing.assert_array_equal(pixels(key), expected)
+
+
+def test_cmyk(tmp_path):
+    bands = [*np.ascontiguousarray(COLOUR.transpose(2, 0, 1)), ALPHA]
+    path = add(tmp_path / "cmyk.tif", Image.merge("CMYK", [Image.fromarray(band) for band in bands]))
+    assert mode(path) == "CMYK"
+    ink, black = 255.0 - COLOUR, 255.0 - ALPHA[..., None]
+    np.testing.assert_allclose(pixels(path), ink * black / 255, atol=1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
+    deep = RNG.integers(0, 65536, (9, 12), dtype=np.uint16)
+    deep.flat[:4] = 0, 65535, 128, 129  # 129 is the first value that rounds to 1
+    path = add(tmp_path / name, deep)
+    expected = np.rint(deep / 257)
+    np.testing.assert_array_equal(pixels(path, 1)[..., 0], expected)
+    np.testing.assert_array_equal(pixels(path), expected[..., None].repeat(3, -1))
+
+
+def test_big_endian_and_32_bit_grey(tmp_path):
+    deep = RNG.integers(0, 65536, (9, 12)).astype(">u2")
+    big = add(tmp_path / "big.tif", Image.frombytes("I;16B", (12, 9), deep.tobytes()))
+    np.testing.assert_array_equal(pixels(big, 1)[..., 0], np.rint(deep / 257))
+    wide = add(tmp_path / "wide.tif", deep.astype(np.int32))
+    assert (mode(big), mode(wide)) == ("I;16B", "I")
+    np.testing.assert_array_equal(pixels(wide, 1)[..., 0], np.rint(deep / 257))
+    for name, values in (("over.tif", deep.astype(np.int32) + 65536), ("float.tif", np.float32(deep))):
+        add(tmp_path / name, values)
+        with pytest.raises(ValueError, match="8 or 16 bits"):
+            decode_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    turn = {
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+        8: np.rot90,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = turn[orientation]
+    np.testing.assert_array_equal(pixels(add(tmp_path / "a.png", COLOUR, exif=exif)), upright(COLOUR))
+    deep = RNG.integers(0, 65536, (9, 12), dtype=np.uint16)
+    path = add(tmp_path / "deep.png", deep, exif=exif)
+    np.testing.assert_array_equal(pixels(path, 1)[..., 0], np.rint(upright(deep) / 257))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from image_samples import numbered
+from PIL import Image
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+from ssl_lib.data import ArrayData, FolderData, evaluation_batches
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("size", [None, 4])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_evaluation_leaves_arrays_of_that_size_as_they_are(tmp_path, size, mapped):
+    data = numbered(mapped_to=tmp_path if mapped else None)
+    batches = list(evaluation_batches(data, batch_size=10, size=size))
+    assert [len(batch.indices) for batch in batches] == [10, 10, 3]
+    assert torch.equal(torch.cat([batch.images for batch in batches]), data.gather(torch.arange(23)))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(0, 46, 2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_resizes_and_crops_as_pillow_does(folder, workers):
+    data = FolderData(folder)
+    batches = list(evaluation_batches(data, batch_size=4, size=14, workers=workers))
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(11))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), data.labels)
+    images = torch.cat([batch.images for batch in batches])
+    for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        with Image.open(data.path(index)) as original:
+            expected = CenterCrop(14)(Resize(16, InterpolationMode.BICUBIC)(original))
+        np.testing.assert_allclose(image.astype(int), np.asarray(expected).astype(int), atol=1)
+
+
+def test_evaluation_resizes_arrays_in_this_process():
+    pixels = RNG.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    (batch,) = evaluation_batches(ArrayData(pixels), size=7)
+    for image, original in zip(batch.images.permute(0, 2, 3, 1).numpy(), pixels, strict=True):
+        expected = CenterCrop(7)(Resize(8, InterpolationMode.BICUBIC)(Image.fromarray(original)))
+        np.testing.assert_allclose(image.astype(int), np.asarray(expected).astype(int), atol=1)

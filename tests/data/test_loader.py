@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from image_samples import TwoCrops, numbered
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from ssl_lib.data import ArrayData, FolderData, Loader, SkipImage, evaluation_batches
+from ssl_lib.errors import DataError
+from ssl_lib.views import ViewConfig, ViewPipeline
+
+RNG = np.random.default_rng(0)
+
+
+class Failing:
+    """Image data in which every third image asks to be skipped, or all do."""
+
+    mean, std, labels, class_names, channels = (0.5,), (0.5,), torch.arange(10) * 10, (), 1
+
+    def __init__(self, all_of_them=False):
+        self.all_of_them = all_of_them
+
+    def __len__(self):
+        return 10
+
+    def read(self, index):
+        if self.all_of_them or index % 3 == 0:
+            raise SkipImage(f"image{index}", "torn")
+        return torch.full((1, 9, 9), index, dtype=torch.uint8)
+
+
+def same(a, b):
+    images = [(x,) if isinstance(x, torch.Tensor) else x for x in (a.images, b.images)]
+    return (
+        all(torch.equal(x, y) for x, y in zip(*images, strict=True))
+        and torch.equal(a.indices, b.indices)
+        and (a.labels is b.labels or torch.equal(a.labels, b.labels))
+    )
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_arrays_every_image_once_in_another_order_each_epoch(tmp_path, mapped):
+    loader = Loader(numbered(mapped_to=tmp_path if mapped else None), TwoCrops(), 5, seed=3, drop_last=False)
+    assert loader.steps_per_epoch == 5
+    orders = []
+    for epoch in range(3):
+        batches = list(loader.epoch(epoch))
+        assert [len(batch.indices) for batch in batches] == [5, 5, 5, 5, 3]
+        for batch in batches:
+            assert batch.images.dtype == torch.uint8 and batch.images.shape[1:] == (1, 4, 4)
+            assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.indices)
+            assert torch.equal(batch.labels, batch.indices * 2)
+        orders.append(torch.cat([batch.indices for batch in batches]).tolist())
+        assert sorted(orders[-1]) == list(range(23)) != orders[-1]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_drop_last_leaves_full_batches():
+    loader = Loader(numbered(), TwoCrops(), 5)
+    assert [len(batch.indices) for batch in loader.epoch(0)] == [5] * loader.steps_per_epoch == [5] * 4
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        return [index for batch in Loader(numbered(), TwoCrops(), 4, seed=seed).epoch(epoch) for index in batch.indices]
+
+    torch.manual_seed(0)
+    first = order(1, 2)
+    state = torch.get_rng_state()
+    assert first == order(1, 2)
+    assert first != order(2, 1) and first != order(1, 3) and first != order(2, 2)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_an_epoch_from_the_middle_is_the_tail_of_the_whole(folder, workers, start):
+    for data in (numbered(), FolderData(folder)):
+        whole = list(Loader(data, TwoCrops(), 4, seed=5, workers=workers).epoch(7))
+        tail = list(Loader(data, TwoCrops(), 4, seed=5, workers=workers).epoch(7, start=start))
+        assert len(tail) == len(whole) - start
+        assert all(same(a, b) for a, b in zip(whole[start:], tail, strict=True))
+
+
+def test_crops_do_not_depend_on_workers_or_batches_but_on_seed_and_epoch(folder):
+    data = FolderData(folder)
+
+    def crops(workers=0, batch_size=4, seed=1, epoch=1):
+        views = {}
+        for batch in Loader(data, TwoCrops(), batch_size, seed=seed, workers=workers, drop_last=False).epoch(epoch):
+            assert len(batch.images) == 2
+            assert torch.equal(batch.images[0].flip(2), batch.images[1])
+            assert torch.equal(batch.labels, data.labels[batch.indices])
+            views.update(zip(batch.indices.tolist(), batch.images[0], strict=True))
+        return torch.stack([views[index] for index in range(11)])
+
+    state = torch.get_rng_state()
+    expected = crops()
+    assert torch.equal(crops(workers=2), expected)
+    assert torch.equal(crops(workers=1, batch_size=3), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(crops(seed=2), expected)
+    assert not torch.equal(crops(epoch=2), expected)
+
+
+def test_workers_persist_and_survive_an_epoch_left_early(folder):
+    loader = Loader(FolderData(folder), TwoCrops(), 3, workers=2)
+    next(loader.epoch(0))
+    fresh = Loader(FolderData(folder), TwoCrops(), 3, workers=0)
+    for epoch in (0, 1):
+        assert all(same(a, b) for a, b in zip(loader.epoch(epoch), fresh.epoch(epoch), strict=True))
+
+
+def test_the_view_pipeline_takes_what_both_kinds_of_loader_yield(folder):
+    views = ViewPipeline([ViewConfig(count=2, size=16), ViewConfig(count=1, size=8)], (0.5,) * 3, (0.5,) * 3)
+    in_memory = ArrayData(RNG.integers(0, 256, (6, 20, 20, 3), dtype=np.uint8))
+    for data in (FolderData(folder), in_memory):
+        batch = next(Loader(data, views, 4, workers=1).epoch(0))
+        made = views(batch.images)
+        assert [tuple(view.shape) for view in (*made.large, *made.small)] == [(4, 3, 16, 16)] * 2 + [(4, 3, 8, 8)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_file_surfaces_as_a_data_error(folder, workers):
+    bad = folder / "class1" / "04.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    for batches in (
+        Loader(FolderData(folder), TwoCrops(), 4, workers=workers, drop_last=False).epoch(0),
+        evaluation_batches(FolderData(folder), size=8, workers=workers),
+    ):
+        with pytest.raises(DataError, match="on_error: skip") as caught:
+            list(batches)
+        assert str(caught.value).startswith(str(bad)) and "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_files_are_replaced_and_listed(folder, workers):
+    bad = [folder / "class0" / "03.png", folder / "class0" / "06.png"]
+    for path in bad:
+        path.write_bytes(b"torn")
+    data = FolderData(folder, on_error="skip")  # class0: 00 03 06 09 are images 0 to 3
+    loader = Loader(data, TwoCrops(), 4, workers=workers, drop_last=False)
+    for epoch in range(2):
+        batches = list(loader.epoch(epoch))
+        assert [len(batch.images[1]) for batch in batches] == [4, 4, 3]
+        seen = torch.cat([batch.indices for batch in batches]).tolist()
+        assert sorted(seen) == [0, 3, 3, 3, *range(4, 11)]
+        assert all(torch.equal(batch.labels, data.labels[batch.indices]) for batch in batches)
+    assert sorted(loader.skipped) == sorted(data.skipped) == [str(path) for path in bad]
+
+
+def test_any_image_data_may_ask_to_be_skipped():
+    data = Failing()
+    loader = Loader(data, TwoCrops(), 10, workers=0)
+    (batch,) = loader.epoch(0)
+    assert sorted(batch.indices.tolist()) == [1, 1, 1, 2, 4, 4, 5, 7, 7, 8]
+    assert batch.images[0][:, 0, 0, 0].tolist() == batch.indices.tolist()
+    assert sorted(loader.skipped) == ["image0", "image3", "image6", "image9"]
+    (batch,) = evaluation_batches(data, size=9, workers=0)
+    assert batch.indices.tolist() == [1, 2, 4, 5, 7, 8] and batch.labels.tolist() == [10, 20, 40, 50, 70, 80]
+    with pytest.raises(DataError, match="none of the 10 images"):
+        list(Loader(Failing(all_of_them=True), TwoCrops(), 5, workers=0).epoch(0))
+    assert list(evaluation_batches(Failing(all_of_them=True), size=9, workers=0)) == []
+
+
+def test_a_batch_larger_than_the_data_set():
+    with pytest.raises(DataError, match=r"a batch of 24 .* 23 images: set batch_size to 23 or less"):
+        Loader(numbered(), TwoCrops(), 24)
+    (batch,) = Loader(numbered(), TwoCrops(), 24, drop_last=False).epoch(0)
+    assert len(batch.indices) == 23
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 2, "seed": -1}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match="at least"):
+        Loader(numbered(), TwoCrops(), **arguments)
+
+
+def test_bad_epochs_sizes_and_workers(folder):
+    loader = Loader(numbered(), TwoCrops(), 5)
+    for epoch, start in ((-1, 0), (0, -1), (0, 5)):
+        with pytest.raises(ValueError, match="start in"):
+            loader.epoch(epoch, start)
+    assert list(loader.epoch(0, start=4)) == []
+    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+        Loader(FolderData(folder), TwoCrops(), 2, workers=-1)
+    with pytest.raises(ValueError, match="needs a size"):
+        evaluation_batches(FolderData(folder))
+    with pytest.raises(ValueError, match="at least 1"):
+        evaluation_batches(numbered(), size=0)
+
+
+@pytest.fixture
+def process():
+    """Enters a process group of a size and a rank in which nobody else is there."""
+
+    def enter(rank, world_size):
+        leave()
+        dist.init_process_group("fake", rank=rank, world_size=world_size, store=FakeStore())
+
+    def leave():
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    yield enter
+    leave()
+
+
+def test_processes_share_a_batch_in_rank_order(process):
+    whole = [batch.indices for batch in Loader(numbered(), TwoCrops(), 6).epoch(0)]
+    shares = []
+    for rank in range(3):
+        process(rank, 3)
+        shares.append([batch.indices for batch in Loader(numbered(), TwoCrops(), 6).epoch(0)])
+    assert all(torch.equal(torch.cat(parts), batch) for *parts, batch in zip(*shares, whole, strict=True))
+    for arguments in ({"batch_size": 7}, {"batch_size": 6, "drop_last": False}):
+        with pytest.raises(ValueError, match="3 processes"):
+            Loader(numbered(), TwoCrops(), **arguments)

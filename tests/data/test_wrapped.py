@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ssl_lib.data import ArrayData, ImageData, WrappedDataset, as_image_data
+from ssl_lib.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
+
+
+class Items(Dataset):
+    def __init__(self, items, **attributes):
+        self.items = items
+        self.__dict__.update(attributes)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        Image.fromarray,
+        lambda pixels: (Image.fromarray(pixels), 3),
+        lambda pixels: [torch.from_numpy(pixels).permute(2, 0, 1), 3, "more"],
+        lambda pixels: (pixels, 3),
+    ],
+)
+def test_every_kind_of_item(convert):
+    data = as_image_data(Items([convert(pixels) for pixels in PIXELS]))
+    assert isinstance(data, ImageData)
+    assert len(data) == 4 and data.labels is None
+    for index in range(4):
+        np.testing.assert_array_equal(data.read(index).permute(1, 2, 0).numpy(), PIXELS[index])
+
+
+def test_grey_follows_the_statistics():
+    grey = PIXELS[0, :, :, 0]
+    items = Items([Image.fromarray(grey), grey, torch.from_numpy(grey)[None], grey[..., None]])
+    for index in range(4):
+        np.testing.assert_array_equal(WrappedDataset(items).read(index).numpy(), np.stack([grey] * 3))
+        np.testing.assert_array_equal(WrappedDataset(items, (0.5,), (0.5,)).read(index).numpy(), grey[None])
+
+
+def test_labels_are_the_targets():
+    data = as_image_data(Items(list(PIXELS), targets=[2, 0, 1, 1], classes=["a", "b", "c"]))
+    assert data.labels.tolist() == [2, 0, 1, 1] and data.labels.dtype == torch.int64
+    assert data.class_names == ("a", "b", "c")
+    for targets in ([0, 1], [0.5] * 4):
+        with pytest.raises(ValueError, match="4 integers"):
+            WrappedDataset(Items(list(PIXELS), targets=targets))
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (torch.zeros(3, 4, 4), "leave ToTensor"),
+        (torch.zeros(4, 4, dtype=torch.uint8), "uint8"),
+        (torch.zeros(4, 4, 4, dtype=torch.uint8), "4 channels"),
+        ("path.png", "got str"),
+    ],
+)
+def test_other_items_are_refused(item, message):
+    with pytest.raises(DataError, match=message) as caught:
+        as_image_data(Items([PIXELS[0], (item, 1)])).read(1)
+    assert "item 1 of Items" in str(caught.value)
+
+
+def test_image_data_passes_through_and_streams_are_refused():
+    data = ArrayData(PIXELS)
+    assert as_image_data(data) is data
+    with pytest.raises(ValueError, match="must have a length"):
+        as_image_data(iter(PIXELS))
+    with pytest.raises(ValueError, match="differ in length"):
+        WrappedDataset(Items([]), (0.5,), (0.5, 0.5))

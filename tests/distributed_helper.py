@@ -1,0 +1,50 @@
+"""Runs a function in several processes that are joined by gloo."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+Result = dict[str, torch.Tensor]
+
+
+def run_processes(
+    function: Callable[..., Result], world_sizes: Sequence[int], folder: Path, *args: Any
+) -> dict[int, list[Result]]:
+    """Calls `function(*args)` in every process of a group of each size, and returns the results by size and rank.
+
+    The processes start once, for the largest group, from a server that has imported torch. The function is a
+    module's own (it is imported there), and its result must suit `torch.save`. An exception in one process is raised
+    here, with its traceback.
+    """
+    multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest"])
+    processes = (function, tuple(world_sizes), folder, args)
+    torch.multiprocessing.start_processes(_run, processes, nprocs=max(world_sizes), start_method="forkserver")
+    return {
+        size: [torch.load(folder / f"{size}-{rank}.pt", weights_only=True) for rank in range(size)]
+        for size in world_sizes
+    }
+
+
+def _run(
+    rank: int, function: Callable[..., Result], world_sizes: tuple[int, ...], folder: Path, args: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    for size in world_sizes:
+        if rank < size:
+            dist.init_process_group(
+                "gloo",
+                init_method=f"file://{folder}/rendezvous-{size}",
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=120),
+            )
+            torch.save(function(*args), folder / f"{size}-{rank}.pt")
+            dist.destroy_process_group()

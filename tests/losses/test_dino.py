@@ -1,0 +1,166 @@
+"""The DINO loss against its formula, and the movement of its centre."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_lib.losses import DINOLoss
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def formula(student: list[Tensor], teacher: list[Tensor], center: Tensor, t_student: float, t_teacher: float) -> float:
+    """The mean cross-entropy, pair by pair."""
+    terms = []
+    for i, t in enumerate(teacher):
+        for j, s in enumerate(student):
+            if i != j:
+                p = softmax((t.numpy() - center.numpy()) / t_teacher)
+                log_q = np.log(softmax(s.detach().numpy() / t_student))
+                terms.append(-(p * log_q).sum(-1).mean())
+    return float(np.mean(terms))
+
+
+def logits(views: int, batch: int = 3, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, 6, dtype=torch.float64, generator=generator) for _ in range(views)]
+
+
+@pytest.mark.parametrize(("num_teacher", "num_student"), [(1, 2), (1, 4), (2, 2), (2, 6), (3, 3), (3, 5)])
+def test_formula(num_teacher: int, num_student: int) -> None:
+    loss = DINOLoss(6, student_temperature=0.3).double()
+    loss.center.copy_(torch.linspace(-1, 1, 6))
+    student, teacher = logits(num_student), logits(num_teacher, seed=1)
+    expected = formula(student, teacher, loss.center, 0.3, 0.07)
+    assert loss(student, teacher, 0.07).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradient() -> None:
+    loss, teacher = DINOLoss(6), [x.requires_grad_() for x in logits(2, batch=2, seed=1)]
+    student = tuple(x.requires_grad_() for x in logits(3, batch=2))
+    assert torch.autograd.gradcheck(lambda *views: loss(views, teacher, 0.5), student)
+    loss(student, teacher, 0.5).backward()
+    assert all(view.grad is None for view in teacher)
+    assert all((view.grad != 0).all() for view in student)
+
+
+def test_extreme_logits_are_finite() -> None:
+    student = [(1e4 * x).float().requires_grad_() for x in logits(3)]
+    value = DINOLoss(6)(student, [(1e4 * x).float() for x in logits(2)], 0.04)
+    value.backward()
+    assert value.isfinite() and all(view.grad.isfinite().all() for view in student)
+
+
+def test_centre_moves_when_told_and_once_per_update() -> None:
+    loss = DINOLoss(6, center_momentum=0.7).double()
+    expected = np.zeros((1, 6))
+    for update in range(3):
+        micro_batches = [logits(2, batch, seed=10 * update + batch) for batch in (3, 5)]
+        for teacher in micro_batches:
+            loss(teacher, teacher, 0.04)
+            np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="moved before update_center")
+        rows = np.concatenate([view.numpy() for teacher in micro_batches for view in teacher])  # (2 * (3 + 5), 6)
+        expected = 0.7 * expected + 0.3 * rows.mean(0, keepdims=True)
+        loss.update_center()
+        np.testing.assert_allclose(loss.center.numpy(), expected, rtol=1e-12)
+        expected = loss.center.numpy().copy()
+        loss.update_center()
+        np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="moved twice")
+
+
+def test_centre_is_that_of_the_call_not_after_it() -> None:
+    loss, (student, teacher) = DINOLoss(6).double(), (logits(3), logits(2, seed=1))
+    first = loss(student, teacher, 0.1)
+    loss.update_center()
+    assert first.item() == pytest.approx(formula(student, teacher, torch.zeros(1, 6), 0.1, 0.1), rel=1e-12)
+    second = loss(student, teacher, 0.1)
+    assert second.item() == pytest.approx(formula(student, teacher, loss.center, 0.1, 0.1), rel=1e-12)
+    assert first != second
+
+
+def test_nothing_is_collected_in_eval() -> None:
+    loss = DINOLoss(6).eval()
+    loss(logits(3), logits(2), 0.04)
+    loss.update_center()
+    assert (loss.center == 0).all()
+
+
+def test_discarded_batches_leave_no_trace() -> None:
+    loss, twin = DINOLoss(6), DINOLoss(6)
+    loss(logits(2), [x * float("nan") for x in logits(2)], 0.04)
+    loss.discard()
+    for each in (loss, twin):
+        each(logits(2, seed=5), logits(2, seed=5), 0.04)
+        each.update_center()
+    assert torch.equal(loss.center, twin.center) and (loss.center != 0).all()
+
+
+def test_nothing_collected_nothing_moved() -> None:
+    loss = DINOLoss(6)
+    loss.center.fill_(3)
+    loss.update_center()
+    assert (loss.center == 3).all()
+
+
+@pytest.mark.parametrize(("momentum", "expected"), [(1.0, 0.0), (0.0, 2.0)])
+def test_extreme_momenta(momentum: float, expected: float) -> None:
+    loss = DINOLoss(6, center_momentum=momentum)
+    loss([torch.full((3, 6), 2.0)] * 2, [torch.full((3, 6), 2.0)] * 2, 0.04)
+    loss.update_center()
+    assert (loss.center == expected).all()
+
+
+def test_state_is_the_centre_and_survives_a_copy() -> None:
+    loss = DINOLoss(6)
+    loss(logits(2), logits(2), 0.04)
+    twin = copy.deepcopy(loss)
+    loss.update_center()
+    assert (twin.center == 0).all()
+    assert list(loss.state_dict()) == ["center"] and loss.center.shape == (1, 6)
+    twin.load_state_dict(loss.state_dict())
+    assert torch.equal(twin.center, loss.center)
+
+
+X = torch.zeros(3, 6)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "temperature", "message"),
+    [
+        ([X], [X], 0.04, "got 1 student and 1 teacher views"),
+        ([X, X], [], 0.04, "got 2 student and 0 teacher views"),
+        ([X, X], [X, X, X], 0.04, "got 2 student and 3 teacher views"),
+        ([X, X], [X, X], 0.0, "teacher_temperature must be positive and finite, got 0.0"),
+        ([X, X], [X, X], float("nan"), "teacher_temperature must be positive and finite, got nan"),
+        ([X, X[:2]], [X, X], 0.04, r"student\[1\].*\(2, 6\)"),
+        ([X, X], [X, X[:2]], 0.04, r"teacher\[1\].*\(2, 6\)"),
+        ([X[:, :5]] * 2, [X, X], 0.04, r"student\[0\] must have shape \(N, 6\).*\(3, 5\)"),
+        ([X[:0]] * 2, [X[:0]] * 2, 0.04, r"N >= 1, got \(0, 6\)"),
+        ([X, X[0]], [X, X], 0.04, r"student\[1\] must be a float tensor of shape \(N, D\).*\(6,\)"),
+        (X, X, 0.04, r"student\[0\] must be a float tensor"),
+    ],
+)
+def test_refuses_views_that_do_not_fit(student, teacher, temperature: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DINOLoss(6)(student, teacher, temperature)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_prototypes": 0}, "num_prototypes must be positive and finite, got 0"),
+        ({"student_temperature": -0.1}, "student_temperature must be positive and finite, got -0.1"),
+        ({"student_temperature": float("nan")}, "student_temperature"),
+        ({"center_momentum": 1.1}, r"center_momentum must lie in \[0, 1\], got 1.1"),
+        ({"center_momentum": float("nan")}, "center_momentum"),
+    ],
+)
+def test_refuses_bad_constants(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DINOLoss(**{"num_prototypes": 6, **arguments})

@@ -1,0 +1,73 @@
+"""Checkpoints: whole or not at all, and nothing executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from ssl_lib import CheckpointError
+from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+
+
+def test_round_trip(tmp_path):
+    state = {"step": 3, "method": {"w": torch.randn(3)}, "config": "seed: 1", "none": None}
+    save_checkpoint(tmp_path / "a" / "last.pt", state)
+    loaded = load_checkpoint(tmp_path / "a" / "last.pt")
+    assert torch.equal(loaded["method"]["w"], state["method"]["w"])
+    assert (loaded["step"], loaded["config"], loaded["none"]) == (3, "seed: 1", None)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["last.pt"]
+
+
+class Malicious:
+    """Runs a command when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path):
+    torch.save({"format": 1, "method": Malicious(tmp_path / "owned")}, tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="more than plain tensors"):
+        load_checkpoint(tmp_path / "bad.pt")
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Malicious(tmp_path / "owned"), protocol=2))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "raw.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000])
+def test_a_truncated_checkpoint_is_named(tmp_path, keep):
+    save_checkpoint(tmp_path / "last.pt", {"w": torch.randn(1000)})
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_failed_save_leaves_the_one_before(tmp_path):
+    save_checkpoint(tmp_path / "last.pt", {"step": 1})
+    (tmp_path / "last.pt.partial").mkdir()  # cannot be opened for writing
+    with pytest.raises(CheckpointError, match="cannot write"):
+        save_checkpoint(tmp_path / "last.pt", {"step": 2})
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
+
+
+def test_other_files_are_refused(tmp_path):
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of ssl_lib"):
+        load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "missing.pt")
+
+
+def test_find_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="no run at"):
+        find_checkpoint(tmp_path)
+    save_checkpoint(tmp_path / "checkpoints" / "last.pt", {})
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "last.pt"
+    assert find_checkpoint(tmp_path / "checkpoints" / "last.pt") == tmp_path / "checkpoints" / "last.pt"

@@ -1,0 +1,65 @@
+"""Data flows one way: what each room may import."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ssl_lib
+
+ROOT = Path(ssl_lib.__file__).parent
+GLUE = {"config", "build", "cli"}
+LOOP = {"trainer", "callbacks", "state", "meter", "checkpoint"}
+# A room may not import what is downstream of it.
+FORBIDDEN = {
+    "losses": {"methods", "heads", "backbones", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
+    "heads": {"methods", "losses", "backbones", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
+    "backbones": {"methods", "heads", "losses", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
+    "views": {"methods", "heads", "losses", "backbones", "data", "evaluation", "optim"} | LOOP | GLUE,
+    "optim": {"methods", "heads", "losses", "backbones", "views", "data", "evaluation"} | LOOP | GLUE,
+    "data": {"methods", "heads", "losses", "backbones", "evaluation", "optim"} | LOOP | GLUE,
+    "methods": {"backbones", "views", "data", "evaluation"} | LOOP | GLUE,
+    "evaluation": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
+    "trainer.py": {"evaluation", "backbones", "losses", "heads"} | GLUE,
+    "callbacks": {"backbones", "losses", "heads"} | GLUE,
+    "ema.py": {"methods", "optim"} | LOOP | GLUE,
+    "types.py": {"methods", "views", "data"} | LOOP | GLUE,
+    "config.py": {"methods", "backbones", "losses", "heads", "views", "build", "cli"} | LOOP,
+}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The first names under `ssl_lib` that a file imports."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" if node.module == "ssl_lib" else node.module for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("ssl_lib.")}
+    return rooms
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_import_rules(room):
+    files = [ROOT / room] if room.endswith(".py") else list((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        assert not imported_rooms(path) & FORBIDDEN[room], path
+
+
+def test_only_the_glue_imports_the_config():
+    for path in ROOT.rglob("*.py"):
+        if path.stem not in {"build", "cli", "config", "__init__", "__main__"}:
+            assert not imported_rooms(path) & GLUE, path
+
+
+def test_no_unsafe_loading():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"torch.load", "np.load"}:
+                keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert keywords.get("weights_only") == "True" or keywords.get("allow_pickle") == "False", path

@@ -1,0 +1,290 @@
+"""The loop: exact resume, accumulation, precision, bad numbers, metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_lib import LARS, CheckpointError, Method, NonFiniteLossError, Progress, Schedule, StepOutput, Trainer
+from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog
+from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
+from ssl_lib.precision import Precision
+from ssl_lib.trainer import default_callbacks
+from tests.conftest import TinyBackbone
+
+
+class Stop(Exception):
+    """Raised to break a run off."""
+
+
+class StopAt(Callback):
+    """Breaks the run off after some updates."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_update(self, state):
+        if state.step == self.step:
+            raise Stop
+
+
+class InitialScale(Callback):
+    """Sets the scale that fp16 gradients begin with."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def on_start(self, state):
+        state.scaler._init_scale = self.scale
+
+
+class Recorder(Callback):
+    """Keeps what was logged."""
+
+    def __init__(self):
+        self.lines, self.ends = [], 0
+
+    def on_log(self, state, metrics):
+        self.lines.append(dict(metrics))
+
+    def on_end(self, state):
+        self.ends += 1
+
+
+def run(make_method, make_loader, name="simclr", callbacks=(), schedule=None, **options):
+    method, loader = make_method(name), make_loader(name)
+    trainer = Trainer(callbacks=list(callbacks), precision="fp32", device="cpu", **options)
+    optimizer = LARS(method.param_groups(1e-4), lr=0.3)
+    return trainer.fit(method, loader, optimizer, schedule or Schedule(epochs=3, warmup_epochs=1))
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def assert_same(a, b, path=""):
+    """Bit for bit."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{index}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol", "dino"])
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_resumed_run_equals_an_unbroken_one(name, stop, make_method, make_loader, tmp_path):
+    """Broken off at an epoch's end (3) and within one (5, resumed from the checkpoint at 3)."""
+    schedule = Schedule(epochs=3, warmup_epochs=1, weight_decay_end=0.1)
+    options = {"name": name, "schedule": schedule, "log_every": 1}
+    unbroken = run(make_method, make_loader, run_dir=tmp_path / "a", callbacks=default_callbacks(tmp_path / "a"), **options)
+
+    callbacks = default_callbacks(tmp_path / "b")
+    with pytest.raises(Stop):
+        run(make_method, make_loader, run_dir=tmp_path / "b", callbacks=[*callbacks, StopAt(stop + 1)], **options)
+    method, loader = make_method(name), make_loader(name)
+    torch.manual_seed(1234)
+    trainer = Trainer(tmp_path / "b", precision="fp32", device="cpu", log_every=1, callbacks=callbacks)
+    resumed = trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.3), schedule, resume=True)
+
+    assert_same(unbroken.state_dict(), resumed.state_dict())
+    lines = [read_lines(tmp_path / folder / "metrics.jsonl") for folder in "ab"]
+    keys = ("step", "epoch", "loss", "lr")
+    assert [[line[key] for key in keys] for line in lines[0]] == [[line[key] for key in keys] for line in lines[1]]
+    assert [line["step"] for line in lines[1]] == list(range(9))
+
+
+def test_resume_within_an_epoch_is_exact(make_method, make_loader, tmp_path):
+    class SaveAt(Callback):
+        def on_update(self, state):
+            if state.step == 4:
+                save_checkpoint(tmp_path / "checkpoints" / "last.pt", state.state_dict())
+
+    unbroken = run(make_method, make_loader, callbacks=[SaveAt()])
+    method, loader = make_method("simclr"), make_loader()
+    trainer = Trainer(tmp_path, precision="fp32", device="cpu", callbacks=[])
+    optimizer = LARS(method.param_groups(1e-4), lr=0.3)
+    resumed = trainer.fit(method, loader, optimizer, Schedule(epochs=3, warmup_epochs=1), resume=True)
+    assert_same(unbroken.state_dict(), resumed.state_dict())
+
+
+class MeanSquare(Method):
+    """A loss that is a mean over the batch, without BatchNorm: K micro-batches must equal one batch."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+        self.backbone.out_dim = 4
+        self.updates = []
+
+    def forward(self, views, progress):
+        z = self.backbone(views.large[0])
+        self.last = views
+        return StepOutput(z.square().mean(), embeddings=z.detach())
+
+    def after_update(self, progress):
+        self.updates.append(progress.step)
+
+
+def test_accumulation_equals_one_batch_and_moves_once_per_update(make_loader):
+    weights = []
+    for accumulate in (1, 4):
+        loader = make_loader()
+        loader.views.views = tuple(
+            dataclasses.replace(view, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip_p=0, jitter_p=0,
+                                grayscale_p=0, blur_p=0) for view in loader.views.views
+        )  # fmt: skip
+        method = MeanSquare()
+        trainer = Trainer(callbacks=[], precision="fp32", device="cpu", accumulate=accumulate)
+        trainer.fit(method, loader, torch.optim.SGD(method.parameters(), lr=0.1), Schedule(epochs=2))
+        assert method.updates == list(range(6))
+        weights.append(method.backbone[1].weight.detach())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-6)
+
+
+def test_clip_sees_the_gradients_before_the_step(make_method, make_loader):
+    norms = []
+
+    def clip(parameters):
+        parameters = list(parameters)
+        nn.utils.clip_grad_norm_(parameters, 1e-3)
+        norms.append(torch.stack([p.grad.norm() for p in parameters]).norm().item())
+
+    run(make_method, make_loader, clip=clip)
+    assert len(norms) == 9 and max(norms) <= 1.01e-3
+
+
+class Breaks(Method):
+    """Gives a bad loss at one step."""
+
+    def __init__(self, at, value, poison=False):
+        super().__init__()
+        self.backbone, self.at, self.value, self.poison = TinyBackbone(), at, value, poison
+
+    def forward(self, views, progress: Progress):
+        z = self.backbone(views.large[0])
+        bad = self.value if progress.step == self.at else 0.0
+        if self.poison and progress.step == self.at - 1:
+            next(self.backbone.parameters()).data.fill_(float("nan"))
+        return StepOutput(z.mean() + bad, embeddings=z.detach())
+
+
+@pytest.mark.parametrize(
+    ("value", "poison", "message"),
+    [
+        (float("nan"), False, r"loss became nan at step 4, in fp32: the embeddings are finite, so it arose in the loss"),
+        (float("inf"), False, r"loss became inf at step 4"),
+        (0.0, True, r"loss became nan at step 4, in fp32: the weights are not finite: it diverged at lr"),
+    ],
+)
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(value, poison, message, make_loader, tmp_path):
+    method, recorder = Breaks(4, value, poison), Recorder()
+    trainer = Trainer(tmp_path, callbacks=[recorder, Checkpoints(tmp_path / "checkpoints")], precision="fp32", device="cpu")
+    with pytest.raises(NonFiniteLossError, match=message):
+        trainer.fit(method, make_loader(), torch.optim.SGD(method.parameters(), lr=0.0), Schedule(epochs=3))
+    saved = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert saved["step"] == 3
+    assert all(value.isfinite().all() for value in saved["method"].values())
+    assert recorder.ends == 1
+
+
+def test_fp16_overflow_skips_the_update_and_the_teacher(make_method, make_loader):
+    """A scale far too large overflows the gradients: nothing may move until it has come down."""
+    method, loader = make_method("dino"), make_loader("dino")
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+
+    trainer = Trainer(callbacks=[InitialScale(2.0**100), StopAt(1)], precision="fp16", device="cpu")
+    with pytest.raises(Stop):
+        trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=1))
+    for key, _ in method.named_parameters():
+        assert torch.equal(method.state_dict()[key], before[key]), key
+    assert torch.equal(method.loss.center, before["loss.center"])
+    method.after_update(Progress(0, 1, 1))
+    assert torch.equal(method.loss.center, before["loss.center"]), "what the skipped update collected is forgotten"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["simclr", "dino"])
+def test_half_precision_trains_near_float32(precision, name, make_method, make_loader):
+    losses = []
+    for kind in ("fp32", precision):
+        recorder = Recorder()
+        method, loader = make_method(name), make_loader(name)
+        trainer = Trainer(callbacks=[recorder, InitialScale(16.0)], precision=kind, device="cpu", log_every=1)
+        trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.1), Schedule(epochs=2))
+        losses.append([line["loss"] for line in recorder.lines])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.05)
+
+
+def test_auto_precision_is_bf16_only_with_hardware_for_it():
+    device = torch.device("cpu")
+    fast = any(getattr(torch.cpu, f"_is_{name}_supported")() for name in ("avx512_bf16", "amx_tile"))
+    assert Precision.resolve("auto", device).name == ("bf16" if fast else "fp32")
+
+
+@pytest.mark.slow
+def test_compiled_training_equals_eager(make_method, make_loader):
+    a = run(make_method, make_loader, name="byol", schedule=Schedule(epochs=1))
+    b = run(make_method, make_loader, name="byol", schedule=Schedule(epochs=1), compile=True)
+    for key, value in a.method.state_dict().items():
+        torch.testing.assert_close(value, b.method.state_dict()[key], rtol=1e-3, atol=1e-4)
+
+
+def test_metrics_lines(make_method, make_loader, tmp_path):
+    run(make_method, make_loader, run_dir=tmp_path, callbacks=[MetricsLog(tmp_path / "m.jsonl")], log_every=2)
+    lines = read_lines(tmp_path / "m.jsonl")
+    assert [line["step"] for line in lines] == [1, 3, 5, 7, 8]
+    assert [line["epoch"] for line in lines] == [0, 1, 1, 2, 2]
+    for line in lines:
+        assert set(line) == {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
+        assert line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1
+
+
+def test_the_learning_rate_follows_the_schedule(make_method, make_loader):
+    recorder = Recorder()
+    schedule = Schedule(epochs=3, warmup_epochs=1)
+    run(make_method, make_loader, callbacks=[recorder], schedule=schedule, log_every=1)
+    expected = [0.3 * schedule.lr_factor(Progress(step, 9, 3)) for step in range(9)]
+    assert [line["lr"] for line in recorder.lines] == pytest.approx(expected)
+
+
+def test_kept_checkpoints(make_method, make_loader, tmp_path):
+    run(make_method, make_loader, callbacks=[Checkpoints(tmp_path, save_every=2, keep_every=2)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0002.pt", "last.pt"]
+    assert load_checkpoint(tmp_path / "epoch_0002.pt")["step"] == 6
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 9
+
+
+def test_resume_refuses_another_run(make_method, make_loader, tmp_path):
+    run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
+
+    def resume(name="simclr", batch_size=32, epochs=3):
+        method = make_method(name)
+        trainer = Trainer(tmp_path, callbacks=[], precision="fp32", device="cpu")
+        optimizer = LARS(method.param_groups(0.0), lr=0.3)
+        trainer.fit(method, make_loader(name, batch_size), optimizer, Schedule(epochs=epochs), resume=True)
+
+    with pytest.raises(CheckpointError, match="batch_size"):
+        resume(batch_size=16)
+    with pytest.raises(CheckpointError, match="total_steps"):
+        resume(epochs=4)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        resume(name="byol")
+
+
+def test_resume_without_a_checkpoint_is_named(make_method, make_loader, tmp_path):
+    method = make_method("simclr")
+    with pytest.raises(CheckpointError, match="no run at"):
+        Trainer(tmp_path, callbacks=[]).fit(method, make_loader(), LARS(method.parameters(), lr=0.1), resume=True)

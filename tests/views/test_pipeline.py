@@ -1,0 +1,203 @@
+"""The views of a batch: their distribution, their order of operations, their reproducibility."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from ssl_lib.views import ViewConfig, ViewPipeline, color, functional, presets
+from ssl_lib.views.sampling import draw_boxes, draw_stages
+
+PLAIN = {"flip_p": 0.0, "jitter_p": 0.0, "grayscale_p": 0.0, "blur_p": 0.0}
+WHOLE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_images(count, channels=3, side=16, seed=0):
+    return torch.randint(256, (count, channels, side, side), dtype=torch.uint8, generator=seeded(seed))
+
+
+def pixels(**config):
+    """A pipeline of one view whose result is in [0, 1]."""
+    return ViewPipeline([ViewConfig(**config)], [0.0], [1.0])
+
+
+def test_without_randomness_a_view_is_the_normalised_image():
+    images = random_images(4)
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+    for interpolation in ("bilinear", "bicubic"):
+        config = ViewConfig(size=16, interpolation=interpolation, **PLAIN, **WHOLE)
+        (view,) = ViewPipeline([config], mean, std)(images).large
+        torch.testing.assert_close(view, reference.normalize(images / 255, mean, std), rtol=0, atol=1e-5)
+
+
+def test_large_and_small_views_keep_their_order():
+    configs = [
+        ViewConfig(size=8, **PLAIN),
+        ViewConfig(count=2, size=12, **PLAIN),
+        ViewConfig(size=6, **PLAIN),
+        ViewConfig(size=12, **PLAIN),
+    ]
+    pipeline = ViewPipeline(configs, [0.5], [0.5])
+    assert [view.size for view in pipeline.views] == [8, 12, 12, 6, 12]
+    assert all(view.count == 1 for view in pipeline.views)
+    views = pipeline(random_images(3))
+    assert pipeline.size == 12
+    assert [view.shape[-1] for view in views.large] == [12, 12, 12]
+    assert [view.shape[-1] for view in views.small] == [8, 6]
+    assert views.labels is None and views.indices is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_seed_decides_everything_and_the_input_stays(channels):
+    pipeline = ViewPipeline(presets.dino(size=16, small_size=8, small_count=2), [0.5], [0.25])
+    images = random_images(8, channels)
+    before = images.clone()
+    first, again, other = (pipeline(images, seeded(seed)) for seed in (1, 1, 2))
+    for a, b, c in zip(first.large + first.small, again.large + again.small, other.large + other.small, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+    assert torch.equal(images, before)
+    torch.manual_seed(3)
+    by_default = pipeline(images).large[0]
+    torch.manual_seed(3)
+    assert torch.equal(pipeline(images).large[0], by_default)
+    assert torch.equal(pickle.loads(pickle.dumps(pipeline))(images, seeded(1)).large[0], first.large[0])
+
+
+def test_every_image_and_view_has_its_own_parameters():
+    images = random_images(1).expand(32, -1, -1, -1)
+    views = ViewPipeline(presets.simclr(16), [0.5], [0.25])(images, seeded(0))
+    assert len(torch.cat(views.large).flatten(1).unique(dim=0)) == 64
+
+
+def test_bicubic_overshoot_is_clamped():
+    checkers = (torch.arange(16).view(1, -1) + torch.arange(16).view(-1, 1)) // 4 % 2 * 255
+    images = checkers.to(torch.uint8).expand(4, 3, 16, 16)
+    boxes = torch.tensor([[0, 0, 16, 16]] * 4)
+    assert functional.resized_crop(images / 255, boxes, 40, "bicubic").max() > 1.01
+    (view,) = pixels(size=40, interpolation="bicubic", **PLAIN, **WHOLE)(images).large
+    assert view.min() == 0 and view.max() == 1
+
+
+def test_solarize_inverts_from_128_of_255():
+    images = torch.tensor([0, 1, 127, 128, 255], dtype=torch.uint8).view(5, 1, 1, 1).expand(-1, 3, 4, 4)
+    (view,) = pixels(size=4, solarize_p=1.0, **PLAIN, **WHOLE)(images).large
+    expected = torch.tensor([0, 1, 127, 127, 0]) / 255
+    torch.testing.assert_close(view[:, 0, 0, 0], expected, rtol=0, atol=1e-6)
+
+
+def test_certain_flip_and_grayscale():
+    images = random_images(4)
+    for batches in (images, (images,)):
+        (view,) = pixels(size=16, **{**PLAIN, "flip_p": 1.0, "grayscale_p": 1.0}, **WHOLE)(batches).large
+        expected = reference.rgb_to_grayscale(images.flip(-1) / 255, 3)
+        torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
+
+
+def test_grey_images_have_no_colour_to_change():
+    images = random_images(16, channels=1)
+    colours = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
+    (view,) = pixels(size=16, **colours, **WHOLE)(images).large
+    torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-6)
+    stages = draw_stages(ViewConfig(jitter_p=1.0), 16, 1, seeded(0))
+    assert stages[0].operations == stages[1].operations == (color.brightness_, color.contrast_)
+
+
+def test_images_of_many_channels():
+    images = random_images(4, channels=5)
+    for colours in ({"grayscale_p": 0.1}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
+        with pytest.raises(ValueError, match=r"5 channels.*grayscale_p to 0"):
+            pixels(size=16, **{"grayscale_p": 0.0, **colours})(images)
+    (view,) = pixels(size=16, jitter=(0.4, 0.4, 0.0, 0.0), grayscale_p=0.0)(images).large
+    assert view.shape == (4, 5, 16, 16)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crop_takes_the_drawn_box(interpolation):
+    config = ViewConfig(count=2, size=20, interpolation=interpolation, **PLAIN)
+    waves = (torch.arange(33).view(-1, 1) / 5).sin() * (torch.arange(48) / 7).cos()  # smooth: torchvision rounds twice
+    image = (waves * torch.tensor([90.0, 60.0, 30.0]).view(3, 1, 1) + 128).to(torch.uint8)
+    crops = ViewPipeline([config], [0.5], [0.5]).crop(image, seeded(4))
+    generator = seeded(4)
+    for crop in crops:
+        boxes = draw_boxes(1, 33, 48, config.crop_scale, config.crop_ratio, generator)
+        exact = functional.resized_crop(image[None] / 255, boxes, 20, interpolation).clamp(0, 1)[0]
+        assert crop.dtype == torch.uint8
+        assert (crop - 255 * exact).abs().max() < 1.5
+
+
+def test_crops_made_by_workers_are_distributed_as_those_of_batches(two_sample_distance):
+    count = 1_500
+    ramp = torch.arange(0, 240, 8, dtype=torch.uint8)
+    image = torch.stack((ramp.expand(30, 30), ramp.expand(30, 30).T, torch.zeros(30, 30, dtype=torch.uint8)))
+    pipeline = pixels(size=4, **{**PLAIN, "flip_p": 0.5})
+    (together,) = pipeline(image.expand(count, -1, -1, -1), seeded(0)).large
+    generator = seeded(1)
+    crops = [pipeline.crop(image, generator) for _ in range(count)]
+    batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
+    (apart,) = pipeline(batches, generator).large
+    assert apart.shape == together.shape
+    for channel, row, column in [(0, 0, 0), (0, 2, 3), (1, 0, 0), (1, 3, 2)]:
+        a, b = (255 * view[:, channel, row, column] for view in (together, apart))
+        assert two_sample_distance(a.round(), b.round()) < 1.95 * math.sqrt(2 / count)
+
+
+def test_autocast_does_not_reach_the_views():
+    pipeline = ViewPipeline(presets.byol(16), [0.5], [0.25])
+    images = random_images(6)
+    plain = pipeline(images, seeded(0)).large
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = pipeline(images, seeded(0)).large
+    assert all(torch.equal(a, b) for a, b in zip(plain, cast, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_makes_the_same_views_and_never_waits():
+    pipeline = ViewPipeline(presets.dino(size=24, small_size=12), [0.5], [0.25])
+    images = random_images(16, side=32)
+    expected = pipeline(images, seeded(0))
+    on_device = images.cuda()
+    pipeline(on_device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        actual = pipeline(on_device, seeded(0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for a, b in zip(actual.large + actual.small, expected.large + expected.small, strict=True):
+        # All but the few pixels that a rounding error carries over the solarize threshold.
+        assert ((a.cpu() - b).abs() < 1e-3).double().mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(2, 3, 16, 16), "uint8 images .* got torch.float32"),
+        (torch.zeros(3, 16, 16, dtype=torch.uint8), r"\(N, C, H, W\).*\(3, 16, 16\)"),
+        ((), "one batch per view"),
+        ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),), r"one batch per view.*\(2, 3, 8, 8\)"),
+        ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),) * 2, r"one batch per view.*\(2, 3, 8, 8\)"),
+    ],
+)
+def test_wrong_images_are_named(images, message):
+    pipeline = ViewPipeline([ViewConfig(size=16), ViewConfig(size=8)], [0.5], [0.5])
+    with pytest.raises(ValueError, match=message):
+        pipeline(images)
+
+
+def test_wrong_pipelines_are_named():
+    with pytest.raises(ValueError, match="at least one ViewConfig"):
+        ViewPipeline([], [0.5], [0.5])
+    with pytest.raises(ValueError, match=r"std positive; got \[0.5\] and \[0.0\]"):
+        ViewPipeline([ViewConfig()], [0.5], [0.0])
+    with pytest.raises(ValueError, match="mean and std need"):
+        ViewPipeline([ViewConfig()], [], [1.0])
+    with pytest.raises(ValueError, match="mean must have 1 or 3 numbers"):
+        ViewPipeline([ViewConfig(size=8)], [0.5, 0.5], [0.5])(random_images(2))
+    with pytest.raises(ValueError, match=r"one uint8 image \(C, H, W\)"):
+        ViewPipeline([ViewConfig(size=8)], [0.5], [0.5]).crop(random_images(2))

@@ -1,0 +1,98 @@
+"""The presets' numbers as the papers and their repositories have them."""
+
+import pytest
+import torch
+
+from ssl_lib.registry import PRESETS
+from ssl_lib.views import ViewConfig, ViewPipeline, presets
+
+# Per view: count, size, smallest and largest crop, interpolation, jitter, blur p, solarize p
+WEAK, STRONG, EVEN = (0.4, 0.4, 0.2, 0.1), (0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)
+PAIR = [
+    (1, 224, 0.08, 1.0, "bicubic", WEAK, 1.0, 0.0),
+    (1, 224, 0.08, 1.0, "bicubic", WEAK, 0.1, 0.2),
+]
+EXPECTED = {
+    "simclr": [(2, 224, 0.08, 1.0, "bicubic", STRONG, 0.5, 0.0)],
+    "byol": PAIR,
+    "barlow_twins": PAIR,
+    "vicreg": PAIR,
+    "moco_v2": [(2, 224, 0.2, 1.0, "bilinear", EVEN, 0.5, 0.0)],
+    "simsiam": [(2, 224, 0.2, 1.0, "bilinear", EVEN, 0.5, 0.0)],
+    "moco_v3": [
+        (1, 224, 0.2, 1.0, "bilinear", WEAK, 1.0, 0.0),
+        (1, 224, 0.2, 1.0, "bilinear", WEAK, 0.1, 0.2),
+    ],
+    "swav": [
+        (2, 224, 0.14, 1.0, "bilinear", STRONG, 0.5, 0.0),
+        (6, 96, 0.05, 0.14, "bilinear", STRONG, 0.5, 0.0),
+    ],
+    "dino": [
+        (1, 224, 0.4, 1.0, "bicubic", WEAK, 1.0, 0.0),
+        (1, 224, 0.4, 1.0, "bicubic", WEAK, 0.1, 0.2),
+        (8, 96, 0.05, 0.4, "bicubic", WEAK, 0.5, 0.0),
+    ],
+    "simclr_small": [(2, 32, 0.08, 1.0, "bicubic", EVEN, 0.0, 0.0)],
+    "byol_small": [
+        (1, 32, 0.08, 1.0, "bicubic", WEAK, 0.0, 0.0),
+        (1, 32, 0.08, 1.0, "bicubic", WEAK, 0.0, 0.2),
+    ],
+    "vicreg_small": [(2, 32, 0.2, 1.0, "bicubic", WEAK, 0.0, 0.1)],
+}
+EXPECTED["asymmetric_small"] = EXPECTED["byol_small"]
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_numbers_equal_the_reference(name):
+    expected = [
+        ViewConfig(
+            count=count,
+            size=size,
+            crop_scale=(low, high),
+            crop_ratio=(0.75, 4 / 3),
+            interpolation=interpolation,
+            flip_p=0.5,
+            jitter=jitter,
+            jitter_p=0.8,
+            grayscale_p=0.2,
+            blur_p=blur_p,
+            blur_sigma=(0.1, 2.0),
+            solarize_p=solarize_p,
+            solarize_threshold=0.5,
+        )
+        for count, size, low, high, interpolation, jitter, blur_p, solarize_p in EXPECTED[name]
+    ]
+    assert PRESETS[name]() == expected
+
+
+def test_every_preset_is_registered_public_and_documented_with_its_source():
+    assert set(PRESETS) == set(presets.__all__) == set(EXPECTED)
+    for name in PRESETS:
+        assert PRESETS[name] is getattr(presets, name)
+        assert ".py" in PRESETS[name].__doc__ or ".yaml" in PRESETS[name].__doc__ or ".md" in PRESETS[name].__doc__
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_preset_makes_views_at_small_sizes(name, channels):
+    multi_crop = {"small_size": 16} if name in ("dino", "swav") else {}
+    configs = PRESETS[name](size=28, **multi_crop)
+    images = torch.randint(256, (5, channels, 28, 28), dtype=torch.uint8)
+    views = ViewPipeline(configs, [0.5], [0.25])(images)
+    assert [view.shape for view in views.large] == [(5, channels, 28, 28)] * 2
+    assert [view.shape for view in views.small] == [(5, channels, 16, 16)] * (sum(c.count for c in configs) - 2)
+    assert all(view.isfinite().all() for view in (*views.large, *views.small))
+
+
+def test_options():
+    assert presets.moco_v3(crop_min=0.08)[1].crop_scale == (0.08, 1.0)
+    assert len(presets.dino(size=32, small_count=0)) == 2
+    first, second, small = presets.dino(size=64, small_size=32, small_count=4, scale_split=0.25)
+    assert first.crop_scale == second.crop_scale == (0.25, 1.0)
+    assert (small.crop_scale, small.count, small.size) == ((0.05, 0.25), 4, 32)
+
+
+@pytest.mark.parametrize("name", ["dino", "swav"])
+def test_small_views_that_are_not_small(name):
+    with pytest.raises(ValueError, match=r"small_size must be below .* 32, got 96; 14 keeps"):
+        PRESETS[name](size=32)
