@@ -43,8 +43,7 @@ def timm_backbone(
         raise ConfigError(f"timm has no model {model_name!r}.{did_you_mean(model_name, timm.list_models())}")
     try:
         fixed_size = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True).fixed_input_size
-        options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}
-        options = {key: value for key, value in options.items() if value is not None}
+        options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}  # None: unset
         net = timm.create_model(model_name, pretrained, num_classes=0, in_chans=in_channels, **options)
     except Exception as error:  # unknown options and tags, failed downloads: every model has its own way
         given = {"pretrained": pretrained, "in_channels": in_channels, "drop_path": drop_path, "image_size": image_size}

@@ -10,12 +10,14 @@ import torchvision
 from torch import nn
 
 from ssl_lib.backbones.weights import load_weights
+from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.registry import BACKBONES
 
 __all__ = ["torchvision_net"]
 
 # GoogLeNet and Inception change their input and return several outputs; SqueezeNet ends in class maps.
 LEFT_OUT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")
+NAMES = [name for name in torchvision.models.list_models(module=torchvision.models) if name not in LEFT_OUT]
 
 
 def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = None) -> nn.Module:
@@ -30,8 +32,10 @@ def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = No
         weights: A state dict's path or the name of torchvision weights, see `load_weights`.
 
     Raises:
-        ConfigError: The weights are missing or do not fit.
+        ConfigError: The name is unknown, or the weights are missing or do not fit.
     """
+    if name not in NAMES:
+        raise ConfigError(f"torchvision has no network {name!r} that gives plain features.{did_you_mean(name, NAMES)}")
     net: Any = torchvision.models.get_model(name, weights=None)
     _set_channels(net, in_channels)
     net.out_dim = _strip_classifier(net)
@@ -72,6 +76,6 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     return build
 
 
-for _name in torchvision.models.list_models(module=torchvision.models):
-    if _name not in LEFT_OUT and _name not in BACKBONES:
+for _name in NAMES:
+    if _name not in BACKBONES:  # `resnet.py` has the ResNets with a choice of stem
         BACKBONES.register(_name)(_factory(_name))

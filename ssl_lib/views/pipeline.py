@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision_functional
 
 from ssl_lib.types import Views
-from ssl_lib.views import functional
+from ssl_lib.views import functional, resample
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.sampling import draw_boxes, draw_mask, draw_stages, run_stages, single_stage
 
@@ -119,8 +119,9 @@ class ViewPipeline:
         else:
             boxes = draw_boxes(count, height, width, view.crop_scale, view.crop_ratio, generator)
             boxes, flip = (drawn.to(source.device, non_blocking=True) for drawn in (boxes, flip))
-            images = functional.resized_crop(source, boxes, view.size, view.interpolation, flip)
-            images = run_stages(stages, images.clamp_(0, 1) if view.interpolation == "bicubic" else images)
+            cubic = view.interpolation == "bicubic"
+            images = resample.resized_crop(source, boxes, view.size, cubic, flip)
+            images = run_stages(stages, images.clamp_(0, 1) if cubic else images)
         return functional.normalize(images, self.mean, self.std)
 
     def _check(self, batches: tuple[Tensor, ...], cropped: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,18 +32,25 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 def _resize_weights(
     start: Tensor, length: Tensor, side: int, size: int, cubic: bool, flip: Tensor | None = None
 ) -> Tensor:
-    """Weights (N, size, side) of every input pixel in every output pixel; `start` and `length` are (N, 1)."""
+    """Weights (N, side, size) of every input pixel in every output pixel; `start` and `length` are (N, 1)."""
     scale = length / size  # input pixels per output pixel
-    step = 1 / scale.clamp(min=1)  # the filter widens when shrinking and never narrows
-    outputs = torch.arange(size, device=start.device).expand(len(start), size)
+    radius = 2 if cubic else 1
+    spread = scale.clamp(min=1)  # the filter widens when shrinking and never narrows
+    outputs = torch.arange(0.5, size, dtype=start.dtype, device=start.device).expand(len(start), size)
     if flip is not None:
-        outputs = torch.where(flip.unsqueeze(1), size - 1 - outputs, outputs)
-    centers = (outputs + 0.5) * scale  # (N, size), from the start of the box
-    pixels = torch.arange(0.5, side, dtype=start.dtype, device=start.device) - start  # (N, side), likewise
-    pixels = pixels.masked_fill((pixels < 0) | (pixels > length), torch.inf)
-    distance = (pixels * step).unsqueeze(1) - (centers * step).unsqueeze(2)
-    weights = _cubic(distance.abs_()) if cubic else distance.abs_().neg_().add_(1).clamp_(min=0)
-    return weights.div_(weights.sum(2, keepdim=True))
+        outputs = torch.where(flip.unsqueeze(1), size - outputs, outputs)
+    centers = outputs * scale  # (N, size), as all positions from the start of the box
+    # No filter reaches further than that of the whole image, so a window of few pixels holds the weights.
+    taps = min(side, math.ceil(2 * radius * max(1.0, side / size)) + 1)
+    first = (centers - radius * spread + 0.5).floor_().clamp_(min=-start, max=side - taps - start)
+    window = torch.arange(taps, dtype=start.dtype, device=start.device).unsqueeze(1)
+    pixels = first.unsqueeze(1) + window  # (N, taps, size)
+    distance = (pixels + (0.5 - centers).unsqueeze(1)).abs_().div_(spread.unsqueeze(2))
+    distance.masked_fill_((pixels < 0) | (pixels >= length.unsqueeze(2)), radius)  # no weight outside the box
+    weights = _cubic(distance) if cubic else distance.neg_().add_(1).clamp_(min=0)
+    weights.div_(weights.sum(1, keepdim=True))
+    dense = weights.new_zeros(len(start), side, size)
+    return dense.scatter_(1, pixels.add_(start.unsqueeze(2)).long(), weights)
 
 
 def _cubic(distance: Tensor) -> Tensor:
@@ -57,11 +66,11 @@ def _blur_weights(kernel: Tensor, offsets: Tensor, side: int) -> Tensor:
     pixels = torch.arange(side, device=offsets.device)
     sources = (pixels + offsets.unsqueeze(1)).abs()  # (taps, side), mirrored at 0 ...
     sources = side - 1 - (side - 1 - sources).abs()  # ... and at side - 1
-    taps = (sources.unsqueeze(2) == pixels).to(kernel.dtype)  # (taps, side, side)
+    taps = (sources.unsqueeze(1) == pixels.unsqueeze(1)).to(kernel.dtype)  # (taps, side, side)
     return torch.mm(kernel, taps.flatten(1)).view(-1, side, side)
 
 
 def _separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Computes `rows @ image @ columns.T` for each channel of each image."""
-    narrow = torch.bmm(images.flatten(1, 2), columns.transpose(1, 2))  # (N, C * H, new W)
-    return torch.matmul(rows.unsqueeze(1), narrow.view(*images.shape[:3], -1))
+    """Computes `rows.T @ image @ columns` for each channel of each image; rows (N, H, new H), columns (N, W, new W)."""
+    narrow = torch.bmm(images.flatten(1, 2), columns)  # (N, C * H, new W)
+    return torch.matmul(rows.transpose(1, 2).unsqueeze(1), narrow.view(*images.shape[:3], -1))

@@ -5,6 +5,7 @@ import torch
 import torchvision
 
 from ssl_lib.backbones import torchvision_net
+from ssl_lib.errors import ConfigError
 
 # What stands where torchvision's classifier stood, and which of its keys are gone.
 LAST = {
@@ -47,3 +48,9 @@ def test_a_new_stem_keeps_the_scale_of_its_outputs() -> None:
         stem = torchvision_net("mobilenet_v2", in_channels=channels).features[0][0]
         scales.append(stem(torch.randn(4, channels, 32, 32)).std().item())
     assert scales[1:] == pytest.approx([scales[0]] * 2, rel=0.15)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("convnext_tin", "Did you mean 'convnext_tiny'"), ("squeezenet1_0", "")])
+def test_an_unknown_or_unfit_name_is_named(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"no network {name!r} .*{hint}"):
+        torchvision_net(name)

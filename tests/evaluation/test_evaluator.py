@@ -1,0 +1,64 @@
+"""Features in order, the baselines beside them, and nothing of the training disturbed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssl_lib import Evaluator
+from ssl_lib.data import ArrayData
+from ssl_lib.evaluation import KNN, Linear, RawPixels, extract_features, format_table
+from tests.conftest import TinyBackbone
+
+CPU = torch.device("cpu")
+
+
+def test_features_equal_a_plain_forward_pass_in_eval_mode(images):
+    encoder = TinyBackbone().train()
+    encoder[1].eval()  # a frozen norm must stay frozen
+    features, labels = extract_features(encoder, images, CPU, batch_size=40)
+    assert encoder.training and not encoder[1].training
+    encoder.eval()
+    x = (images.gather(torch.arange(96)).float() / 255 - 0.5) / 0.25
+    torch.testing.assert_close(features, encoder(x).detach(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(labels, images.labels)
+
+
+def test_raw_pixels_are_the_image_and_no_larger_than_32():
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(RawPixels()(x), x.flatten(1))
+    assert RawPixels()(torch.rand(2, 3, 64, 48)).shape == (2, 3 * 32 * 32)
+
+
+def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
+    class ByPattern(torch.nn.Module):
+        """Knows the answer: the correlation with each class's mean image."""
+
+        def forward(self, x):
+            x = x.flatten(1)
+            means = torch.stack([x[label::4].mean(0) for label in range(4)])
+            return (x - x.mean(0)) @ (means - means.mean(0)).T
+
+    evaluator = Evaluator(images, images, [KNN(k=5), Linear()], random_encoder=TinyBackbone(), device=CPU)
+    results = evaluator(ByPattern())
+    assert list(results) == ["raw pixels", "random init", "trained"]
+    assert results["trained"]["knn"] == 1.0
+    assert results["trained"]["linear"] == 1.0
+    assert results["random init"]["knn"] < 1.0
+    table = format_table(results, evaluator.protocols)
+    assert table.splitlines()[0].split("  ")[-1].strip() == "linear"
+    assert "100.0" in table.splitlines()[-1]
+
+
+def test_evaluating_twice_gives_the_same(images):
+    evaluator = Evaluator(
+        images, images, [KNN(), Linear(labels_per_class=5, draws=2)], random_encoder=TinyBackbone(), device=CPU
+    )
+    encoder = TinyBackbone()
+    assert evaluator(encoder) == evaluator(encoder)
+
+
+def test_missing_labels_are_named(images):
+    unlabelled = ArrayData(images.gather(torch.arange(96)))
+    with pytest.raises(ValueError, match="needs labels"):
+        Evaluator(unlabelled, images, [KNN()], random_encoder=TinyBackbone(), device=CPU)

@@ -1,0 +1,105 @@
+"""What the README and the examples show, runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssl_lib.build import resolve
+from ssl_lib.cli import main
+from ssl_lib.config import load_config, parse_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def run_script(arguments: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_script_is_short_and_runs(tmp_path):
+    script = next(block for block in blocks(README, "python") if "trainer.fit" in block)
+    assert len([line for line in script.splitlines() if line.strip()]) <= 12
+    (tmp_path / "script.py").write_text(script.replace("epochs=1", "epochs=0.1"), encoding="utf-8")
+    run_script(["script.py"], tmp_path)
+    assert (tmp_path / "runs" / "script" / "checkpoints" / "last.pt").exists()
+
+
+def test_the_readme_method_trains_from_yaml(tmp_path):
+    method = next(block for block in blocks(README, "python") if "METHODS.register" in block)
+    (tmp_path / "decorrelate.py").write_text(method, encoding="utf-8")
+    config = {
+        "imports": ["decorrelate.py"],
+        "data": "fashion_mnist_mini",
+        "backbone": {"name": "resnet_tiny", "width": 8},
+        "method": {"name": "decorrelate", "out_dim": 128},
+        "views": {"preset": "simclr", "size": 28},
+        "optimizer": {"name": "adamw", "lr": 0.001},
+        "schedule": {"epochs": 0.1},
+        "evaluation": {"every_epochs": 0},
+        "run_dir": str(tmp_path / "run"),
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert main(["train", str(tmp_path / "run.yaml")]) == 0
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+def test_yaml_in_the_docs_is_right(path):
+    """Whole configs resolve; parts of one resolve within a whole one."""
+    whole = {
+        "data": "fashion_mnist_mini",
+        "backbone": "resnet_tiny",
+        "method": "simclr",
+        "views": {"preset": "simclr", "size": 28},
+        "optimizer": {"name": "lars", "lr": 0.3},
+    }
+    for block in blocks(path.read_text(encoding="utf-8"), "yaml"):
+        resolve(parse_config({**whole, **yaml.safe_load(block)}))
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+                         ids=lambda path: path.name)  # fmt: skip
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_commands_name_files_and_extras_that_exist():
+    quickstart, tests = blocks(README, "bash")[:2]
+    assert "configs/quickstart.yaml" in quickstart and (ROOT / "configs/quickstart.yaml").exists()
+    assert '".[test]"' in tests and "pytest" in tests
+
+
+def test_example_train_from_script(tmp_path):
+    out = run_script([str(ROOT / "examples/train_from_script.py"), "--epochs", "0.1"], tmp_path)
+    assert "trained for 2 steps" in out
+
+
+def test_example_loss_in_a_loop(tmp_path):
+    out = run_script([str(ROOT / "examples/loss_in_a_loop.py"), "--steps", "41"], tmp_path)
+    losses = [float(line.split()[-1]) for line in out.splitlines()]
+    assert losses[-1] < losses[0]
+
+
+def test_example_method_and_evaluation(tmp_path):
+    config = ROOT / "examples" / "align_uniform.yaml"
+    assert load_config(config).method.name == "align_uniform"
+    overrides = ["schedule.epochs=0.1", "schedule.warmup_epochs=0", "evaluation.linear=null", "backbone.width=8"]
+    assert main(["train", str(config), *overrides, f"run_dir={tmp_path / 'run'}"]) == 0
+    out = run_script([str(ROOT / "examples/evaluate_checkpoint.py"), str(tmp_path / "run")], tmp_path)
+    assert "random init" in out and "kNN, k=100" in out

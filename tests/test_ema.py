@@ -1,0 +1,65 @@
+"""The teacher: its formula, its BatchNorm, and what stays off in it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from ssl_lib import EMATeacher
+from tests.conftest import TinyBackbone
+
+
+def test_parameters_follow_the_formula_and_buffers_do_not():
+    student = TinyBackbone()
+    teacher = EMATeacher(student)
+    for parameter in student.parameters():
+        nn.init.normal_(parameter)
+    student[1].running_mean.fill_(7.0)
+    old = [p.double() for p in teacher.parameters()]
+    teacher.update([student], 0.9)
+    for before, now, weight in zip(old, teacher.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(now.double(), 0.9 * before + 0.1 * weight.double(), rtol=1e-6, atol=1e-7)
+    assert not teacher.parts[0][1].running_mean.any()
+
+
+def test_momentum_one_leaves_it_and_zero_copies():
+    student = TinyBackbone()
+    teacher = EMATeacher(student)
+    nn.init.ones_(student[0].weight)
+    before = teacher.parts[0][0].weight.clone()
+    teacher.update([student], 1.0)
+    assert torch.equal(teacher.parts[0][0].weight, before)
+    teacher.update([student], 0.0)
+    assert torch.equal(teacher.parts[0][0].weight, student[0].weight)
+
+
+def test_the_teacher_needs_no_gradient_and_gives_none():
+    teacher = EMATeacher(TinyBackbone(), nn.Linear(16, 4))
+    assert not any(p.requires_grad for p in teacher.parameters())
+    out = teacher(torch.randn(4, 1, 16, 16, requires_grad=True))
+    assert out.shape == (4, 4) and not out.requires_grad
+
+
+def test_batchnorm_trains_while_dropout_and_stochastic_depth_stay_off():
+    student = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.9), StochasticDepth(0.9, "row"))
+    parent = nn.ModuleDict({"student": student, "teacher": EMATeacher(student)}).train()
+    x = torch.randn(64, 8)
+    expected = nn.functional.batch_norm(x, None, None, training=True)
+    torch.testing.assert_close(parent["teacher"](x), expected)
+    assert parent["teacher"].parts[0][0].running_mean.any()
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.1, float("nan")])
+def test_bad_momentum_is_named(momentum):
+    with pytest.raises(ValueError, match="EMA momentum must lie in"):
+        EMATeacher(TinyBackbone()).update([TinyBackbone()], momentum)
+
+
+def test_other_parts_are_refused():
+    teacher = EMATeacher(TinyBackbone())
+    with pytest.raises(ValueError, match="do not have the parameters"):
+        teacher.update([nn.Linear(3, 3)], 0.9)
+    with pytest.raises(ValueError, match="at least one module"):
+        EMATeacher()
