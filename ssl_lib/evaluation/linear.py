@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,7 @@ def linear_probe(
     num_classes: int,
     *,
     learning_rates: tuple[float, ...] = LEARNING_RATES,
-    steps: int = 500,
+    steps: int = 300,
     batch_size: int = 1024,
     held_out: float = 0.2,
     seed: int = 0,
@@ -122,24 +123,28 @@ def _train(
     batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """One head per learning rate, (R, D + 1, classes), from zero; the last row is the bias."""
+    """One head per learning rate, from zero: (D + 1, R, classes), the last row the bias."""
     x = F.pad(x, (0, 1), value=1.0)
-    heads = x.new_zeros(len(learning_rates), x.shape[1], num_classes)
+    heads = x.new_zeros(x.shape[1], len(learning_rates), num_classes)
     velocity = torch.zeros_like(heads)
-    rates = x.new_tensor(learning_rates).view(-1, 1, 1)
+    rates = x.new_tensor(learning_rates).view(1, -1, 1)
     for step in range(steps):
+        inputs, targets = x, y
         if len(x) > batch_size:
             index = torch.randint(len(x), (batch_size,), generator=generator).to(x.device)
             inputs, targets = x[index], y[index]
-        else:
-            inputs, targets = x, y
-        residual = (inputs @ heads).softmax(2) - F.one_hot(targets, num_classes)  # (R, N, classes)
-        velocity.mul_(0.9).add_(inputs.T @ residual, alpha=1 / len(inputs))
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / steps)).item())
-        heads -= rates * cosine * velocity
+        residual = _logits(heads, inputs).softmax(2) - F.one_hot(targets, num_classes).unsqueeze(1)
+        gradient = inputs.T @ residual.flatten(1) / len(inputs)
+        velocity.mul_(0.9).add_(gradient.view_as(heads))
+        heads.addcmul_(rates, velocity, value=-0.5 * (1 + math.cos(math.pi * step / steps)))
     return heads
 
 
+def _logits(heads: Tensor, x: Tensor) -> Tensor:
+    """(N, D + 1) -> (N, R, classes), all heads in one matrix product."""
+    return (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])
+
+
 def _accuracy(heads: Tensor, x: Tensor, y: Tensor) -> list[float]:
-    predictions = (F.pad(x, (0, 1), value=1.0) @ heads).argmax(2)  # (R, M)
-    return (predictions == y).double().mean(1).tolist()
+    predictions = _logits(heads, F.pad(x, (0, 1), value=1.0)).argmax(2)  # (M, R)
+    return (predictions == y.unsqueeze(1)).double().mean(0).tolist()

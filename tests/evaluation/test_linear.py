@@ -21,7 +21,7 @@ def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
     x, y = (tensor.double() if tensor.is_floating_point() else tensor for tensor in clusters(40, 0))
     rates, steps = (0.01, 0.3), 25
     together = _train(x, y, 4, rates, steps, 1024, torch.Generator())
-    for rate, head in zip(rates, together, strict=True):
+    for rate, head in zip(rates, together.unbind(1), strict=True):
         layer = torch.nn.Linear(8, 4).double()
         for parameter in layer.parameters():
             torch.nn.init.zeros_(parameter)
