@@ -99,7 +99,5 @@ def _explain(state: TrainState, step: int, loss: float, embeddings_finite: bool,
     elif all(parameter.isfinite().all() for parameter in state.method.parameters()):
         cause = f"the weights are finite, so the forward pass overflowed in {precision}: try precision=bf16 or fp32"
     else:
-        cause = (
-            f"the weights are not finite: it diverged at lr {lr:.3g}; lower that, warm up longer or clip"
-        )
+        cause = f"the weights are not finite: it diverged at lr {lr:.3g}; lower that, warm up longer or clip"
     return f"the loss became {loss} at step {step}, in {precision}: {cause}. The last checkpoint is as it was before."

@@ -175,7 +175,15 @@ def _yaml_number(value: float) -> str:
 
 
 def _type_name(kind: Any) -> str:
-    names = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", dict: "mapping", Mapping: "mapping"}
+    names = {
+        bool: "true or false",
+        int: "integer",
+        float: "number",
+        str: "text",
+        list: "list",
+        dict: "mapping",
+        Mapping: "mapping",
+    }
     origin = typing.get_origin(kind) or kind
     return names.get(origin, getattr(origin, "__name__", str(kind)))
 

@@ -107,6 +107,8 @@ def test_list_shows_every_kind(capsys):
 
 
 def test_the_module_runs_as_a_command():
-    done = subprocess.run([sys.executable, "-m", "ssl_lib", "train", "nope"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_lib", "train", "nope"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("ssl-lib: error: no config 'nope'")

@@ -104,7 +104,9 @@ def test_a_missing_file_is_named():
 
 
 def test_overrides_reach_every_depth():
-    config = parse_config(GOOD, ["seed=3", "evaluation.knn.k=5", "method=byol", "method.momentum=0.9", "views.blur_p=0"])
+    config = parse_config(
+        GOOD, ["seed=3", "evaluation.knn.k=5", "method=byol", "method.momentum=0.9", "views.blur_p=0"]
+    )
     assert (config.seed, config.evaluation.knn.k, config.method.name) == (3, 5, "byol")
     config = resolve(config)
     assert config.method.arguments["momentum"] == 0.9
@@ -157,7 +159,9 @@ def test_every_config_resolves_and_its_method_builds(path):
 
 
 def test_there_are_configs_for_every_method():
-    names = {str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS if "examples" not in path.parts}
+    names = {
+        str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS if "examples" not in path.parts
+    }
     methods = ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino"]
     assert {f"{data}/{method}" for data in ("fashion_mnist", "cifar10") for method in methods} <= names
     assert {"quickstart", "imagenet/simclr", "imagenet/dino"} <= names

@@ -58,7 +58,9 @@ def test_the_readme_method_trains_from_yaml(tmp_path):
     assert main(["train", str(tmp_path / "run.yaml")]) == 0
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
 def test_yaml_in_the_docs_is_right(path):
     """Whole configs resolve; parts of one resolve within a whole one."""
     whole = {

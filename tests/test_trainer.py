@@ -88,7 +88,9 @@ def test_a_resumed_run_equals_an_unbroken_one(name, stop, make_method, make_load
     """Broken off at an epoch's end (3) and within one (5, resumed from the checkpoint at 3)."""
     schedule = Schedule(epochs=3, warmup_epochs=1, weight_decay_end=0.1)
     options = {"name": name, "schedule": schedule, "log_every": 1}
-    unbroken = run(make_method, make_loader, run_dir=tmp_path / "a", callbacks=default_callbacks(tmp_path / "a"), **options)
+    unbroken = run(
+        make_method, make_loader, run_dir=tmp_path / "a", callbacks=default_callbacks(tmp_path / "a"), **options
+    )
 
     callbacks = default_callbacks(tmp_path / "b")
     with pytest.raises(Stop):
@@ -184,14 +186,20 @@ class Breaks(Method):
 @pytest.mark.parametrize(
     ("value", "poison", "message"),
     [
-        (float("nan"), False, r"loss became nan at step 4, in fp32: the embeddings are finite, so it arose in the loss"),
+        (
+            float("nan"),
+            False,
+            r"loss became nan at step 4, in fp32: the embeddings are finite, so it arose in the loss",
+        ),
         (float("inf"), False, r"loss became inf at step 4"),
         (0.0, True, r"loss became nan at step 4, in fp32: the weights are not finite: it diverged at lr"),
     ],
 )
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(value, poison, message, make_loader, tmp_path):
     method, recorder = Breaks(4, value, poison), Recorder()
-    trainer = Trainer(tmp_path, callbacks=[recorder, Checkpoints(tmp_path / "checkpoints")], precision="fp32", device="cpu")
+    trainer = Trainer(
+        tmp_path, callbacks=[recorder, Checkpoints(tmp_path / "checkpoints")], precision="fp32", device="cpu"
+    )
     with pytest.raises(NonFiniteLossError, match=message):
         trainer.fit(method, make_loader(), torch.optim.SGD(method.parameters(), lr=0.0), Schedule(epochs=3))
     saved = load_checkpoint(tmp_path / "checkpoints" / "last.pt")

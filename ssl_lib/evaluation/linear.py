@@ -142,7 +142,8 @@ def _train(
 
 def _logits(heads: Tensor, x: Tensor) -> Tensor:
     """(N, D + 1) -> (N, R, classes), all heads in one matrix product."""
-    return (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])
+    logits: Tensor = (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])
+    return logits
 
 
 def _accuracy(heads: Tensor, x: Tensor, y: Tensor) -> list[float]:
