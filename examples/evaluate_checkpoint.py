@@ -2,8 +2,6 @@
 
 import argparse
 
-import torch
-
 from ssl_lib import load_run
 from ssl_lib.evaluation import extract_features, format_table, knn_accuracy
 
@@ -16,9 +14,8 @@ def main(run: str) -> None:
         raise SystemExit("the run's data have no labels to evaluate on")
     print(format_table(evaluator(experiment.method.encoder), evaluator.protocols))
 
-    device = torch.device("cpu")
-    bank, bank_labels = extract_features(experiment.method.encoder, evaluator.bank, device, size=evaluator.size)
-    queries, labels = extract_features(experiment.method.encoder, evaluator.queries, device, size=evaluator.size)
+    bank, bank_labels = extract_features(experiment.method.encoder, evaluator.bank, size=evaluator.size)
+    queries, labels = extract_features(experiment.method.encoder, evaluator.queries, size=evaluator.size)
     for k in (10, 20, 100):
         accuracy = knn_accuracy(queries, labels, bank, bank_labels, num_classes=10, k=k)
         print(f"kNN, k={k:<3d}  {100 * accuracy:.1f} %")

@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from ssl_lib import backbones, data, evaluation, heads, losses, methods, optim, views
-from ssl_lib.build import Experiment, build, load_run
+from ssl_lib.build import Experiment, build, load_method, load_run
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.data import Loader
 from ssl_lib.ema import EMATeacher
@@ -54,6 +54,7 @@ __all__ = [
     "evaluation",
     "heads",
     "load_config",
+    "load_method",
     "load_run",
     "losses",
     "methods",

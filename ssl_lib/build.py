@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,83 +15,60 @@ import yaml
 from torch import nn
 from torch.optim import Optimizer
 
-import ssl_lib.backbones
-import ssl_lib.losses
-import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import Component, RunConfig, TrainerConfig, parse_config, to_yaml
+from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader
-from ssl_lib.errors import CheckpointError, ConfigError, SSLError
+from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
-from ssl_lib.precision import resolve_device
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, Registry
-from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
+from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
+from ssl_lib.resolve import DERIVED, call, resolve
+from ssl_lib.schema import arguments_of, convert
 from ssl_lib.state import TrainState
 from ssl_lib.trainer import Trainer
+from ssl_lib.types import Progress
 from ssl_lib.views import ViewConfig, ViewPipeline
 
-__all__ = ["Experiment", "build", "load_run", "resolve"]
+__all__ = ["Experiment", "build", "load_method", "load_run"]
 
-# What the library passes to each kind of part itself; the other arguments are the config's.
-_GIVEN = {DATASETS: ("split",), BACKBONES: (), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+NO_WEIGHTS = {"weights": None, "pretrained": False}
+"""What makes a backbone start from random weights."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects of a run, ready to train. `evaluator` is None where evaluation is off or has no labelled images."""
+    """The objects of a run, ready to train. `evaluator` is None where the data have no labelled images."""
 
     config: RunConfig
     method: Method
     loader: Loader
+    optimizer: Optimizer
+    trainer: Trainer
     evaluator: Evaluator | None
 
     def fit(self, *, resume: bool = False) -> TrainState:
-        """Trains as the config says, with progress bar, metrics, evaluation and checkpoints in its `run_dir`."""
-        config = self.config
-        trainer = _build_trainer(config.trainer, config.run_dir, self._callbacks())
-        optimizer = _build_optimizer(config, self.method)
-        return trainer.fit(self.method, self.loader, optimizer, config.schedule, resume=resume)
+        """Trains as the config says, with config, metrics, evaluation and checkpoints in its `run_dir`.
 
-    def _callbacks(self) -> list[Callback]:
-        config, run_dir = self.config, Path(self.config.run_dir)
-        checkpoints = Checkpoints(
-            run_dir / "checkpoints",
-            save_every=config.trainer.save_every,
-            keep_every=config.trainer.keep_every,
-            config=to_yaml(config),
-        )
-        callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl")]
-        if self.evaluator is not None:
-            every = config.evaluation.every_epochs
-            callbacks.append(Evaluation(self.evaluator, every, run_dir / "evaluation.json"))
-        return [*callbacks, checkpoints]
-
-
-def resolve(config: RunConfig) -> RunConfig:
-    """Imports the user's own parts, checks every part's arguments and writes their defaults out; builds nothing.
-
-    Raises:
-        ConfigError: A name, key or value is wrong; the message names it and the nearest allowed one.
-    """
-    _import_all(config.imports)
-    return dataclasses.replace(
-        config,
-        data=_resolve(config.data, DATASETS, "data"),
-        backbone=_resolve(config.backbone, BACKBONES, "backbone", derived=("in_channels", "image_size")),
-        method=_resolve(config.method, METHODS, "method"),
-        optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
-        views=[dataclasses.asdict(view) for view in _resolve_views(config.views)],
-    )
+        Raises:
+            CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
+                folder already, and `resume` is False.
+        """
+        if resume:
+            refuse_changes(_saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
+        run_dir = Path(self.config.run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
+        torch.manual_seed(self.config.seed)
+        return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
 
 
 def build(config: RunConfig) -> Experiment:
-    """Builds the objects of a run.
+    """Builds all objects of a run and passes two black images through them, so that what cannot work fails here.
 
     The backbone's `in_channels` and `image_size`, where it has such arguments and the config does not set them, are
-    those of the data and of the views.
+    those of the data and of the views. The global random generator is left as it was.
 
     Raises:
         ConfigError: A name, key or value is wrong.
@@ -102,98 +77,173 @@ def build(config: RunConfig) -> Experiment:
     config = resolve(config)
     train = _make(DATASETS, config.data, "data", split="train")
     configs = [convert(view, ViewConfig, f"views[{index}]") for index, view in enumerate(config.views)]
-    views = _named("views", ViewPipeline, configs, train.mean, train.std)
-    loader = Loader(train, views, config.trainer.batch_size, seed=config.seed, workers=config.trainer.workers)
-    backbone = _derive(config.backbone, {"in_channels": train.channels, "image_size": views.size})
-    config = dataclasses.replace(config, backbone=backbone)
-    torch.manual_seed(config.seed)
-    method = _make(METHODS, config.method, "method", backbone=_make(BACKBONES, backbone, "backbone"))
-    return Experiment(config, method, loader, _build_evaluator(config, train, views.size))
+    views = call("views", ViewPipeline, configs, train.mean, train.std)
+    workers = config.trainer.workers
+    loader = call("trainer", Loader, train, views, config.trainer.batch_size, seed=config.seed, workers=workers)
+    derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
+    config = dataclasses.replace(config, backbone=_derive(config.backbone, derived))
+    method = _build_method(config)
+    _try_out(method, views, train.channels)
+    optimizer = _build_optimizer(config, method)
+    evaluator = _build_evaluator(config, train, views.size)
+    return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)
 
 
 def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Rebuilds a trained run with its weights.
+    """Rebuilds a trained run, its data included, with the method's weights and in eval mode.
 
     Args:
         run: A run's folder, for its last checkpoint, or one checkpoint file.
         overrides: `key.subkey=value` changes to its config, such as another `data.root`.
 
     Raises:
-        CheckpointError: There is no checkpoint, it does not fit, or it was saved by a script without a config.
+        CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
+            modules to import that the run's folder does not.
     """
     path = find_checkpoint(run)
     saved = load_checkpoint(path)
-    if saved.get("config") is None:
-        raise CheckpointError(
-            f"{path} was saved by a script, without a config: build the method there and load "
-            "load_checkpoint(path)['method'] into it"
-        )
-    experiment = build(parse_config(yaml.safe_load(saved["config"]), overrides))
-    try:
-        experiment.method.load_state_dict(saved["method"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the method of its config: {error}") from error
+    config = _saved_config(saved, overrides, path)
+    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
+    config = dataclasses.replace(config, backbone=Component(name=config.backbone.name, arguments=arguments))
+    experiment = build(config)
+    _load_weights(experiment.method, saved, path)
     return experiment
 
 
+def load_method(run: str | Path) -> Method:
+    """Rebuilds a trained method alone, in eval mode: `load_method(run).encoder` is its backbone. Needs no data.
+
+    Raises:
+        CheckpointError: As `load_run`.
+    """
+    path = find_checkpoint(run)
+    saved = load_checkpoint(path)
+    config = resolve(_saved_config(saved, (), path))
+    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
+    config = dataclasses.replace(config, backbone=Component(name=config.backbone.name, arguments=arguments))
+    method = _build_method(config)
+    _load_weights(method, saved, path)
+    return method
+
+
+def _saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = (), path: Path | None = None) -> RunConfig:
+    """The config inside a checkpoint.
+
+    Raises:
+        CheckpointError: There is none, or it would import code that no config beside the checkpoint names.
+    """
+    if saved.get("config") is None:
+        raise CheckpointError(
+            "the checkpoint was saved by a script, without a config: build the method there and load "
+            "load_checkpoint(path)['method'] into it"
+        )
+    config = parse_config(yaml.safe_load(saved["config"]), overrides)
+    if path is not None and config.imports and not any(text.startswith("imports=") for text in overrides):
+        beside = path.parent.parent / "config.yaml"
+        known = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        if known.get("imports") != list(config.imports):
+            raise CheckpointError(
+                f"{path} names code to import, {list(config.imports)}: if you trust it, say so with "
+                f"imports={list(config.imports)}"
+            )
+    return config
+
+
+def _load_weights(method: Method, saved: Mapping[str, Any], path: Path) -> None:
+    try:
+        method.load_state_dict(saved["method"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the method of its config: {error}") from error
+    method.eval()
+
+
+def _build_method(config: RunConfig) -> Method:
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        method: Method = _make(METHODS, config.method, "method", backbone=_make(BACKBONES, config.backbone, "backbone"))
+    return method
+
+
 def _build_optimizer(config: RunConfig, method: Method) -> Optimizer:
-    arguments = dict(config.optimizer.arguments)
-    lr = config.schedule.peak_lr(arguments.pop("lr"), config.trainer.batch_size)
-    groups = method.param_groups(arguments["weight_decay"])
-    optimizer: Optimizer = _named("optimizer", OPTIMIZERS[config.optimizer.name], groups, lr=lr, **arguments)
+    arguments = config.optimizer.arguments
+    groups = call("optimizer", method.param_groups, arguments.get("weight_decay", 0.0))
+    call("optimizer", config.schedule.peak_lr, arguments.get("lr", 0.0), config.trainer.batch_size)
+    optimizer: Optimizer = call("optimizer", OPTIMIZERS[config.optimizer.name], groups, **arguments)
     return optimizer
 
 
-def _build_trainer(config: TrainerConfig, run_dir: str, callbacks: Sequence[Callback]) -> Trainer:
+def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
+    settings = config.trainer
     clip: Callable[[Iterable[nn.Parameter]], object] | None = None
-    if config.clip_norm is not None:
-        function = clip_grad_per_parameter if config.clip_per_parameter else nn.utils.clip_grad_norm_
-        clip = functools.partial(function, max_norm=config.clip_norm)
+    if settings.clip_norm is not None:
+        function = clip_grad_per_parameter if settings.clip_per_parameter else nn.utils.clip_grad_norm_
+        clip = functools.partial(function, max_norm=settings.clip_norm)
     return Trainer(
-        run_dir,
-        device=config.device,
-        precision=config.precision,
-        compile=config.compile,
-        accumulate=config.accumulate,
+        config.run_dir,
+        device=settings.device,
+        precision=settings.precision,
+        compile=settings.compile,
+        accumulate=settings.accumulate,
         clip=clip,
-        log_every=config.log_every,
-        callbacks=callbacks,
+        log_every=settings.log_every,
+        callbacks=_build_callbacks(config, evaluator),
     )
+
+
+def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Callback]:
+    run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
+    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl")]
+    if evaluator is not None and every:
+        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json"))
+    settings = config.trainer
+    saved = Checkpoints(
+        run_dir / "checkpoints",
+        save_every=settings.save_every,
+        keep_every=settings.keep_every,
+        config=to_yaml(config),
+    )
+    return [*callbacks, saved]
 
 
 def _build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator | None:
     settings = config.evaluation
     protocols = [protocol for protocol in (settings.knn, settings.linear) if protocol is not None]
-    if settings.every_epochs == 0 or not protocols:
-        return None
     queries = _make(DATASETS, config.data, "data", split="test")
     bank = train if train.labels is not None else _make(DATASETS, config.data, "data", split="bank")
-    if queries is None or bank is None:
-        missing = "test" if queries is None else "training"
-        print(f"note: the data have no labelled {missing} images, so that evaluation is off", file=sys.stderr)
+    if queries is None or bank is None or not protocols:
+        if settings.every_epochs and protocols:
+            missing = "test" if queries is None else "training"
+            print(f"note: the data have no labelled {missing} images, so there is no evaluation", file=sys.stderr)
         return None
-    fresh = {name: value for name, value in (("weights", None), ("pretrained", False))}
-    arguments = {name: fresh.get(name, value) for name, value in config.backbone.arguments.items()}
+    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         random_encoder = _make(BACKBONES, Component(name=config.backbone.name, arguments=arguments), "backbone")
-    return Evaluator(
+    return call(  # type: ignore[no-any-return]
+        "evaluation",
+        Evaluator,
         bank,
         queries,
         protocols,
         random_encoder=random_encoder,
-        device=resolve_device(config.trainer.device),
         size=settings.image_size or size,
         workers=config.trainer.workers,
     )
 
 
-def _resolve(component: Component, registry: Registry, key: str, derived: Sequence[str] = ()) -> Component:
-    """Checks a component's arguments; those derived from other parts keep no default."""
-    allowed = arguments_of(registry[component.name], _GIVEN[registry])
-    absent = {name for name in derived if name in allowed and name not in component.arguments}
-    checked = check_arguments(component.arguments, allowed, key)
-    return Component(name=component.name, arguments={k: v for k, v in checked.items() if k not in absent})
+def _try_out(method: Method, views: ViewPipeline, channels: int) -> None:
+    """Passes two black images through the method without changing it; what does not fit is a ConfigError."""
+    images = tuple(torch.zeros(2, channels, view.size, view.size, dtype=torch.uint8) for view in views.views)
+    progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
+    method.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        try:
+            method(views(images, torch.Generator().manual_seed(0)), progress)
+            for teacher, parts in method.ema_pairs():
+                teacher.check(parts, method.ema_momentum(progress))
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"method, backbone and views do not fit each other: {error}") from error
+    method.train()
 
 
 def _derive(component: Component, derived: Mapping[str, Any]) -> Component:
@@ -202,72 +252,13 @@ def _derive(component: Component, derived: Mapping[str, Any]) -> Component:
     return Component(name=component.name, arguments={**known, **component.arguments})
 
 
-def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
-    """A list of view configs, or a preset with its arguments and with fields to replace in every view."""
-    if isinstance(views, list):
-        return [convert(view, ViewConfig, f"views[{index}]") for index, view in enumerate(views)]
-    values = dict(views)
-    if "preset" not in values:
-        raise ConfigError(f"missing key 'views.preset': name a preset, or give a list of views.{_known(PRESETS)}")
-    preset = PRESETS[convert(values.pop("preset"), str, "views.preset")]
-    own = arguments_of(preset)
-    fields = {
-        field.name: Argument(ViewConfig.__annotations__[field.name], None)
-        for field in dataclasses.fields(ViewConfig)
-        if field.name not in own
-    }
-    unknown = {name: value for name, value in values.items() if name not in own and name not in fields}
-    check_arguments(unknown, {**own, **fields}, "views")
-    base = _named("views", preset, **check_arguments({k: v for k, v in values.items() if k in own}, own, "views"))
-    changes = {name: value for name, value in values.items() if name in fields}
-    return [convert({**dataclasses.asdict(view), **changes}, ViewConfig, "views") for view in base]
-
-
-def _known(registry: Registry) -> str:
-    return f" Known: {', '.join(registry)}."
+def _without_weights(component: Component) -> dict[str, Any]:
+    return {name: value for name, value in NO_WEIGHTS.items() if name in component.arguments}
 
 
 def _make(registry: Registry, component: Component, key: str, **given: Any) -> Any:
+    """Builds a part from its arguments and those of `given` that it takes."""
     part = registry[component.name]
     accepted = arguments_of(part)
     given = {name: value for name, value in given.items() if name in accepted}
-    return _named(f"{key} {component.name}", part, **given, **component.arguments)
-
-
-def _named(key: str, part: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls a constructor; a ValueError of its own becomes a ConfigError that names the config's key."""
-    try:
-        return part(*args, **kwargs)
-    except SSLError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _import_all(names: Sequence[str]) -> None:
-    """Imports modules by name, and files by path, so that they register their parts."""
-    for name in names:
-        try:
-            if name.endswith(".py"):
-                _import_file(Path(name))
-            else:
-                importlib.import_module(name)
-        except (ImportError, OSError, SyntaxError) as error:
-            raise ConfigError(f"imports: cannot import {name!r}: {error}") from error
-
-
-def _import_file(path: Path) -> None:
-    name = f"ssl_lib_imports.{path.stem}"
-    loaded = sys.modules.get(name)
-    if loaded is not None and loaded.__file__ == str(path):
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    return call(f"{key} {component.name}", part, **given, **component.arguments)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ import ssl_lib
 from ssl_lib.build import Experiment, build, load_run
 from ssl_lib.callbacks.evaluation import write_results
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import load_config, to_yaml
+from ssl_lib.config import load_config
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
 from ssl_lib.evaluation import format_table
-from ssl_lib.precision import Precision, resolve_device
+from ssl_lib.precision import resolve_device
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS
 
 __all__ = ["main"]
@@ -36,10 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 for a user's error, 130 when interrupted."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    options.overrides = [*getattr(options, "overrides", ()), *rest]
-    stray = [text for text in rest if text.startswith("-") or "=" not in text]
+    stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
     if stray:
-        parser.error(f"unknown option {stray[0]!r}")
+        parser.error(f"unknown argument {stray[0]!r}")
+    if rest:  # overrides that stand behind an option
+        options.overrides = [*options.overrides, *rest]
     try:
         options.run(options)
     except SSLError as error:
@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images.")
+    parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train the run that a YAML config describes")
+    train = commands.add_parser("train", allow_abbrev=False, help="train the run that a YAML config describes")
     train.add_argument("config", help="a YAML file, or the name of a bundled config such as quickstart")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
     again = train.add_mutually_exclusive_group()
@@ -64,12 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="score a trained run beside random weights and raw pixels")
+    evaluate = commands.add_parser(
+        "evaluate", allow_abbrev=False, help="score a trained run beside random weights and raw pixels"
+    )
     evaluate.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
     evaluate.set_defaults(run=_evaluate)
 
-    listing = commands.add_parser("list", help="what can be named in a config")
+    listing = commands.add_parser("list", allow_abbrev=False, help="what can be named in a config")
     listing.add_argument("kind", nargs="?", help=f"one of {', '.join([*_KINDS, 'configs'])}; all of them by default")
     listing.set_defaults(run=_list)
     return parser
@@ -77,45 +79,47 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> None:
     start = time.perf_counter()
-    config = load_config(_find_config(options.config), options.overrides)
+    source = _find_config(options.config)
+    config = load_config(source, options.overrides)
     run_dir = Path(config.run_dir)
-    finished_before = (run_dir / "checkpoints" / "last.pt").exists() or (run_dir / "metrics.jsonl").exists()
-    if finished_before and not (options.resume or options.overwrite):
+    last = run_dir / "checkpoints" / "last.pt"
+    if (last.exists() or (run_dir / "metrics.jsonl").exists()) and not (options.resume or options.overwrite):
         raise ConfigError(
             f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
             "or choose another folder with run_dir=..."
         )
     if options.resume:
         find_checkpoint(run_dir)
+    _check_source(source, run_dir, options.resume)
     experiment = build(config)
     if options.overwrite:
         _delete_run(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(to_yaml(experiment.config), encoding="utf-8")
     _describe(experiment)
     try:
         state = experiment.fit(resume=options.resume)
     except KeyboardInterrupt:
-        print(f"\nto go on from the last checkpoint: ssl-lib train {options.config} --resume", file=sys.stderr)
+        if last.exists():
+            print(f"\nto go on from the last checkpoint: ssl-lib train {run_dir}/config.yaml --resume", file=sys.stderr)
         raise
-    for path in experiment.loader.skipped:
-        print(f"skipped, unreadable: {path}", file=sys.stderr)
-    print(f"{state.step} steps in {time.perf_counter() - start:.0f} s. The run is in {run_dir}; "
-          f"next: ssl-lib evaluate {run_dir}")  # fmt: skip
+    finally:
+        for path in _skipped(experiment):
+            print(f"skipped, unreadable: {path}", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    print(f"{state.step} steps in {seconds:.0f} s. The run is in {run_dir}; next: ssl-lib evaluate {run_dir}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.target)
     experiment = load_run(path, options.overrides)
-    if experiment.evaluator is None:
-        raise ConfigError("this run's config has evaluation off, or its data have no labels: "
-                          "set evaluation.every_epochs=1 and labelled data")  # fmt: skip
-    encoder = experiment.method.encoder.to(experiment.evaluator.device)
-    results = experiment.evaluator(encoder)
-    print(format_table(results, experiment.evaluator.protocols))
-    target = Path(options.target)
-    folder = target if target.is_dir() else target.parent
-    write_results(folder / "evaluation.json", experiment.evaluator, results, load_checkpoint(path)["step"])
+    evaluator = experiment.evaluator
+    if evaluator is None:
+        raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
+    encoder = experiment.method.encoder.to(resolve_device(experiment.config.trainer.device))
+    results = evaluator(encoder)
+    print(format_table(results, evaluator.protocols))
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    name = "evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json"
+    write_results(folder / name, evaluator, results, load_checkpoint(path)["step"])
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -139,7 +143,7 @@ def _entries(kind: str) -> list[tuple[str, str]]:
 
 def _describe(experiment: Experiment) -> None:
     config, loader = experiment.config, experiment.loader
-    precision = Precision.resolve(config.trainer.precision, resolve_device(config.trainer.device))
+    precision = experiment.trainer.precision
     millions = sum(parameter.numel() for parameter in experiment.method.backbone.parameters()) / 1e6
     print(
         f"{config.method.name} on {config.data.name} ({len(loader.data):,} images), "
@@ -150,11 +154,13 @@ def _describe(experiment: Experiment) -> None:
 
 
 def _find_config(name: str) -> Path:
-    """The file itself, or a bundled config by its name."""
+    """The file itself; or, for a bare name or one under `configs/`, a bundled config."""
+    if Path(name).is_file():
+        return Path(name)
     short = name.removesuffix(".yaml").removeprefix("configs/")
-    for path in (Path(name), _config_folder() / f"{short}.yaml"):
-        if path.is_file():
-            return path
+    bundled = _config_folder() / f"{short}.yaml"
+    if not name.startswith((".", "/", "~")) and bundled.is_file():
+        return bundled
     hint = did_you_mean(short, [entry for entry, _ in _entries("configs")])
     raise ConfigError(f"no config {name!r}, neither a file nor a bundled one.{hint}")
 
@@ -166,8 +172,22 @@ def _config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def _skipped(experiment: Experiment) -> list[str]:
+    """Files that training or evaluation left out, each once."""
+    evaluator = experiment.evaluator
+    parts = [experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else [])]
+    return list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
+
+
+def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
+    """Keeps a config of the user's own from being written over by the run's."""
+    if not resume and source.resolve() == (run_dir / "config.yaml").resolve():
+        raise ConfigError(f"{source} is where the run writes its own config.yaml: choose another run_dir=...")
+
+
 def _delete_run(run_dir: Path) -> None:
-    """Removes what a run writes, and nothing else in its folder."""
-    for name in ("metrics.jsonl", "evaluation.json", "config.yaml"):
-        (run_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+    """Removes what an earlier run wrote, and nothing else in its folder."""
+    checkpoints = run_dir / "checkpoints"
+    files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), checkpoints / "last.pt"]
+    for path in [*files, *checkpoints.glob("epoch_*.pt"), *checkpoints.glob("*.pt.partial")]:
+        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation.protocols import KNN, Linear
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.schema import convert
@@ -23,6 +23,7 @@ __all__ = [
     "TrainerConfig",
     "load_config",
     "parse_config",
+    "refuse_changes",
     "to_yaml",
 ]
 
@@ -74,8 +75,10 @@ class TrainerConfig:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}; null clips nothing")
+        if self.clip_per_parameter and self.clip_norm is None:
+            raise ValueError("clip_per_parameter needs a clip_norm, the largest norm of a parameter's gradient")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,10 @@ class RunConfig:
     run_dir: str = "runs/run"
     imports: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {self.seed}")
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's YAML file.
@@ -134,30 +141,62 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     values = _parse_yaml(text, str(path))
-    values.setdefault("run_dir", f"runs/{path.stem}")
-    values["imports"] = [_locate(entry, path.parent) for entry in values.get("imports") or []]
-    return parse_config(values, overrides)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")
+    values.setdefault("run_dir", f"runs/{_run_name(path)}")
+    return parse_config(values, overrides, path.parent)
 
 
-def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Checks a run's mapping, as YAML gives it, and applies overrides; raises ConfigError."""
+def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
+    """Checks a run's mapping, as YAML gives it, and applies overrides.
+
+    Args:
+        values: Keys and plain values.
+        overrides: `key.subkey=value` texts, the values in YAML.
+        folder: Where files named in `imports` are looked for first.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
     values = dict(values)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
-        _assign(values, key.split("."), _parse_value(text, key), key)
+        _assign(values, key.split("."), _parse_yaml(text, f"the value of {key}={text}"), key)
     for name in ("data", "backbone", "method", "optimizer"):
         if name in values:
             values[name] = _component(values[name], name)
     config: RunConfig = convert(values, RunConfig, "")
-    return config
+    imports = tuple(_locate(entry, folder or Path()) for entry in config.imports)
+    return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
+
+
+def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
+    """Compares the config that a run was trained with to the one it is to be resumed with.
+
+    Where the run lies, how often it logs, saves and evaluates, its device and its workers may change.
+
+    Raises:
+        CheckpointError: Another key differs; the message lists them with both values.
+    """
+    harmless = {"run_dir", "evaluation", "imports", "data.root"}
+    harmless |= {
+        f"trainer.{name}" for name in ("device", "compile", "log_every", "save_every", "keep_every", "workers")
+    }
+    before, after = _flat(_plain(saved)), _flat(_plain(now))
+    changed = [
+        f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and not any(key == name or key.startswith(f"{name}.") for name in harmless)
+    ]
+    if changed:
+        raise CheckpointError(f"a run goes on with the config it was started with: {'; '.join(changed)}")
 
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved config, every default written out, in a form that `load_config` reads back."""
-    values = {entry.name: _plain(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def _plain(value: Any) -> Any:
@@ -168,6 +207,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {k: v for name, entry in value.items() for k, v in _flat(entry, f"{key}.{name}" if key else name).items()}
 
 
 def _component(value: Any, key: str) -> Component:
@@ -190,9 +235,16 @@ def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, key: str) -
     values[keys[-1]] = value
 
 
-def _locate(entry: Any, folder: Path) -> Any:
+def _run_name(path: Path) -> str:
+    """`fashion_mnist_simclr` for configs/fashion_mnist/simclr.yaml, and the file's own name elsewhere."""
+    parts = path.with_suffix("").parts
+    below = parts[len(parts) - parts[::-1].index("configs") :] if "configs" in parts else parts[-1:]
+    return "_".join(below)
+
+
+def _locate(entry: str, folder: Path) -> str:
     """An absolute path for a user's own file, beside the config or in the working directory."""
-    if isinstance(entry, str) and entry.endswith(".py"):
+    if entry.endswith(".py"):
         beside = folder / entry
         return os.path.abspath(beside if beside.exists() else entry)
     return entry
@@ -211,18 +263,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+def _parse_yaml(text: str, source: str) -> Any:
     try:
-        values = yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
+        return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source} is not readable YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} must hold a mapping of keys to values, got {type(values).__name__}")
-    return values
-
-
-def _parse_value(text: str, key: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value of {key}={text}: {error}") from error

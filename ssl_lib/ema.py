@@ -58,10 +58,15 @@ class EMATeacher(nn.Module):
         Raises:
             ValueError: The momentum is out of range, or the parts are not those that were copied.
         """
-        if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"EMA momentum must lie in [0, 1], got {momentum}")
+        self.check(parts, momentum)
         teacher: list[Tensor] = list(self.parameters())
         student: list[Tensor] = [parameter for part in parts for parameter in part.parameters()]
-        if len(parts) != len(self.parts) or [p.shape for p in teacher] != [p.shape for p in student]:
-            raise ValueError("the parts given to EMATeacher.update do not have the parameters of those it copied")
         torch._foreach_lerp_(teacher, student, 1.0 - momentum)
+
+    def check(self, parts: Sequence[nn.Module], momentum: float) -> None:
+        """Raises what `update` would, and changes nothing."""
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"EMA momentum must lie in [0, 1], got {momentum}")
+        own = [parameter.shape for parameter in self.parameters()]
+        if own != [parameter.shape for part in parts for parameter in part.parameters()]:
+            raise ValueError("the parts that an EMATeacher follows do not have the parameters of those it copied")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -11,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.data import Batch, Loader
+from ssl_lib.data.workers import seeded_generator
+from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method
 from ssl_lib.optim.schedules import Schedule
@@ -32,10 +34,14 @@ class Trainer:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
         compile: Run the backbones through torch.compile.
-        accumulate: Micro-batches per optimizer update.
+        accumulate: Micro-batches per optimizer update; must divide the batch size.
         clip: Called with the parameters before each optimizer step, to clip their gradients.
         log_every: Updates between logged lines.
         callbacks: Observers; None takes `default_callbacks(run_dir)`.
+
+    Raises:
+        ConfigError: The device or the precision is unknown or not there.
+        ValueError: A number is below 1.
     """
 
     def __init__(
@@ -50,13 +56,15 @@ class Trainer:
         log_every: int = 20,
         callbacks: Sequence[Callback] | None = None,
     ) -> None:
-        self.run_dir = None if run_dir is None else Path(run_dir)
+        if accumulate < 1 or log_every < 1:
+            raise ValueError(f"accumulate and log_every must be at least 1, got {accumulate} and {log_every}")
+        self.run_dir = None if run_dir is None else Path(run_dir).expanduser()
         self.precision = Precision.resolve(precision, resolve_device(device))
         self.compile = compile
         self.accumulate = accumulate
         self.clip = clip
         self.log_every = log_every
-        self.callbacks = default_callbacks(run_dir) if callbacks is None else callbacks
+        self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
 
     def fit(
         self,
@@ -72,18 +80,21 @@ class Trainer:
         Args:
             method: Trained in place, and moved to the device.
             loader: Its seed also seeds the views, by step.
-            optimizer: Over `method.param_groups(...)`; its lr is scaled to the batch size by the schedule.
+            optimizer: Over `method.param_groups(...)`; its lr, meant for a batch of 256, is scaled by the schedule.
             schedule: 100 epochs of cosine decay unless given.
             resume: Go on from `run_dir/checkpoints/last.pt`.
 
         Raises:
-            NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is left as it was.
-            CheckpointError: There is nothing to resume, or it does not fit.
+            NonFiniteLossError: The loss or the weights became NaN or infinite, or fp16 gradients overflow at any
+                scale; the last checkpoint is left as it was.
+            CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
+                `resume` is False.
         """
+        if loader.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {loader.batch_size}")
+        self._check_run_dir(resume)
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
-        if resume:
-            if self.run_dir is None:
-                raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
+        if resume and self.run_dir is not None:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
         meter = Meter()
         try:
@@ -96,6 +107,15 @@ class Trainer:
                 callback.on_end(state)
         return state
 
+    def _check_run_dir(self, resume: bool) -> None:
+        if resume and self.run_dir is None:
+            raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
+        if not resume and self.run_dir is not None and (self.run_dir / "checkpoints" / "last.pt").exists():
+            raise CheckpointError(
+                f"{self.run_dir} holds a run already: pass resume=True to go on with it, choose another run_dir, "
+                "or delete its checkpoints"
+            )
+
     def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
         device = self.precision.device
         if device.type == "cuda":
@@ -104,8 +124,9 @@ class Trainer:
         method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         method.train()
         if self.compile:
-            for backbone in {method.backbone, method.encoder}:
+            for backbone in {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}:
                 backbone.compile()
+        schedule.prepare(optimizer, loader.batch_size)
         scaler = self.precision.scaler()
         return TrainState(method, loader, optimizer, schedule, self.precision, scaler, self.callbacks)
 
@@ -120,22 +141,21 @@ class Trainer:
             if state.finished:
                 break
         meter.check(state)
-        paused = time.perf_counter()
-        for callback in state.callbacks:
-            callback.on_epoch(state)
-        meter.skip(time.perf_counter() - paused)
+        with meter.paused():
+            for callback in state.callbacks:
+                callback.on_epoch(state)
 
     def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
         """One optimizer update: forward and backward per micro-batch, clip, step, teachers."""
         method, optimizer, scaler, progress = state.method, state.optimizer, state.scaler, state.progress
         lr = state.schedule.apply(optimizer, progress)
-        generator = torch.Generator().manual_seed(_step_seed(state.loader.seed, state.step))
+        generator = seeded_generator(state.loader.seed, state.step, distributed.rank())
         for micro in _split(batch, self.accumulate):
             views = self._make_views(state.loader, micro, generator)
             with self.precision.autocast():
                 output = method(views, progress)
             meter.record(state, output, lr, len(micro.indices))
-            scaler.scale(output.loss / self.accumulate).backward()
+            scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         scaler.unscale_(optimizer)
         method.before_update(progress)
         if self.clip is not None:
@@ -150,6 +170,7 @@ class Trainer:
             method.after_update(progress)
         else:
             method.on_skipped_update(progress)
+            meter.check_scale(state)
         state.step += 1
 
     def _make_views(self, loader: Loader, batch: Batch, generator: torch.Generator) -> Views:
@@ -175,18 +196,13 @@ def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into micro-batches."""
+    """Cuts a batch into micro-batches; a last, smaller batch of an epoch may make fewer."""
     if parts == 1:
         return [batch]
     whole = batch.images if isinstance(batch.images, tuple) else (batch.images,)
     images = list(zip(*(tensor.chunk(parts) for tensor in whole), strict=True))
-    labels = [None] * parts if batch.labels is None else batch.labels.chunk(parts)
+    labels = [None] * len(images) if batch.labels is None else batch.labels.chunk(parts)
     return [
         Batch(micro if isinstance(batch.images, tuple) else micro[0], label, indices)
         for micro, label, indices in zip(images, labels, batch.indices.chunk(parts), strict=True)
     ]
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """A seed of its own for each step's views, so that a resumed run draws what an unbroken one would."""
-    return (seed * 1_000_003 + step) % 2**63

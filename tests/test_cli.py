@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from ssl_lib.cli import main
+from ssl_lib import load_method
+from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
+from ssl_lib.cli import _config_folder, main
 
 QUICK = [
     "schedule.epochs=0.1",
@@ -70,12 +73,58 @@ def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
     assert "seed: 1" in (folder / "config.yaml").read_text()
 
 
+def test_overwrite_deletes_nothing_before_the_new_run_can_start(run):
+    before = sorted(path.name for path in run.rglob("*"))
+    for bad in ("trainer.device=cuda:77", "optimizer.lr=-1", "evaluation.knn.k=70000"):
+        assert main(["train", "quickstart", bad, f"run_dir={run}", "--overwrite"]) == 2
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_resume_refuses_another_config_and_leaves_the_runs_own(run, capsys):
+    before = (run / "config.yaml").read_text()
+    arguments = ["train", str(run / "config.yaml"), "--resume"]
+    assert main([*arguments, "method.temperature=0.5", "optimizer.lr=9.0"]) == 2
+    error = capsys.readouterr().err
+    assert "method.temperature was 0.1, is 0.5" in error and "optimizer.lr was 0.005, is 9.0" in error
+    assert (run / "config.yaml").read_text() == before
+    assert main([*arguments, "trainer.log_every=7", "evaluation.knn.k=3"]) == 0
+
+
+def test_a_config_of_the_users_own_is_not_written_over(tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    text = "# mine\n" + (_config_folder() / "quickstart.yaml").read_text() + f"run_dir: {tmp_path}\n"
+    config.write_text(text)
+    assert main(["train", str(config)]) == 2
+    assert "choose another run_dir" in capsys.readouterr().err
+    assert config.read_text() == text
+
+
+def test_load_method_needs_no_data_and_comes_in_eval_mode(run):
+    method = load_method(run)
+    assert not method.training
+    assert method.encoder(torch.zeros(2, 1, 28, 28)).shape == (2, method.encoder.out_dim)
+    trained = load_checkpoint(run / "checkpoints" / "last.pt")["method"]
+    assert all(torch.equal(value, trained[key]) for key, value in method.state_dict().items())
+
+
+def test_a_checkpoint_alone_cannot_import_code(run, tmp_path, capsys):
+    saved = load_checkpoint(run / "checkpoints" / "last.pt")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')")
+    saved["config"] = saved["config"].replace("imports: []", f"imports: [{tmp_path / 'evil.py'}]")
+    del saved["format"]
+    save_checkpoint(tmp_path / "gift.pt", saved)
+    assert main(["evaluate", str(tmp_path / "gift.pt")]) == 2
+    assert "names code to import" in capsys.readouterr().err
+    assert not (tmp_path / "owned").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "quikstart"], "Did you mean 'quickstart'"),
         (["train", "quickstart", "method.temprature=1"], "Did you mean 'temperature'"),
         (["train", "quickstart", "trainer.batch_size=7000", "run_dir=/nowhere/x"], "7000 is larger than the data set"),
+        (["train", "./quickstart"], "no config './quickstart'"),
         (["train", "quickstart", "--resume", "run_dir=/nowhere/x"], "no run at /nowhere/x"),
         (["evaluate", "/nowhere/x"], "no run at /nowhere/x"),
         (["list", "method"], "Did you mean 'methods'"),
@@ -88,11 +137,15 @@ def test_user_errors_exit_with_2_and_one_message(arguments, message, capsys):
     assert error.startswith("ssl-lib: error: ") and len(error.strip().splitlines()) == 1
 
 
-def test_unknown_options_are_named(capsys):
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "quickstart", "--rezume"], ["train", "quickstart", "--o"], ["list", "methods", "foo=bar"]],
+)
+def test_unknown_arguments_are_named(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["train", "quickstart", "--rezume"])
+        main(arguments)
     assert stop.value.code == 2
-    assert "--rezume" in capsys.readouterr().err
+    assert arguments[-1] in capsys.readouterr().err
 
 
 def test_list_shows_every_kind(capsys):

@@ -67,8 +67,25 @@ def write(tmp_path: Path, text: str) -> Path:
         ("imports=[no_such_module]", r"imports: cannot import 'no_such_module'"),
         ("trainer.device.index=0", r"cannot override 'trainer.device.index': 'device' is 'cpu'"),
         ("batch_size", r"cannot read the override 'batch_size': write key=value"),
-        ("seed=[1", r"cannot read the value of seed="),
+        ("seed=[1", r"the value of seed=\[1 is not readable YAML"),
         ("views.weights=1", r"unknown key 'views.weights'"),
+        ("views.preset=dino", r"views: small_size must be below"),
+        ("views={preset: dino, size: 28, small_count: 2, small_size: 12}", r"compares two views of each image"),
+        ("method={name: byol, momentum: 1.5}", r"EMA momentum must lie in \[0, 1\], got 1.5"),
+        ("method={name: dino, num_prototypes: 8, teacher_temperature: 0}", r"teacher_temperature must be positive"),
+        ("method.projector_layers=0", r"projector_layers must be at least 1"),
+        ("seed=-1", r"seed must lie in"),
+        ("optimizer.lr=-1", r"optimizer: lr must be at least 0"),
+        ("optimizer.weight_decay=-1", r"optimizer: .*weight.decay"),
+        ("trainer.clip_per_parameter=true", r"clip_per_parameter needs a clip_norm"),
+        ("trainer.clip_norm=.nan", r"clip_norm must be above 0"),
+        ("evaluation.knn.temperature=.nan", r"temperature must be above 0"),
+        ("evaluation.knn.k=7000", r"evaluation: knn.k 7000 is more than the 6000"),
+        ("evaluation.linear.labels_per_class=601", r"evaluation: class 0 has 600 labelled images"),
+        ("backbone={name: vit_micro, patch_size: 5}", r"28.*patch|patch.*28"),
+        ("seed=2024-99-99", r"the value of seed=2024-99-99 is not readable YAML"),
+        ("imports=mine.py", r"imports: expected a list, got 'mine.py'"),
+        ("imports=[nowhere.py]", r"imports: there is no file"),
     ],
 )
 def test_bad_values_are_named(override, message):
@@ -140,6 +157,50 @@ def test_a_file_named_in_imports_registers_its_method(tmp_path):
     experiment = build(load_config(write(tmp_path, text)))
     assert type(experiment.method).__name__ == "Mine"
     assert experiment.method.loss.temperature == 0.3
+
+
+def test_a_preset_and_an_optimizer_of_ones_own_need_no_defaults(tmp_path):
+    (tmp_path / "own_parts.py").write_text(
+        "import torch\nfrom ssl_lib import OPTIMIZERS, PRESETS, ViewConfig\n\n"
+        "@PRESETS.register('mine')\ndef mine(size: int):\n    return [ViewConfig(count=2, size=size)]\n\n"
+        "@OPTIMIZERS.register('adagrad')\ndef adagrad(params):\n    return torch.optim.Adagrad(params)\n",
+        encoding="utf-8",
+    )
+    values = {**GOOD, "imports": ["own_parts.py"], "views": {"preset": "mine", "size": 20}, "optimizer": "adagrad"}
+    experiment = build(parse_config(values, folder=tmp_path))
+    assert experiment.loader.views.size == 20
+    assert type(experiment.optimizer).__name__ == "Adagrad"
+
+
+def test_a_default_that_yaml_cannot_express_stays_with_its_constructor(tmp_path):
+    (tmp_path / "odd_default.py").write_text(
+        "from torch import nn\nfrom ssl_lib import METHODS, SimCLR\n\n"
+        "@METHODS.register('odd')\nclass Odd(SimCLR):\n"
+        "    def __init__(self, backbone, *, act: type[nn.Module] = nn.ReLU, width: int = 8) -> None:\n"
+        "        super().__init__(backbone, hidden_dim=width)\n        self.act = act\n",
+        encoding="utf-8",
+    )
+    experiment = build(parse_config({**GOOD, "imports": ["odd_default.py"], "method": "odd"}, folder=tmp_path))
+    assert yaml.safe_load(to_yaml(experiment.config))["method"] == {"name": "odd", "width": 8}
+
+
+def test_building_leaves_the_global_generator_alone():
+    import torch
+
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    build(parse_config(GOOD))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_run_dir_names_the_data_set_and_expands_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "configs" / "cifar10"
+    folder.mkdir(parents=True)
+    (folder / "simclr.yaml").write_text(yaml.safe_dump(GOOD), encoding="utf-8")
+    assert load_config(folder / "simclr.yaml").run_dir == "runs/cifar10_simclr"
+    assert load_config(write(tmp_path, yaml.safe_dump(GOOD))).run_dir == "runs/run"
+    assert load_config(folder / "simclr.yaml", ["run_dir=~/x"]).run_dir == str(tmp_path / "x")
 
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml")) + sorted((ROOT / "examples").glob("*.yaml"))

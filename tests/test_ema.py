@@ -59,7 +59,7 @@ def test_bad_momentum_is_named(momentum):
 
 def test_other_parts_are_refused():
     teacher = EMATeacher(TinyBackbone())
-    with pytest.raises(ValueError, match="do not have the parameters"):
+    with pytest.raises(ValueError, match="do not have the parameters of those it copied"):
         teacher.update([nn.Linear(3, 3)], 0.9)
     with pytest.raises(ValueError, match="at least one module"):
         EMATeacher()

@@ -192,7 +192,7 @@ class Breaks(Method):
             r"loss became nan at step 4, in fp32: the embeddings are finite, so it arose in the loss",
         ),
         (float("inf"), False, r"loss became inf at step 4"),
-        (0.0, True, r"loss became nan at step 4, in fp32: the weights are not finite: it diverged at lr"),
+        (0.0, True, r"loss became nan at step 4, in fp32: the weights are not finite: training diverged at lr"),
     ],
 )
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(value, poison, message, make_loader, tmp_path):
@@ -264,7 +264,7 @@ def test_the_learning_rate_follows_the_schedule(make_method, make_loader):
     recorder = Recorder()
     schedule = Schedule(epochs=3, warmup_epochs=1)
     run(make_method, make_loader, callbacks=[recorder], schedule=schedule, log_every=1)
-    expected = [0.3 * schedule.lr_factor(Progress(step, 9, 3)) for step in range(9)]
+    expected = [0.3 * 32 / 256 * schedule.lr_factor(Progress(step, 9, 3)) for step in range(9)]
     assert [line["lr"] for line in recorder.lines] == pytest.approx(expected)
 
 
@@ -296,3 +296,83 @@ def test_resume_without_a_checkpoint_is_named(make_method, make_loader, tmp_path
     method = make_method("simclr")
     with pytest.raises(CheckpointError, match="no run at"):
         Trainer(tmp_path, callbacks=[]).fit(method, make_loader(), LARS(method.parameters(), lr=0.1), resume=True)
+
+
+def test_weights_gone_bad_at_an_epochs_end_are_not_saved(make_loader, tmp_path):
+    class Poison(Breaks):
+        """Ruins its weights after the last update of the second epoch; every loss is finite."""
+
+        def after_update(self, progress):
+            if progress.step == 5:
+                next(self.backbone.parameters()).data.fill_(float("nan"))
+
+    method = Poison(at=100, value=0.0)
+    trainer = Trainer(tmp_path, callbacks=[Checkpoints(tmp_path / "checkpoints")], precision="fp32", device="cpu")
+    with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite by step 5"):
+        trainer.fit(method, make_loader(), torch.optim.SGD(method.parameters(), lr=0.0), Schedule(epochs=3))
+    saved = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert saved["step"] == 3 and all(value.isfinite().all() for value in saved["method"].values())
+
+
+def test_fp16_that_overflows_at_any_scale_stops_the_run(make_loader):
+    class Overflows(Breaks):
+        """A finite loss whose gradient is not: the square root at zero."""
+
+        def forward(self, views, progress):
+            z = self.backbone(views.large[0])
+            return StepOutput((z - z.detach()).abs().sum().float().sqrt(), embeddings=z.detach())
+
+    method = Overflows(at=0, value=0.0)
+    trainer = Trainer(callbacks=[InitialScale(4.0)], precision="fp16", device="cpu")
+    with pytest.raises(NonFiniteLossError, match="at any loss scale"):
+        trainer.fit(method, make_loader(), torch.optim.SGD(method.parameters(), lr=0.1), Schedule(epochs=20))
+
+
+def test_metrics_are_detached_averaged_where_present_and_kept_apart_from_the_trainers(make_loader):
+    class Logs(Breaks):
+        """Logs one scalar at every second step."""
+
+        def forward(self, views, progress):
+            z = self.backbone(views.large[0]).mean()
+            name = "loss" if self.value else "spread"
+            return StepOutput(z, {name: z + progress.step} if progress.step % 2 == 0 else {})
+
+    method, recorder = Logs(at=0, value=0.0), Recorder()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.0)
+    Trainer(callbacks=[recorder], precision="fp32", device="cpu").fit(
+        method, make_loader(), optimizer, Schedule(epochs=1)
+    )
+    assert recorder.lines[0]["spread"] == pytest.approx(1 + recorder.lines[0]["loss"], abs=0.1)
+    method.value = 1.0
+    with pytest.raises(ValueError, match=r"logs \['loss'\]"):
+        Trainer(callbacks=[], precision="fp32", device="cpu").fit(method, make_loader(), optimizer, Schedule(epochs=1))
+
+
+def test_the_learning_rate_is_scaled_to_the_batch_once(make_method, make_loader):
+    method, loader = make_method("simclr"), make_loader(batch_size=48)
+    optimizer = torch.optim.SGD(method.param_groups(0.0), lr=0.256)
+    for _ in range(2):
+        recorder = Recorder()
+        trainer = Trainer(callbacks=[recorder], precision="fp32", device="cpu", log_every=1)
+        trainer.fit(method, loader, optimizer, Schedule(epochs=1))
+        assert recorder.lines[0]["lr"] == pytest.approx(0.048)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"accumulate": 0}, "at least 1"), ({"log_every": 0}, "at least 1")]
+)
+def test_bad_numbers_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(callbacks=[], **arguments)
+
+
+def test_accumulation_that_does_not_divide_the_batch_is_refused(make_method, make_loader):
+    method = make_method("simclr")
+    with pytest.raises(ValueError, match="accumulate 3 does not divide the batch of 32"):
+        Trainer(callbacks=[], accumulate=3).fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.1))
+
+
+def test_a_second_run_in_the_same_folder_is_refused(make_method, make_loader, tmp_path):
+    run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))

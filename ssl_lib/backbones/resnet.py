@@ -31,6 +31,7 @@ class ResNet(nn.Sequential):
             keeps them (3x3 stride 1; simclr/tf2/resnet.py on CIFAR), for images of 28 to 64 pixels.
         zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
         bottleneck_factor: Factor on the width of a bottleneck's 3x3 convolution; 2 in wide ResNets.
+        pool: Side of the grid that the last feature map is averaged to, then flattened; 1 forgets all positions.
 
     Attributes:
         out_dim: Width of the features.
@@ -48,6 +49,7 @@ class ResNet(nn.Sequential):
         stem: Literal["imagenet", "half", "small"] = "imagenet",
         zero_init_residual: bool = False,
         bottleneck_factor: int = 1,
+        pool: int = 1,
     ) -> None:
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}")
@@ -63,8 +65,8 @@ class ResNet(nn.Sequential):
         for i, (depth, width) in enumerate(zip(layers, widths, strict=True)):
             modules[f"layer{i + 1}"] = _stage(block, channels, width, depth, 2 if i else 1, bottleneck_factor)
             channels = width * block.expansion
-        super().__init__(modules | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})
-        self.out_dim = channels
+        super().__init__(modules | {"avgpool": nn.AdaptiveAvgPool2d(pool), "flatten": nn.Flatten()})
+        self.out_dim = channels * pool**2
         self._reset_parameters(zero_init_residual)
 
     def _reset_parameters(self, zero_init_residual: bool) -> None:
@@ -123,18 +125,24 @@ wide_resnet50_2 = _factory("wide_resnet50_2", Bottleneck, (3, 4, 6, 3), bottlene
 
 @BACKBONES.register("resnet_tiny")
 def resnet_tiny(
-    *, in_channels: int = 3, width: int = 24, zero_init_residual: bool = False, weights: str | None = None
+    *,
+    in_channels: int = 3,
+    width: int = 24,
+    pool: int = 1,
+    zero_init_residual: bool = False,
+    weights: str | None = None,
 ) -> ResNet:
     """A `ResNet` of about 0.3 M parameters that trains fast on a CPU, for images of 28 to 64 pixels.
 
     Args:
         in_channels: Channels of an image.
         width: Width of the first of three stages of one basic block each.
+        pool: See `ResNet`; 2 keeps the four quadrants apart, for images whose objects are aligned.
         zero_init_residual: See `ResNet`.
         weights: A state dict's path, see `load_weights`.
     """
     widths = (width, 2 * width, 128 * width // 24)
-    net = ResNet(BasicBlock, (1, 1, 1), widths, in_channels, "half", zero_init_residual)
+    net = ResNet(BasicBlock, (1, 1, 1), widths, in_channels, "half", zero_init_residual, pool=pool)
     if weights is not None:
         load_weights(net, weights)
     return net

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.views.functional import normalize
 
-__all__ = ["RawPixels", "extract_features"]
+__all__ = ["RawPixels", "device_of", "extract_features"]
 
 
 class RawPixels(nn.Module):
@@ -23,11 +23,15 @@ class RawPixels(nn.Module):
         return images.flatten(1)
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU, where it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
 @torch.no_grad()
 def extract_features(
     encoder: nn.Module,
     data: ImageData,
-    device: torch.device,
     *,
     size: int | None = None,
     batch_size: int = 512,
@@ -37,9 +41,8 @@ def extract_features(
     """Passes every image once, in order, through the encoder in eval mode; its training mode is restored after.
 
     Args:
-        encoder: (N, C, H, W) -> (N, D).
+        encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
         data: Images are normalised by its `mean` and `std`, without augmentation.
-        device: Where the encoder is.
         size: Side of the images shown; see `evaluation_batches`.
         batch_size: Images per forward pass.
         workers: Processes that decode, for data not in memory.
@@ -49,6 +52,7 @@ def extract_features(
         Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
         could not be read where the data set leaves them out.
     """
+    device = device_of(encoder)
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     features: list[Tensor] = []

@@ -23,6 +23,9 @@ class EvaluationProtocol(Protocol):
     def title(self) -> str:
         """The heading of its column."""
 
+    def check(self, bank_labels: Tensor) -> None:
+        """Raises ValueError if the labelled training images are too few."""
+
     def __call__(self, bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
         """Accuracy in [0, 1] on queries (Q, D), (Q,), by bank (B, D), (B,)."""
 
@@ -43,13 +46,18 @@ class KNN:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"k must be at least 1, got {self.k}")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
 
     @property
     def title(self) -> str:
         """The heading of its column."""
         return f"kNN (k={self.k})"
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses more neighbours than images."""
+        if self.k > len(bank_labels):
+            raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
 
     def __call__(self, bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
         """Accuracy in [0, 1]."""
@@ -80,6 +88,11 @@ class Linear:
     def title(self) -> str:
         """The heading of its column."""
         return "linear" if self.labels_per_class is None else f"linear ({self.labels_per_class} labels per class)"
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses classes with fewer images than `labels_per_class`."""
+        if self.labels_per_class is not None:
+            few_labels(bank_labels, self.labels_per_class, seed=0)
 
     def __call__(self, bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
         """Accuracy in [0, 1], the mean over the draws."""

@@ -38,6 +38,8 @@ class SimCLR(Method):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
+        if projector_layers < 1:
+            raise ValueError(f"projector_layers must be at least 1, got {projector_layers}")
         self.backbone = backbone
         widths = [feature_dim(backbone), *[hidden_dim] * (projector_layers - 1), out_dim]
         self.projector = mlp(widths, bias=False, last_bias=False, last_norm="scale", init_std=0.01)

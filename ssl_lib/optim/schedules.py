@@ -122,6 +122,11 @@ class Schedule:
             step, total, 1.0, self.end, warmup, self.warmup_start, warmup_endpoint=self.warmup_endpoint
         )
 
+    def prepare(self, optimizer: Optimizer, batch_size: int) -> None:
+        """Scales each group's rate to the batch and keeps it as the group's "initial_lr"; once per optimizer."""
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", self.peak_lr(group["lr"], batch_size))
+
     def apply(self, optimizer: Optimizer, progress: Progress) -> float:
         """Sets every group's learning rate and weight decay for this update.
 

@@ -10,13 +10,11 @@ from ssl_lib.data import ArrayData
 from ssl_lib.evaluation import KNN, Linear, RawPixels, extract_features, format_table
 from tests.conftest import TinyBackbone
 
-CPU = torch.device("cpu")
-
 
 def test_features_equal_a_plain_forward_pass_in_eval_mode(images):
     encoder = TinyBackbone().train()
     encoder[1].eval()  # a frozen norm must stay frozen
-    features, labels = extract_features(encoder, images, CPU, batch_size=40)
+    features, labels = extract_features(encoder, images, batch_size=40)
     assert encoder.training and not encoder[1].training
     encoder.eval()
     x = (images.gather(torch.arange(96)).float() / 255 - 0.5) / 0.25
@@ -39,7 +37,7 @@ def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
             means = torch.stack([x[label::4].mean(0) for label in range(4)])
             return (x - x.mean(0)) @ (means - means.mean(0)).T
 
-    evaluator = Evaluator(images, images, [KNN(k=5), Linear()], random_encoder=TinyBackbone(), device=CPU)
+    evaluator = Evaluator(images, images, [KNN(k=5), Linear()], random_encoder=TinyBackbone())
     results = evaluator(ByPattern())
     assert list(results) == ["raw pixels", "random init", "trained"]
     assert results["trained"]["knn"] == 1.0
@@ -51,9 +49,7 @@ def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
 
 
 def test_evaluating_twice_gives_the_same(images):
-    evaluator = Evaluator(
-        images, images, [KNN(), Linear(labels_per_class=5, draws=2)], random_encoder=TinyBackbone(), device=CPU
-    )
+    evaluator = Evaluator(images, images, [KNN(), Linear(labels_per_class=5, draws=2)], random_encoder=TinyBackbone())
     encoder = TinyBackbone()
     assert evaluator(encoder) == evaluator(encoder)
 
@@ -61,4 +57,4 @@ def test_evaluating_twice_gives_the_same(images):
 def test_missing_labels_are_named(images):
     unlabelled = ArrayData(images.gather(torch.arange(96)))
     with pytest.raises(ValueError, match="needs labels"):
-        Evaluator(unlabelled, images, [KNN()], random_encoder=TinyBackbone(), device=CPU)
+        Evaluator(unlabelled, images, [KNN()], random_encoder=TinyBackbone())

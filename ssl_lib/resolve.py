@@ -1,0 +1,115 @@
+"""Checks a config against the parts it names, and writes their defaults out; builds nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ssl_lib.backbones
+import ssl_lib.losses
+import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
+from ssl_lib.config import Component, RunConfig
+from ssl_lib.errors import ConfigError, SSLError, did_you_mean
+from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, Registry
+from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
+from ssl_lib.views import ViewConfig
+
+__all__ = ["DERIVED", "call", "resolve"]
+
+DERIVED = ("in_channels", "image_size")
+"""Arguments of a backbone that follow the data and the views unless the config sets them."""
+
+# What the library passes to each kind of part itself; the other arguments are the config's.
+_GIVEN = {DATASETS: ("split",), BACKBONES: (), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Imports the user's own parts, checks every part's arguments and fills in their defaults.
+
+    Raises:
+        ConfigError: A name, key or value is wrong; the message names it and the nearest allowed one.
+    """
+    _import_all(config.imports)
+    return dataclasses.replace(
+        config,
+        data=_resolve(config.data, DATASETS, "data"),
+        backbone=_resolve(config.backbone, BACKBONES, "backbone"),
+        method=_resolve(config.method, METHODS, "method"),
+        optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
+        views=[dataclasses.asdict(view) for view in _resolve_views(config.views)],
+    )
+
+
+def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a constructor; a ValueError of its own becomes a ConfigError that names the config's key."""
+    try:
+        return part(*args, **kwargs)
+    except SSLError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _resolve(component: Component, registry: Registry, key: str) -> Component:
+    allowed = arguments_of(registry[component.name], _GIVEN[registry])
+    checked = check_arguments(component.arguments, allowed, key)
+    derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}
+    arguments = {k: v for k, v in checked.items() if k in component.arguments or (k not in derived and _is_plain(v))}
+    return Component(name=component.name, arguments=arguments)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether YAML can express a value; a default that it cannot stays with its constructor."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
+    """A list of view configs; or a preset with its arguments, and with fields to replace in every view."""
+    if isinstance(views, list):
+        return [convert(view, ViewConfig, f"views[{index}]") for index, view in enumerate(views)]
+    values = dict(views)
+    if "preset" not in values:
+        raise ConfigError(f"missing key 'views.preset': give a preset or a list of views.{did_you_mean('', PRESETS)}")
+    preset = PRESETS[convert(values.pop("preset"), str, "views.preset")]
+    own = arguments_of(preset)
+    fields = typing.get_type_hints(ViewConfig)
+    for name in values:
+        if name not in own and name not in fields:
+            raise ConfigError(f"unknown key 'views.{name}'.{did_you_mean(name, {*own, *fields})}")
+    arguments = check_arguments({k: v for k, v in values.items() if k in own}, own, "views")
+    changes = {k: Argument(fields[k], None) for k in values if k not in own}
+    changed = check_arguments({k: values[k] for k in changes}, changes, "views")
+    return [call("views", dataclasses.replace, view, **changed) for view in call("views", preset, **arguments)]
+
+
+def _import_all(names: Sequence[str]) -> None:
+    """Imports modules by name, and files by path, so that they register their parts."""
+    for name in names:
+        try:
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                importlib.import_module(name)
+        except SSLError:
+            raise
+        except (ImportError, OSError, SyntaxError, ValueError) as error:
+            raise ConfigError(f"imports: cannot import {name!r}: {error}") from error
+
+
+def _import_file(path: Path) -> None:
+    """Imports a file as a module of its own name, so that worker processes find it too, with its folder on the path."""
+    if not path.is_file():
+        raise ConfigError(f"imports: there is no file {str(path)!r}")
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module = importlib.import_module(path.stem)
+    if Path(module.__file__ or "").resolve() != path.resolve():
+        raise ConfigError(f"imports: {str(path)!r} has the name of another module, {module.__file__}; rename it")
