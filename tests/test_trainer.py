@@ -7,9 +7,22 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from ssl_lib import LARS, CheckpointError, Method, NonFiniteLossError, Progress, Schedule, StepOutput, Trainer
+from ssl_lib import (
+    LARS,
+    CheckpointError,
+    Loader,
+    Method,
+    NonFiniteLossError,
+    Progress,
+    Schedule,
+    StepOutput,
+    Trainer,
+    ViewPipeline,
+    views,
+)
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.precision import Precision
@@ -376,3 +389,22 @@ def test_a_second_run_in_the_same_folder_is_refused(make_method, make_loader, tm
     run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
     with pytest.raises(CheckpointError, match="holds a run already"):
         run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
+
+
+def test_a_plain_torch_data_set_trains(make_method):
+    """Items of a PIL image and a label, through worker crops and the Trainer."""
+
+    class Squares(torch.utils.data.Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return Image.new("RGB", (20 + index, 24), (20 * index, 100, 200)), index % 2
+
+    pipeline = ViewPipeline(views.presets.simclr(size=16), (0.5,) * 3, (0.25,) * 3)
+    loader = Loader(Squares(), pipeline, batch_size=4, workers=0)
+    method = make_method("simclr", backbone=TinyBackbone(in_channels=3))
+    before = method.backbone[0].weight.clone()
+    state = Trainer(callbacks=[]).fit(method, loader, LARS(method.param_groups(0.0), lr=1.0), Schedule(epochs=2))
+    assert state.step == 6
+    assert not torch.equal(before, method.backbone[0].weight)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ssl_lib import distributed
 from ssl_lib.data.arrays import ArrayData
@@ -21,6 +22,7 @@ from ssl_lib.data.workers import (
     resize_and_crop,
     seeded_generator,
 )
+from ssl_lib.data.wrapped import as_image_data
 from ssl_lib.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Loader:
     (seed, epoch, index) alone, not on the number of workers. Neither touches the global random state.
 
     Args:
-        data: The images.
+        data: The images; any other torch data set is wrapped, see `WrappedDataset`.
         views: The views to be made; workers use its `crop`.
         batch_size: Images per batch over all processes; each process yields its share, in rank order.
         seed: 0 or more.
@@ -55,7 +57,7 @@ class Loader:
 
     def __init__(
         self,
-        data: ImageData,
+        data: ImageData | Dataset[Any],
         views: ViewPipeline,
         batch_size: int,
         *,
@@ -63,6 +65,7 @@ class Loader:
         workers: int | None = None,
         drop_last: bool = True,
     ) -> None:
+        data = as_image_data(data)
         if batch_size < 1 or seed < 0:
             raise ValueError(f"batch_size must be at least 1 and seed at least 0, got {batch_size} and {seed}")
         if drop_last and batch_size > len(data):

@@ -124,7 +124,7 @@ class Workers:
         for result in self._loader:
             if isinstance(result, DataError):
                 raise result
-            self.skipped.extend(path for path in dict.fromkeys(result.skipped) if path not in self.skipped)
+            self.skipped.extend(sorted(set(result.skipped).difference(self.skipped)))
             yield result
 
 

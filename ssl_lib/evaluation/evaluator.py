@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from ssl_lib.data import ImageData
+from ssl_lib.data import ImageData, as_image_data
 from ssl_lib.evaluation.features import RawPixels, device_of, extract_features
 from ssl_lib.evaluation.protocols import EvaluationProtocol
 
@@ -33,14 +35,15 @@ class Evaluator:
 
     def __init__(
         self,
-        bank: ImageData,
-        queries: ImageData,
+        bank: ImageData | Dataset[Any],
+        queries: ImageData | Dataset[Any],
         protocols: Sequence[EvaluationProtocol],
         *,
         random_encoder: nn.Module,
         size: int | None = None,
         workers: int | None = None,
     ) -> None:
+        bank, queries = as_image_data(bank), as_image_data(queries)
         if bank.labels is None or queries.labels is None:
             raise ValueError("evaluation needs labels for both the training (bank) and the test images (queries)")
         self.bank, self.queries, self.protocols = bank, queries, protocols

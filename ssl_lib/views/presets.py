@@ -11,7 +11,6 @@ from ssl_lib.registry import PRESETS
 from ssl_lib.views.config import ViewConfig
 
 __all__ = [
-    "asymmetric_small",
     "barlow_twins",
     "byol",
     "byol_small",
@@ -119,14 +118,10 @@ def simclr_small(size: int = 32) -> list[ViewConfig]:
     return [ViewConfig(count=2, size=size, interpolation="bicubic", blur_p=0.0)]
 
 
-@PRESETS.register("asymmetric_small")
 @PRESETS.register("byol_small")
 def byol_small(size: int = 32) -> list[ViewConfig]:
     """BYOL's pair for CIFAR, without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml)."""
     return [replace(view, blur_p=0.0) for view in byol(size)]
-
-
-asymmetric_small = byol_small
 
 
 @PRESETS.register("vicreg_small")

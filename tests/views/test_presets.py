@@ -39,7 +39,6 @@ EXPECTED = {
     ],
     "vicreg_small": [(2, 32, 0.2, 1.0, "bicubic", WEAK, 0.0, 0.1)],
 }
-EXPECTED["asymmetric_small"] = EXPECTED["byol_small"]
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
