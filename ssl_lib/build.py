@@ -103,8 +103,7 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     path = find_checkpoint(run)
     saved = load_checkpoint(path)
     config = _saved_config(saved, overrides, path)
-    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
-    config = dataclasses.replace(config, backbone=Component(name=config.backbone.name, arguments=arguments))
+    config = dataclasses.replace(config, backbone=_random(config.backbone))
     experiment = build(config)
     _load_weights(experiment.method, saved, path)
     return experiment
@@ -119,8 +118,7 @@ def load_method(run: str | Path) -> Method:
     path = find_checkpoint(run)
     saved = load_checkpoint(path)
     config = resolve(_saved_config(saved, (), path))
-    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
-    config = dataclasses.replace(config, backbone=Component(name=config.backbone.name, arguments=arguments))
+    config = dataclasses.replace(config, backbone=_random(config.backbone))
     method = _build_method(config)
     _load_weights(method, saved, path)
     return method
@@ -215,10 +213,9 @@ def _build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluato
             missing = "test" if queries is None else "training"
             print(f"note: the data have no labelled {missing} images, so there is no evaluation", file=sys.stderr)
         return None
-    arguments = {**config.backbone.arguments, **_without_weights(config.backbone)}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        random_encoder = _make(BACKBONES, Component(name=config.backbone.name, arguments=arguments), "backbone")
+        random_encoder = _make(BACKBONES, _random(config.backbone), "backbone")
     return call(  # type: ignore[no-any-return]
         "evaluation",
         Evaluator,
@@ -252,8 +249,10 @@ def _derive(component: Component, derived: Mapping[str, Any]) -> Component:
     return Component(name=component.name, arguments={**known, **component.arguments})
 
 
-def _without_weights(component: Component) -> dict[str, Any]:
-    return {name: value for name, value in NO_WEIGHTS.items() if name in component.arguments}
+def _random(component: Component) -> Component:
+    """The backbone without pretrained weights."""
+    arguments = {name: NO_WEIGHTS.get(name, value) for name, value in component.arguments.items()}
+    return Component(name=component.name, arguments=arguments)
 
 
 def _make(registry: Registry, component: Component, key: str, **given: Any) -> Any:

@@ -20,19 +20,17 @@ from ssl_lib.types import Progress, StepOutput, Views
 class DINO(Method):
     """DINO (Caron et al. 2021, arXiv:2104.14294; facebookresearch/dino, main_dino.py and vision_transformer.py).
 
-    Views of one size pass the networks together. The teacher, which sees the large views only, is what is evaluated;
-    the backbone's drop path acts in the student only.
+    Views of one size pass the networks together. The teacher, which sees the large views only, is what is evaluated.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
+        backbone: (N, C, H, W) -> (N, out_dim); its drop path acts in the student only.
         hidden_dim: Width of the head's two hidden layers.
         bottleneck_dim: Width of the normalised vector before the prototypes.
         num_prototypes: Width of the output; 65536 on ImageNet, 4096 on CIFAR.
         free_prototype_scale: Learn the prototypes' norms (boosted 300-epoch recipe) instead of fixing them at 1.
         student_temperature: > 0.
-        teacher_temperature: > 0; .07 in the boosted recipe.
-        warmup_teacher_temperature: Where the teacher's temperature starts its linear rise, epoch by epoch.
-        warmup_temperature_epochs: Length of the rise; 0 has none, 30 in the boosted recipe.
+        teacher_temperature: > 0; .07 in the boosted recipe, after a linear rise, epoch by epoch, over
+            `warmup_temperature_epochs` (30 there) from `warmup_teacher_temperature`.
         center_momentum: Of the centre of the teacher's outputs, in [0, 1).
         momentum: The teacher's at the start, rising to 1 by cosine; .9995 for batches of 256.
         freeze_prototypes: Epochs in which the prototypes do not move.
@@ -67,7 +65,7 @@ class DINO(Method):
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Matches the student's output for each view to the teacher's for another view of the image."""
         features = torch.cat([self.backbone(torch.cat(same)) for same in (views.large, views.small) if same])
-        student = self.prototypes(self.projector(features)).chunk(len(views.large) + len(views.small))
+        student = self.prototypes(self.projector(features)).chunk(len(views.large + views.small))
         teacher = self.teacher(torch.cat(views.large)).chunk(len(views.large))
         temperature = self.teacher_temperatures[min(progress.epoch, len(self.teacher_temperatures) - 1)]
         return StepOutput(self.loss(student, teacher, temperature), embeddings=features[: len(student[0])].detach())
