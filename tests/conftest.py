@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 
 from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
-from ssl_lib.registry import PRESETS
+from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS
 
 torch.set_num_threads(1)  # the tests' tensors are small: threads would only wait for each other
 
@@ -37,6 +39,20 @@ class TinyBackbone(nn.Sequential):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone after it, and so are the files that its configs imported."""
+    for registry in (BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS):
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+    before, path = set(sys.modules), list(sys.path)
+    yield
+    added = set(sys.path) - set(path)
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        if str(Path(getattr(sys.modules[name], "__file__", None) or "").parent) in added:
+            del sys.modules[name]
 
 
 @pytest.fixture
