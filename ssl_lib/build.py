@@ -238,7 +238,7 @@ def _try_out(method: Method, views: ViewPipeline, channels: int) -> None:
             method(views(images, torch.Generator().manual_seed(0)), progress)
             for teacher, parts in method.ema_pairs():
                 teacher.check(parts, method.ema_momentum(progress))
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AssertionError) as error:
             raise ConfigError(f"method, backbone and views do not fit each other: {error}") from error
     method.train()
 

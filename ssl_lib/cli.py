@@ -83,7 +83,7 @@ def _train(options: argparse.Namespace) -> None:
     config = load_config(source, options.overrides)
     run_dir = Path(config.run_dir)
     last = run_dir / "checkpoints" / "last.pt"
-    if (last.exists() or (run_dir / "metrics.jsonl").exists()) and not (options.resume or options.overwrite):
+    if last.exists() and not (options.resume or options.overwrite):
         raise ConfigError(
             f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
             "or choose another folder with run_dir=..."
