@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import sys
@@ -22,6 +23,7 @@ from ssl_lib.data import ImageData, Loader
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
+from ssl_lib.methods.base import checked_output
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
 from ssl_lib.resolve import DERIVED, call, resolve
@@ -35,6 +37,8 @@ __all__ = ["Experiment", "build", "load_method", "load_run"]
 
 NO_WEIGHTS = {"weights": None, "pretrained": False}
 """What makes a backbone start from random weights."""
+
+_CHANGEABLE = ("data", "evaluation", "trainer", "imports", "run_dir")
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,23 @@ class Experiment:
         Raises:
             CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
                 folder already, and `resume` is False.
+            ConfigError: The folder cannot be written to.
         """
+        self.trainer.check_run_dir(resume)
         if resume:
             refuse_changes(_saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
         run_dir = Path(self.config.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {error.strerror}") from error
         torch.manual_seed(self.config.seed)
         return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
 
 
 def build(config: RunConfig) -> Experiment:
-    """Builds all objects of a run and passes two black images through them, so that what cannot work fails here.
+    """Builds all objects of a run and trains a copy on two black images, so that what cannot work fails here.
 
     The backbone's `in_channels` and `image_size`, where it has such arguments and the config does not set them, are
     those of the data and of the views. The global random generator is left as it was.
@@ -83,7 +92,7 @@ def build(config: RunConfig) -> Experiment:
     derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
     config = dataclasses.replace(config, backbone=_derive(config.backbone, derived))
     method = _build_method(config)
-    _try_out(method, views, train.channels)
+    _rehearse(method, views, train.channels, config.trainer.batch_size // config.trainer.accumulate)
     optimizer = _build_optimizer(config, method)
     evaluator = _build_evaluator(config, train, views.size)
     return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)
@@ -94,13 +103,19 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         run: A run's folder, for its last checkpoint, or one checkpoint file.
-        overrides: `key.subkey=value` changes to its config, such as another `data.root`.
+        overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
+            `data.root`; the rest made the weights what they are.
 
     Raises:
+        ConfigError: An override is of another key, or wrong.
         CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
             modules to import that the run's folder does not.
     """
     path = find_checkpoint(run)
+    for key in (text.partition("=")[0] for text in overrides):
+        if key.partition(".")[0] not in _CHANGEABLE:
+            hint = "; for other image sizes, set evaluation.image_size" if key.startswith("views") else ""
+            raise ConfigError(f"{key} cannot change any more: the run was trained with it{hint}")
     saved = load_checkpoint(path)
     config = _saved_config(saved, overrides, path)
     config = dataclasses.replace(config, backbone=_random(config.backbone))
@@ -211,7 +226,11 @@ def _build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluato
     if queries is None or bank is None or not protocols:
         if settings.every_epochs and protocols:
             missing = "test" if queries is None else "training"
-            print(f"note: the data have no labelled {missing} images, so there is no evaluation", file=sys.stderr)
+            print(
+                f"note: the data have no labelled {missing} images, so there is no evaluation; to name some, see "
+                f"`ssl-lib list data {config.data.name}`; to do without, set evaluation.every_epochs=0",
+                file=sys.stderr,
+            )
         return None
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -228,19 +247,19 @@ def _build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluato
     )
 
 
-def _try_out(method: Method, views: ViewPipeline, channels: int) -> None:
-    """Passes two black images through the method without changing it; what does not fit is a ConfigError."""
-    images = tuple(torch.zeros(2, channels, view.size, view.size, dtype=torch.uint8) for view in views.views)
+def _rehearse(method: Method, views: ViewPipeline, channels: int, micro_batch: int) -> None:
+    """Trains a copy of the method on two black images (one, in batches of one); what fails is a ConfigError."""
+    count = min(2, micro_batch)
+    images = tuple(torch.zeros(count, channels, view.size, view.size, dtype=torch.uint8) for view in views.views)
     progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
-    method.eval()
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.random.fork_rng():
         try:
-            method(views(images, torch.Generator().manual_seed(0)), progress)
-            for teacher, parts in method.ema_pairs():
-                teacher.check(parts, method.ema_momentum(progress))
-        except (ValueError, RuntimeError, AssertionError) as error:
+            actor = copy.deepcopy(method).train()
+            checked_output(actor(views(images, torch.Generator().manual_seed(0)), progress), actor).loss.backward()
+            for teacher, parts in actor.ema_pairs():
+                teacher.check(parts, actor.ema_momentum(progress))
+        except (ValueError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
             raise ConfigError(f"method, backbone and views do not fit each other: {error}") from error
-    method.train()
 
 
 def _derive(component: Component, derived: Mapping[str, Any]) -> Component:

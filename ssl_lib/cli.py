@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import collections
+import dataclasses
+import functools
 import inspect
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +22,9 @@ from ssl_lib.errors import ConfigError, SSLError, did_you_mean
 from ssl_lib.evaluation import format_table
 from ssl_lib.precision import resolve_device
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS
+from ssl_lib.resolve import GIVEN
+from ssl_lib.schema import REQUIRED, arguments_of
+from ssl_lib.views import ViewConfig
 
 __all__ = ["main"]
 
@@ -37,12 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
     if stray:
-        parser.error(f"unknown argument {stray[0]!r}")
+        key = stray[0].lstrip("-")
+        hint = f": write {key}, without dashes" if "=" in key and hasattr(options, "overrides") else ""
+        parser.error(f"unknown argument {stray[0]!r}{hint}")
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
         options.run(options)
-    except SSLError as error:
+    except (SSLError, OSError) as error:
         print(f"ssl-lib: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -57,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", allow_abbrev=False, help="train the run that a YAML config describes")
-    train.add_argument("config", help="a YAML file, or the name of a bundled config such as quickstart")
+    train.add_argument("config", help="a YAML file, the name of a bundled config such as quickstart, or a run's folder")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
     again = train.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
@@ -69,10 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
+    evaluate.add_argument(
+        "--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     listing = commands.add_parser("list", allow_abbrev=False, help="what can be named in a config")
     listing.add_argument("kind", nargs="?", help=f"one of {', '.join([*_KINDS, 'configs'])}; all of them by default")
+    listing.add_argument("name", nargs="?", help="a part of that kind, to see its arguments")
     listing.set_defaults(run=_list)
     return parser
 
@@ -81,6 +94,8 @@ def _train(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     source = _find_config(options.config)
     config = load_config(source, options.overrides)
+    if Path(options.config).is_dir() and not any(text.startswith("run_dir=") for text in options.overrides):
+        config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     run_dir = Path(config.run_dir)
     last = run_dir / "checkpoints" / "last.pt"
     if last.exists() and not (options.resume or options.overwrite):
@@ -98,14 +113,17 @@ def _train(options: argparse.Namespace) -> None:
     try:
         state = experiment.fit(resume=options.resume)
     except KeyboardInterrupt:
-        if last.exists():
-            print(f"\nto go on from the last checkpoint: ssl-lib train {run_dir}/config.yaml --resume", file=sys.stderr)
+        saved = f"to go on from the last checkpoint: ssl-lib train {shlex.quote(str(run_dir))} --resume"
+        print(f"\n{saved if last.exists() else 'nothing was saved yet'}", file=sys.stderr)
         raise
     finally:
-        for path in _skipped(experiment):
-            print(f"skipped, unreadable: {path}", file=sys.stderr)
-    seconds = time.perf_counter() - start
-    print(f"{state.step} steps in {seconds:.0f} s. The run is in {run_dir}; next: ssl-lib evaluate {run_dir}")
+        _list_skipped(experiment)
+    command = f"ssl-lib evaluate {shlex.quote(str(run_dir))}"
+    backbone = f"load_method({str(run_dir)!r}).encoder in a script"
+    print(
+        f"{_counted(state.step, 'step')} done, in {time.perf_counter() - start:.0f} s this time. "
+        f"The run is in {run_dir}; next: {command if experiment.evaluator else backbone}"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -116,29 +134,73 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
     encoder = experiment.method.encoder.to(resolve_device(experiment.config.trainer.device))
     results = evaluator(encoder)
+    _list_skipped(experiment)
     print(format_table(results, evaluator.protocols))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     name = "evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json"
-    write_results(folder / name, evaluator, results, load_checkpoint(path)["step"])
+    if options.output or not options.overrides:
+        write_results(Path(options.output or folder / name), evaluator, results, load_checkpoint(path)["step"])
+    else:
+        print(f"{name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
 
 
 def _list(options: argparse.Namespace) -> None:
     kinds = [*_KINDS, "configs"]
-    if options.kind is not None and options.kind not in kinds:
-        raise ConfigError(f"unknown kind {options.kind!r}.{did_you_mean(options.kind, kinds)}")
-    for kind in kinds if options.kind is None else [options.kind]:
-        if options.kind is None:
+    if options.kind is None:
+        for kind in kinds:
             print(f"{kind}:")
-        for name, summary in _entries(kind):
+            for name, summary in _collapsed(_entries(kind), kind):
+                print(f"  {name:<24} {summary}".rstrip())
+        print("\nssl-lib list KIND NAME shows a part's arguments.")
+        return
+    if options.kind not in kinds:
+        raise ConfigError(f"unknown kind {options.kind!r}.{did_you_mean(options.kind, kinds)}")
+    if options.name is None:
+        for name, summary in _entries(options.kind):
             print(f"  {name:<24} {summary}".rstrip())
+    elif options.kind == "configs":
+        print(_find_config(options.name).read_text(encoding="utf-8"), end="")
+    else:
+        _show(options.kind, options.name)
+
+
+def _show(kind: str, name: str) -> None:
+    """Prints what a part is, and its arguments with their types and defaults."""
+    registry = _KINDS[kind]
+    part = registry[name]
+    print(f"{inspect.getdoc(part.func if isinstance(part, functools.partial) else part)}\n\narguments:")
+    for name, argument in arguments_of(part, GIVEN.get(registry, ())).items():
+        value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
+        print(f"  {name}: {inspect.formatannotation(argument.annotation)}{value}")
+    if registry is PRESETS:
+        print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
+
+
+def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
+    """One entry for many names that share a summary, such as torchvision's networks."""
+    counts = collections.Counter(summary for _, summary in entries)
+    first = {summary: name for name, summary in reversed(entries) if counts[summary] > 10}
+    return [
+        (f"{name}, ...", f"{summary} {counts[summary]} names: ssl-lib list {kind}")
+        if summary in first
+        else (name, summary)
+        for name, summary in entries
+        if first.get(summary, name) == name
+    ]
 
 
 def _entries(kind: str) -> list[tuple[str, str]]:
     if kind == "configs":
         folder = _config_folder()
-        return [(str(path.relative_to(folder).with_suffix("")), "") for path in sorted(folder.rglob("*.yaml"))]
+        paths = sorted(folder.rglob("*.yaml"))
+        return [(path.relative_to(folder).with_suffix("").as_posix(), _first_comment(path)) for path in paths]
     registry = _KINDS[kind]
     return [(name, (inspect.getdoc(registry[name]) or "").partition("\n")[0]) for name in registry]
+
+
+def _first_comment(path: Path) -> str:
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.lstrip("# ") if line.startswith("#") else ""
 
 
 def _describe(experiment: Experiment) -> None:
@@ -146,17 +208,25 @@ def _describe(experiment: Experiment) -> None:
     precision = experiment.trainer.precision
     millions = sum(parameter.numel() for parameter in experiment.method.backbone.parameters()) / 1e6
     print(
-        f"{config.method.name} on {config.data.name} ({len(loader.data):,} images), "
-        f"{config.backbone.name} ({millions:.2f} M parameters), "
-        f"{config.schedule.epochs:g} epochs of {loader.steps_per_epoch} steps, {precision.name} on {precision.device}",
+        f"{config.method.name} on {config.data.name} ({_counted(len(loader.data), 'image')}), "
+        f"{config.backbone.name} ({millions:.2f} M parameters), {_counted(config.schedule.epochs, 'epoch')} of "
+        f"{_counted(loader.steps_per_epoch, 'step')}, {precision.name} on {precision.device}",
+        file=sys.stderr,
         flush=True,
     )
 
 
+def _counted(number: float, noun: str) -> str:
+    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{text} {noun}{'' if number == 1 else 's'}"
+
+
 def _find_config(name: str) -> Path:
-    """The file itself; or, for a bare name or one under `configs/`, a bundled config."""
+    """The file itself, or that of a run's folder; or, for a bare name or one under `configs/`, a bundled config."""
     if Path(name).is_file():
         return Path(name)
+    if (Path(name) / "config.yaml").is_file():
+        return Path(name) / "config.yaml"
     short = name.removesuffix(".yaml").removeprefix("configs/")
     bundled = _config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
@@ -172,11 +242,13 @@ def _config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def _skipped(experiment: Experiment) -> list[str]:
-    """Files that training or evaluation left out, each once."""
+def _list_skipped(experiment: Experiment) -> None:
+    """Names the files that training or evaluation left out, each once."""
     evaluator = experiment.evaluator
     parts = [experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else [])]
-    return list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
+    skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
+    if skipped:
+        print("\n  ".join([f"{_counted(len(skipped), 'unreadable image')} left out:", *skipped]), file=sys.stderr)
 
 
 def _check_source(source: Path, run_dir: Path, resume: bool) -> None:

@@ -27,6 +27,8 @@ __all__ = [
     "to_yaml",
 ]
 
+_COMPONENTS = ("data", "backbone", "method", "optimizer")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
@@ -164,7 +166,7 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
         if not equals or not key:
             raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
         _assign(values, key.split("."), _parse_yaml(text, f"the value of {key}={text}"), key)
-    for name in ("data", "backbone", "method", "optimizer"):
+    for name in _COMPONENTS:
         if name in values:
             values[name] = _component(values[name], name)
     config: RunConfig = convert(values, RunConfig, "")
@@ -191,7 +193,10 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
         if before.get(key) != after.get(key) and not any(key == name or key.startswith(f"{name}.") for name in harmless)
     ]
     if changed:
-        raise CheckpointError(f"a run goes on with the config it was started with: {'; '.join(changed)}")
+        raise CheckpointError(
+            f"a run goes on with the config it was started with: {'; '.join(changed)}. To train differently or longer, "
+            f"start a new run; with backbone.weights={now.run_dir}/checkpoints/last.pt it begins where this one stands"
+        )
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -226,7 +231,7 @@ def _component(value: Any, key: str) -> Component:
 def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, key: str) -> None:
     for name in keys[:-1]:
         below = values.get(name)
-        if isinstance(below, str) and keys[0] in ("data", "backbone", "method", "optimizer"):
+        if isinstance(below, str) and keys[0] in _COMPONENTS:
             below = {"name": below}
         if below is not None and not isinstance(below, Mapping):
             raise ConfigError(f"cannot override {key!r}: {name!r} is {below!r}, not a mapping")

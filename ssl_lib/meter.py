@@ -21,7 +21,7 @@ __all__ = ["Meter"]
 _RESERVED = {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
 _FINITE = "embeddings finite"
 _DIVERGED = "lower the lr, warm up longer or clip gradients"
-_KEPT = "The last checkpoint is as it was before."
+_KEPT = "What was saved before is left as it was."
 
 
 class Meter:
@@ -58,7 +58,10 @@ class Meter:
         taken = _RESERVED & output.metrics.keys()
         if taken:
             raise ValueError(f"{type(state.method).__name__} logs {sorted(taken)}: these names are the trainer's own")
-        scalars = {name: value.detach().float() for name, value in {**output.metrics, "loss": output.loss}.items()}
+        scalars = {
+            name: torch.as_tensor(value, device=output.loss.device).detach().float()
+            for name, value in {**output.metrics, "loss": output.loss}.items()
+        }
         if output.embeddings is not None:
             scalars[_FINITE] = output.embeddings.isfinite().all().float()
         self._lr = lr

@@ -19,13 +19,13 @@ from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, 
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
 from ssl_lib.views import ViewConfig
 
-__all__ = ["DERIVED", "call", "resolve"]
+__all__ = ["DERIVED", "GIVEN", "call", "resolve"]
 
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that follow the data and the views unless the config sets them."""
 
-# What the library passes to each kind of part itself; the other arguments are the config's.
-_GIVEN = {DATASETS: ("split",), BACKBONES: (), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+"""What the library passes to each kind of part itself; the other arguments are the config's."""
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -56,7 +56,14 @@ def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -
 
 
 def _resolve(component: Component, registry: Registry, key: str) -> Component:
-    allowed = arguments_of(registry[component.name], _GIVEN[registry])
+    given = GIVEN.get(registry, ())
+    allowed = arguments_of(registry[component.name], given)
+    for name in component.arguments.keys() - allowed.keys():
+        if any(name in arguments_of(part, given) for part in map(registry.__getitem__, registry)):
+            raise ConfigError(
+                f"unknown key '{key}.{name}': {component.name} has no such argument, others have; "
+                f"{key}={component.name} on the command line starts from its defaults"
+            )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}
     arguments = {k: v for k, v in checked.items() if k in component.arguments or (k not in derived and _is_plain(v))}

@@ -55,6 +55,11 @@ class TrainState:
         return self.step >= self.total_steps
 
     @property
+    def epoch_ended(self) -> bool:
+        """Whether the last update was its epoch's last, or the run's."""
+        return self.finished or self.step % self.loader.steps_per_epoch == 0
+
+    @property
     def epochs_done(self) -> float:
         """Epochs trained so far; a whole number at an epoch's end."""
         return self.step / self.loader.steps_per_epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ssl_lib.data import Batch, Loader
 from ssl_lib.data.workers import seeded_generator
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
-from ssl_lib.methods.base import Method
+from ssl_lib.methods.base import Method, checked_output
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.state import TrainState
@@ -87,27 +88,33 @@ class Trainer:
         Raises:
             NonFiniteLossError: The loss or the weights became NaN or infinite, or fp16 gradients overflow at any
                 scale; the last checkpoint is left as it was.
+            ValueError: The optimizer holds other parameters than the method's, or the batch cannot be accumulated.
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
         """
         if loader.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {loader.batch_size}")
-        self._check_run_dir(resume)
+        _check_optimizer(optimizer, method)
+        self.check_run_dir(resume)
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
         if resume and self.run_dir is not None:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
-        meter = Meter()
-        try:
+        with ExitStack() as stack:
             for callback in state.callbacks:
                 callback.on_start(state)
+                stack.callback(callback.on_end, state)
+            meter = Meter()
             while not state.finished:
                 self._run_epoch(state, meter)
-        finally:
-            for callback in state.callbacks:
-                callback.on_end(state)
         return state
 
-    def _check_run_dir(self, resume: bool) -> None:
+    def check_run_dir(self, resume: bool) -> None:
+        """Refuses to write over a run, and to resume where none can be; `fit` does so before anything else.
+
+        Raises:
+            CheckpointError: The folder holds a run and `resume` is False.
+            ValueError: There is no folder and `resume` is True.
+        """
         if resume and self.run_dir is None:
             raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
         if not resume and self.run_dir is not None and (self.run_dir / "checkpoints" / "last.pt").exists():
@@ -118,7 +125,7 @@ class Trainer:
 
     def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
         device = self.precision.device
-        if device.type == "cuda":
+        if device.type == "cuda" and self.precision.dtype is None:  # in bf16 and fp16 only the losses are in fp32
             torch.set_float32_matmul_precision("high")  # TF32
             torch.backends.cudnn.allow_tf32 = True
         method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -136,7 +143,7 @@ class Trainer:
             self._update(state, batch, meter)
             for callback in state.callbacks:
                 callback.on_update(state)
-            if state.step % self.log_every == 0 or state.finished:
+            if state.step % self.log_every == 0 or state.epoch_ended:  # no line spans a checkpoint
                 meter.log(state)
             if state.finished:
                 break
@@ -153,7 +160,7 @@ class Trainer:
         for micro in _split(batch, self.accumulate):
             views = self._make_views(state.loader, micro, generator)
             with self.precision.autocast():
-                output = method(views, progress)
+                output = checked_output(method(views, progress), method)
             meter.record(state, output, lr, len(micro.indices))
             scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         scaler.unscale_(optimizer)
@@ -185,6 +192,21 @@ class Trainer:
             small=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.small),
             labels=None if batch.labels is None else send(batch.labels),
             indices=send(batch.indices),
+        )
+
+
+def _check_optimizer(optimizer: Optimizer, method: Method) -> None:
+    """Refuses an optimizer that would leave trainable parameters as they are, or move others."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    own = {id(parameter) for parameter in method.parameters()}
+    left_out = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in held]
+    cure = "build it from method.param_groups(weight_decay)"
+    if held - own:
+        raise ValueError(f"the optimizer holds {len(held - own)} parameters that are not the method's: {cure}")
+    if left_out:
+        raise ValueError(
+            f"the optimizer leaves out {len(left_out)} trainable parameters of the method, such as {left_out[0]}: "
+            f"{cure}, or freeze them with requires_grad_(False)"
         )
 
 

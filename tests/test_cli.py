@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ssl_lib import load_method
+from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import _config_folder, main
 
@@ -50,18 +54,31 @@ def test_resuming_a_finished_run_trains_no_further(run, capsys):
     before = (run / "metrics.jsonl").read_text()
     assert main(["train", str(run / "config.yaml"), "--resume", f"run_dir={run}"]) == 0
     assert (run / "metrics.jsonl").read_text() == before
+    assert "this run is finished: 5 of 5 steps" in capsys.readouterr().err
 
 
-def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys):
+def test_a_runs_folder_goes_on_wherever_it_was_moved(run, tmp_path, capsys):
+    moved = tmp_path / "moved run"
+    shutil.copytree(run, moved)
+    assert main(["train", str(moved), "--resume"]) == 0
+    assert f"ssl-lib evaluate '{moved}'" in capsys.readouterr().out
+
+
+def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys, tmp_path):
     trained = json.loads((run / "evaluation.json").read_text())["results"]
     assert main(["evaluate", str(run)]) == 0
     table = capsys.readouterr().out
     assert "raw pixels" in table and "random init" in table and "kNN (k=5)" in table
     assert f"{100 * trained['trained']['knn']:.1f}" in table
     assert json.loads((run / "evaluation.json").read_text())["results"] == trained
-    assert main(["evaluate", str(run / "checkpoints" / "last.pt"), "evaluation.knn.k=7", "evaluation.linear=null"]) == 0
-    table = capsys.readouterr().out
-    assert "kNN (k=7)" in table and "linear" not in table
+    other = ["evaluate", str(run / "checkpoints" / "last.pt"), "evaluation.knn.k=7", "evaluation.linear=null"]
+    assert main(other) == 0
+    captured = capsys.readouterr()
+    assert "kNN (k=7)" in captured.out and "linear" not in captured.out
+    assert "evaluation.json is left as it was" in captured.err
+    assert json.loads((run / "evaluation.json").read_text())["results"] == trained
+    assert main([*other, "--output", str(tmp_path / "k7.json")]) == 0
+    assert json.loads((tmp_path / "k7.json").read_text())["protocols"]["knn"]["k"] == 7
 
 
 def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
@@ -88,6 +105,63 @@ def test_resume_refuses_another_config_and_leaves_the_runs_own(run, capsys):
     assert "method.temperature was 0.1, is 0.5" in error and "optimizer.lr was 0.005, is 9.0" in error
     assert (run / "config.yaml").read_text() == before
     assert main([*arguments, "trainer.log_every=7", "evaluation.knn.k=3"]) == 0
+
+
+def test_a_run_begins_with_the_weights_of_another(run, tmp_path):
+    weights = f"backbone.weights={run}/checkpoints/last.pt"
+    assert main(["train", "quickstart", *QUICK, "optimizer.lr=0", weights, f"run_dir={tmp_path}"]) == 0
+    for key, value in load_method(tmp_path).encoder.named_parameters():
+        assert torch.equal(value, load_method(run).encoder.get_parameter(key))
+
+
+def test_unreadable_images_are_left_out_of_the_counts_and_listed(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(8):
+                pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
+    broken = tmp_path / "train" / "b" / "5.png"
+    broken.write_bytes(b"no image")
+    run = tmp_path / "run"
+    arguments = [f"data={{name: image_folder, root: {tmp_path}}}", "trainer.batch_size=8", "views.size=12"]
+    changes = ["evaluation.linear=null", "evaluation.knn.k=3", "backbone.width=8", f"run_dir={run}"]
+    epochs = ["schedule.epochs=1", "schedule.warmup_epochs=0"]
+    assert main(["train", "quickstart", *arguments, *changes, *epochs]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.count(str(broken)) == 1 and "data.on_error=skip" in error
+    assert main(["train", "quickstart", *arguments, *changes, *epochs, "data.on_error=skip"]) == 0
+    assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
+    images = json.loads((run / "evaluation.json").read_text())["images"]
+    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12}
+
+
+def test_images_without_labels_train_and_the_next_step_is_no_evaluation(tmp_path, capsys):
+    for index in range(8):
+        Image.new("L", (12, 12), 30 * index).save(tmp_path / f"{index}.png")
+    arguments = [f"data={{name: image_folder, root: {tmp_path}}}", "trainer.batch_size=8", "views.size=12"]
+    run = tmp_path / "run"
+    epochs = ["schedule.epochs=1", "schedule.warmup_epochs=0", f"run_dir={run}"]
+    assert main(["train", "quickstart", *arguments, *epochs, "backbone.width=8"]) == 0
+    captured = capsys.readouterr()
+    assert "ssl-lib list data image_folder" in captured.err
+    assert f"load_method('{run}').encoder" in captured.out and "ssl-lib evaluate" not in captured.out
+
+
+def test_a_run_folder_that_cannot_be_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "quickstart", *QUICK, f"run_dir={tmp_path / 'file' / 'run'}"]) == 2
+    assert f"run_dir: cannot write to {tmp_path / 'file' / 'run'}: Not a directory" in capsys.readouterr().err
+
+
+def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "on_update", interrupt)
+    assert main(["train", "quickstart", *QUICK, f"run_dir={tmp_path}"]) == 130
+    assert "nothing was saved yet" in capsys.readouterr().err
 
 
 def test_a_config_of_the_users_own_is_not_written_over(tmp_path, capsys):
@@ -128,6 +202,10 @@ def test_a_checkpoint_alone_cannot_import_code(run, tmp_path, capsys):
         (["train", "quickstart", "--resume", "run_dir=/nowhere/x"], "no run at /nowhere/x"),
         (["evaluate", "/nowhere/x"], "no run at /nowhere/x"),
         (["list", "method"], "Did you mean 'methods'"),
+        (["list", "methods", "simcrl"], "Did you mean 'simclr'"),
+        (["train", "quickstart", "method.name=byol"], "byol has no such argument, others have; method=byol"),
+        (["train", "quickstart", "schedule.epochs=1"], "shorten the warmup with the run"),
+        (["train", "quickstart", "trainer.batch_size=1"], "must hold at least 2 images"),
     ],
 )
 def test_user_errors_exit_with_2_and_one_message(arguments, message, capsys):
@@ -138,8 +216,21 @@ def test_user_errors_exit_with_2_and_one_message(arguments, message, capsys):
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone.width=16", "backbone.width cannot change any more"),
+        ("views.size=32", "set evaluation.image_size"),
+        ("evaluation.knn.k=0", "k must be at least 1"),
+    ],
+)
+def test_evaluate_refuses_what_the_weights_depend_on(run, override, message, capsys):
+    assert main(["evaluate", str(run), override]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
-    [["train", "quickstart", "--rezume"], ["train", "quickstart", "--o"], ["list", "methods", "foo=bar"]],
+    [["train", "quickstart", "--rezume"], ["train", "quickstart", "--o"], ["list", "methods", "simclr", "foo=bar"]],
 )
 def test_unknown_arguments_are_named(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -157,6 +248,28 @@ def test_list_shows_every_kind(capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "barlow_twins", "byol", "dino", "simclr", "simsiam", "vicreg"
     ]  # fmt: skip
+
+
+def test_dashes_before_a_key_are_explained(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "quickstart", "--trainer.batch_size=3"])
+    assert "write trainer.batch_size=3, without dashes" in capsys.readouterr().err
+
+
+def test_list_shows_a_parts_arguments(capsys):
+    assert main(["list", "methods", "simclr"]) == 0
+    out = capsys.readouterr().out
+    assert "arXiv:2002.05709" in out and "  temperature: float = 0.1\n" in out
+    assert "  backbone" not in out.split("arguments:")[1]
+    assert main(["list", "data", "image_folder"]) == 0
+    out = capsys.readouterr().out
+    assert "bank_root: str | pathlib.Path | None = None" in out and "  split:" not in out.split("arguments:")[1]
+    assert main(["list", "views", "dino"]) == 0
+    assert "small_size: int = 96" in (out := capsys.readouterr().out) and "solarize_p" in out
+    assert main(["list", "backbones", "timm/vit_small"]) == 0
+    assert "pretrained: bool = False" in capsys.readouterr().out
+    assert main(["list", "configs", "quickstart"]) == 0
+    assert capsys.readouterr().out == (_config_folder() / "quickstart.yaml").read_text()
 
 
 def test_the_module_runs_as_a_command():

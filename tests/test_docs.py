@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ssl_lib
 from ssl_lib.build import resolve
 from ssl_lib.cli import main
 from ssl_lib.config import load_config, parse_config
@@ -38,6 +41,35 @@ def test_the_readme_script_is_short_and_runs(tmp_path):
     (tmp_path / "script.py").write_text(script.replace("epochs=1", "epochs=0.1"), encoding="utf-8")
     run_script(["script.py"], tmp_path)
     assert (tmp_path / "runs" / "script" / "checkpoints" / "last.pt").exists()
+
+
+def test_the_readme_uses_a_trained_backbone(tmp_path):
+    overrides = ["schedule.epochs=0.05", "schedule.warmup_epochs=0", "evaluation.every_epochs=0"]
+    assert main(["train", "quickstart", *overrides, f"run_dir={tmp_path / 'runs' / 'quickstart'}"]) == 0
+    script = next(block for block in blocks(README, "python") if "load_method" in block)
+    (tmp_path / "script.py").write_text(script + "print(tuple(features.shape), tuple(labels.shape))", encoding="utf-8")
+    shapes = re.search(r"# (\(\d+, \d+\), \(\d+,\))", script)
+    assert shapes and run_script(["script.py"], tmp_path).strip() == shapes[1].replace("), (", ") (")
+    again = f"backbone.weights={tmp_path / 'backbone.pt'}"
+    assert main(["train", "quickstart", *overrides, again, f"run_dir={tmp_path / 'again'}"]) == 0
+
+
+PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", blocks(PARTS, "python"), ids=lambda block: block.splitlines()[-1][:30])
+def test_the_blocks_of_the_parts_page_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/parts.md", "exec"), {"__name__": "block"})
+
+
+def test_the_parts_page_names_every_public_part():
+    named = set(re.findall(r"`([\w.]+)`", PARTS))
+    modules = {name for name in ssl_lib.__all__ if inspect.ismodule(getattr(ssl_lib, name))}
+    assert set(ssl_lib.__all__) - modules <= named
+    for row in re.findall(r"^\| `ssl_lib\.(\w+)` \| (.*) \|$", PARTS, flags=re.M):
+        module = importlib.import_module(f"ssl_lib.{row[0]}")
+        assert all(hasattr(module, name) for name in re.findall(r"`(\w+)`", row[1])), row
 
 
 def test_the_readme_method_trains_from_yaml(tmp_path):

@@ -96,11 +96,11 @@ def assert_same(a, b, path=""):
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "dino"])
-@pytest.mark.parametrize("stop", [3, 5])
-def test_a_resumed_run_equals_an_unbroken_one(name, stop, make_method, make_loader, tmp_path):
-    """Broken off at an epoch's end (3) and within one (5, resumed from the checkpoint at 3)."""
+@pytest.mark.parametrize(("stop", "log_every"), [(3, 2), (5, 2), (5, 1)])
+def test_a_resumed_run_equals_an_unbroken_one(name, stop, log_every, make_method, make_loader, tmp_path):
+    """Broken off at an epoch's end (3) and within one (5, resumed from the checkpoint at 3), its log included."""
     schedule = Schedule(epochs=3, warmup_epochs=1, weight_decay_end=0.1)
-    options = {"name": name, "schedule": schedule, "log_every": 1}
+    options = {"name": name, "schedule": schedule, "log_every": log_every}
     unbroken = run(
         make_method, make_loader, run_dir=tmp_path / "a", callbacks=default_callbacks(tmp_path / "a"), **options
     )
@@ -110,14 +110,14 @@ def test_a_resumed_run_equals_an_unbroken_one(name, stop, make_method, make_load
         run(make_method, make_loader, run_dir=tmp_path / "b", callbacks=[*callbacks, StopAt(stop + 1)], **options)
     method, loader = make_method(name), make_loader(name)
     torch.manual_seed(1234)
-    trainer = Trainer(tmp_path / "b", precision="fp32", device="cpu", log_every=1, callbacks=callbacks)
+    trainer = Trainer(tmp_path / "b", precision="fp32", device="cpu", log_every=log_every, callbacks=callbacks)
     resumed = trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.3), schedule, resume=True)
 
     assert_same(unbroken.state_dict(), resumed.state_dict())
     lines = [read_lines(tmp_path / folder / "metrics.jsonl") for folder in "ab"]
     keys = ("step", "epoch", "loss", "lr")
     assert [[line[key] for key in keys] for line in lines[0]] == [[line[key] for key in keys] for line in lines[1]]
-    assert [line["step"] for line in lines[1]] == list(range(9))
+    assert [line["step"] for line in lines[1]] == (list(range(9)) if log_every == 1 else [1, 2, 3, 5, 7, 8])
 
 
 def test_resume_within_an_epoch_is_exact(make_method, make_loader, tmp_path):
@@ -266,8 +266,8 @@ def test_compiled_training_equals_eager(make_method, make_loader):
 def test_metrics_lines(make_method, make_loader, tmp_path):
     run(make_method, make_loader, run_dir=tmp_path, callbacks=[MetricsLog(tmp_path / "m.jsonl")], log_every=2)
     lines = read_lines(tmp_path / "m.jsonl")
-    assert [line["step"] for line in lines] == [1, 3, 5, 7, 8]
-    assert [line["epoch"] for line in lines] == [0, 1, 1, 2, 2]
+    assert [line["step"] for line in lines] == [1, 2, 3, 5, 7, 8]  # every second, and the last of each epoch
+    assert [line["epoch"] for line in lines] == [0, 0, 1, 1, 2, 2]
     for line in lines:
         assert set(line) == {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
         assert line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1
@@ -408,3 +408,68 @@ def test_a_plain_torch_data_set_trains(make_method):
     state = Trainer(callbacks=[]).fit(method, loader, LARS(method.param_groups(0.0), lr=1.0), Schedule(epochs=2))
     assert state.step == 6
     assert not torch.equal(before, method.backbone[0].weight)
+
+
+def test_every_callback_that_started_ends_even_where_a_later_one_fails(make_method, make_loader):
+    class Ends(Callback):
+        ended = False
+
+        def on_end(self, state):
+            self.ended = True
+
+    class Fails(Callback):
+        def on_start(self, state):
+            raise RuntimeError("no start")
+
+    ends, never = Ends(), Ends()
+    with pytest.raises(RuntimeError, match="no start"):
+        run(make_method, make_loader, callbacks=[ends, Fails(), never])
+    assert ends.ended and not never.ended
+
+
+def test_an_optimizer_of_other_parameters_is_refused(make_method, make_loader):
+    method = make_method("simclr")
+    trainer = Trainer(callbacks=[], precision="fp32", device="cpu")
+    for parameters, message in (
+        ([*method.parameters(), nn.Parameter(torch.zeros(1))], "1 parameters that are not the method's"),
+        (method.backbone.parameters(), "leaves out .* such as projector"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(method, make_loader(), torch.optim.SGD(parameters, lr=0.1), Schedule(epochs=1))
+    method.projector.requires_grad_(False)
+    trainer.fit(method, make_loader(), torch.optim.SGD(method.backbone.parameters(), lr=0.1), Schedule(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (lambda z: z.mean(), TypeError, "Returns.forward must return a StepOutput"),
+        (
+            lambda z: StepOutput(z.square()),
+            ValueError,
+            r"scalar loss, such as a mean over the batch; got shape \(32, 4\)",
+        ),
+        (lambda z: StepOutput(1.0), ValueError, "scalar loss.*got float"),
+    ],
+)
+def test_what_forward_returns_is_checked(returned, error, message, make_loader):
+    class Returns(MeanSquare):
+        def forward(self, views, progress):
+            return returned(self.backbone(views.large[0]))
+
+    method = Returns()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.0)
+    with pytest.raises(error, match=message):
+        Trainer(callbacks=[], precision="fp32", device="cpu").fit(method, make_loader(), optimizer)
+
+
+def test_plain_numbers_may_be_logged(make_loader):
+    class Logs(MeanSquare):
+        def forward(self, views, progress):
+            return StepOutput(super().forward(views, progress).loss, {"twice": 2 * progress.step})
+
+    method, recorder = Logs(), Recorder()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.0)
+    trainer = Trainer(callbacks=[recorder], precision="fp32", device="cpu", log_every=1)
+    trainer.fit(method, make_loader(), optimizer, Schedule(epochs=1))
+    assert [line["twice"] for line in recorder.lines] == [0, 2, 4]

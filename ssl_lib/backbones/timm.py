@@ -38,7 +38,7 @@ def timm_backbone(
     try:
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
-        raise ConfigError(f'backbone timm/{model_name} needs timm: pip install "ssl_lib[timm]"') from error
+        raise ConfigError(f"backbone timm/{model_name} needs timm: pip install timm") from error
     if not timm.is_model(model_name):
         raise ConfigError(f"timm has no model {model_name!r}.{did_you_mean(model_name, timm.list_models())}")
     try:

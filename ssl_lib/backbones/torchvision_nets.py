@@ -72,7 +72,7 @@ def _factory(name: str) -> Callable[..., nn.Module]:
         return torchvision_net(name, in_channels=in_channels, weights=weights)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"torchvision's {name} without its classifier; see `torchvision_net`."
+    build.__doc__ = "torchvision's network of this name, without its classifier; see `torchvision_net`."
     return build
 
 

@@ -10,7 +10,10 @@ __all__ = ["Callback"]
 
 
 class Callback:
-    """Observes a run; subclasses override the hooks they need. Hooks are called in the order of the callbacks."""
+    """Observes a run; subclasses override the hooks they need.
+
+    Hooks are called in the order of the callbacks, `on_end` in the reverse order.
+    """
 
     def on_start(self, state: TrainState) -> None:
         """Before the first update, after a resume has been loaded."""

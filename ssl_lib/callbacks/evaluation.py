@@ -45,13 +45,19 @@ class Evaluation(Callback):
             print(f"\n{format_table(results, self.evaluator.protocols)}\n", flush=True)
 
 
-def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], step: int) -> None:
-    """Writes accuracies with the settings they were measured by, as JSON."""
+def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], steps: int) -> None:
+    """Writes accuracies as JSON, with the settings and images they were measured by and the updates trained."""
     settings: dict[str, Any] = {
         protocol.key: dataclasses.asdict(protocol)  # type: ignore[call-overload]
         for protocol in evaluator.protocols
     }
-    images = {"bank": len(evaluator.bank), "queries": len(evaluator.queries), "size": evaluator.size}
-    content = {"step": step, "results": results, "protocols": settings, "images": images}
+    skipped = [len(getattr(data, "skipped", ())) for data in (evaluator.bank, evaluator.queries)]
+    images = {
+        "bank": len(evaluator.bank) - skipped[0],
+        "queries": len(evaluator.queries) - skipped[1],
+        "skipped": sum(skipped),
+        "size": evaluator.size,
+    }
+    content = {"steps": steps, "results": results, "protocols": settings, "images": images}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -15,15 +15,17 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(Callback):
-    """Draws a bar in a terminal; prints a line per epoch where the output is not one, such as a log file."""
+    """Draws a bar in a terminal; prints a line per epoch where the output is not one, such as a log file.
 
-    def __init__(self) -> None:
-        self._bar: tqdm[NoReturn] | None = None
-        self._shown: dict[str, str] = {}
+    An epoch's line has the mean loss of the epoch (from where it was resumed), and its last learning rate.
+    """
+
+    _started = _logged = 0
+    _loss = _seconds = _lr = 0.0
 
     def on_start(self, state: TrainState) -> None:
         """Opens the bar."""
-        self._bar = tqdm(
+        self._bar: tqdm[NoReturn] = tqdm(
             total=state.total_steps,
             initial=state.step,
             unit="step",
@@ -31,34 +33,54 @@ class ProgressBar(Callback):
             dynamic_ncols=True,
             desc=_epoch(state),
         )
+        self._begin_epoch(state)
+        if state.step:
+            what = "this run is finished" if state.finished else "going on from the last checkpoint"
+            self._say(f"{what}: {state.step} of {state.total_steps} steps are done")
 
     def on_update(self, state: TrainState) -> None:
         """Moves the bar."""
-        if self._bar is not None:
-            self._bar.update()
+        self._bar.update()
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """Shows the training scalars at the bar's end."""
-        if "loss" in metrics:
-            self._shown = {
-                "loss": f"{metrics['loss']:.4g}",
-                "lr": f"{metrics['lr']:.3g}",
-                "images/s": f"{metrics['images_per_second']:.0f}",
-            }
-        if self._bar is not None and not self._bar.disable:
+        """Shows the training scalars at the bar's end, and others, such as accuracies, on a line of their own."""
+        if "loss" not in metrics:
+            if not state.finished:  # the last ones stand in the table at the end
+                scalars = {name: value for name, value in metrics.items() if name not in ("step", "epoch")}
+                self._say(f"{_epoch(state)}  " + "  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+            return
+        steps = state.step - self._logged
+        self._logged = state.step
+        self._loss += metrics["loss"] * steps
+        self._seconds += 1 / metrics["images_per_second"] * steps
+        self._lr = metrics["lr"]
+        if not self._bar.disable:
             self._bar.set_description(_epoch(state), refresh=False)
-            self._bar.set_postfix(self._shown)
+            self._bar.set_postfix_str(_scalars(metrics["loss"], metrics["lr"], metrics["images_per_second"]))
 
     def on_epoch(self, state: TrainState) -> None:
         """Prints the epoch's line where no bar is drawn."""
-        if self._bar is not None and self._bar.disable:
-            scalars = "  ".join(f"{name} {value}" for name, value in self._shown.items())
-            print(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}", file=sys.stderr, flush=True)
+        steps = state.step - self._started
+        if self._bar.disable and steps:
+            scalars = _scalars(self._loss / steps, self._lr, steps / self._seconds)
+            self._say(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}")
+        self._begin_epoch(state)
 
     def on_end(self, state: TrainState) -> None:
         """Closes the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
+
+    def _begin_epoch(self, state: TrainState) -> None:
+        self._started = self._logged = state.step
+        self._loss = self._seconds = self._lr = 0.0
+
+    def _say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _scalars(loss: float, lr: float, images_per_second: float) -> str:
+    return f"loss {loss:.4g}  lr {lr:.3g}  {images_per_second:.0f} images/s"
 
 
 def _epoch(state: TrainState) -> str:

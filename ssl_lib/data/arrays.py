@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, Split
+from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -24,7 +24,7 @@ _SAMPLE = 2000  # images that the statistics are measured on
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-class ArrayData:
+class ArrayData(ImageDataset):
     """An `ImageData` of uint8 images of one size.
 
     Args:
@@ -54,12 +54,7 @@ class ArrayData:
         if mean is None or std is None:
             measured = self._measure()
             mean, std = mean or measured[0], std or measured[1]
-        if not len(mean) == len(std) == self.channels or min(std) <= 0:
-            raise ValueError(
-                f"mean {mean} and std {std} do not fit images of {self.channels} channel(s): "
-                "give one mean and one positive std per channel"
-            )
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = checked_statistics(mean, std, self.channels)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -190,7 +185,7 @@ def _member(path: str | Path, key: str) -> npt.NDArray[Any] | None:
 def _file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DataError(f"{path}: no such file (a .npy or .npz was looked for)")
+        raise DataError(f"{path.absolute()}: no such file (a .npy or .npz was looked for)")
     return path
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ssl_lib.errors import DataError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Batch", "ImageData", "SkipImage", "Split", "imagenet_statistics"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Batch",
+    "ImageData",
+    "ImageDataset",
+    "SkipImage",
+    "Split",
+    "checked_statistics",
+    "imagenet_statistics",
+]
 
 Split: TypeAlias = Literal["train", "bank", "test"]
 """What a data set is asked for: "train", the images to learn from (labels may be None); "bank", labelled training
@@ -69,6 +81,54 @@ class ImageData(Protocol):
             DataError: The image cannot be read.
             SkipImage: It cannot be read and is to be left out.
         """
+
+
+class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
+    """Base of the library's own `ImageData`: also a torch Dataset, of (image, label), or of images without labels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: Tensor | None
+    class_names: tuple[str, ...]
+    channels: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Tensor:
+        """Returns one image, uint8 (C, H, W)."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
+        """Returns the uint8 image (C, H, W) at `index`, and its class where the data have labels."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} images")
+        image = self.read(index % len(self))
+        return image if self.labels is None else (image, int(self.labels[index]))
+
+    def __repr__(self) -> str:
+        classes = (
+            "no labels" if self.labels is None else f"{len(self.class_names) or len(self.labels.unique())} classes"
+        )
+        channels = f"{self.channels} channel{'' if self.channels == 1 else 's'}"
+        return f"{type(self).__name__}({len(self):,} images of {channels}, {classes})"
+
+
+def checked_statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation as tuples.
+
+    Raises:
+        ValueError: There is not one of each per channel, or they do not suit values in [0, 1].
+    """
+    if not len(mean) == len(std) == channels:
+        raise ValueError(f"mean {mean} and std {std} need one value for each of {channels} channel(s)")
+    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+        raise ValueError(
+            f"mean {mean} and std {std} are of values in [0, 1], std above 0: divide those of uint8 by 255"
+        )
+    return tuple(mean), tuple(std)
 
 
 class SkipImage(DataError):

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, SkipImage, Split, imagenet_statistics
+from ssl_lib.data.base import (
+    ImageData,
+    ImageDataset,
+    SkipImage,
+    Split,
+    checked_statistics,
+    imagenet_statistics,
+)
 from ssl_lib.data.decode import decode_image
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
@@ -23,7 +30,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OnError = Literal["raise", "skip"]
 
 
-class FolderData:
+class FolderData(ImageDataset):
     """An `ImageData` of the image files under a folder, sorted by path; names that begin with a dot are left alone.
 
     Where the folder holds no images itself and at least two of its subfolders do (at any depth), these subfolders are
@@ -59,9 +66,7 @@ class FolderData:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         standard = imagenet_statistics(channels)
-        self.mean, self.std = tuple(mean or standard[0]), tuple(std or standard[1])
-        if not len(self.mean) == len(self.std) == channels:
-            raise ValueError(f"mean {self.mean} and std {self.std} need one value for each of {channels} channel(s)")
+        self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], channels)
         self.root = str(Path(root).expanduser())
         self.channels = channels
         self.on_error = on_error
@@ -87,11 +92,12 @@ class FolderData:
         try:
             return decode_image(path, self.channels)
         except Exception as error:  # Pillow raises many types on damaged files
-            reason = f"cannot be read as an image ({type(error).__name__}: {error})"
+            detail = str(error).replace(repr(path), "it").replace(path, "it")
+            reason = f"cannot be read as an image ({type(error).__name__}: {detail})"
             if self.on_error == "skip":
                 raise SkipImage(path, reason) from error
             raise DataError(
-                f"{path} {reason}; repair or remove it, or set `on_error: skip` to leave out such files"
+                f"{path} {reason}; repair or remove it, or leave such files out with data.on_error=skip"
             ) from error
 
 
@@ -211,4 +217,4 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 def _check_folder(root: str) -> None:
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise DataError(f"{root} {what}; a folder of images was looked for")
+        raise DataError(f"{os.path.abspath(root)} {what}; a folder of images was looked for")

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData
+from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageDataset, checked_statistics
 from ssl_lib.data.decode import to_tensor
 from ssl_lib.errors import DataError
 
 __all__ = ["WrappedDataset", "as_image_data"]
 
 
-class WrappedDataset:
+class WrappedDataset(ImageDataset):
     """An `ImageData` made of a torch Dataset that has a length and returns an image, or a tuple that begins with one.
 
     An image is a PIL image of any mode, uint8 (C, H, W) as a tensor, or uint8 (H, W) or (H, W, C) as a numpy array.
@@ -28,8 +28,8 @@ class WrappedDataset:
         std: Standard deviation of each channel.
 
     Raises:
-        ValueError: The data set has no length, its targets are not one integer per image, or the statistics differ
-            in length.
+        DataError: The data set is empty, or its first item is not an image of these types.
+        ValueError: It has no length, its targets are not one integer per image, or the statistics do not fit.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class WrappedDataset:
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise ValueError(f"{type(dataset).__name__} must have a length and items by index (a map-style Dataset)")
-        if len(mean) != len(std):
-            raise ValueError(f"mean {mean} and std {std} differ in length")
-        self.dataset = dataset
-        self.mean, self.std, self.channels = tuple(mean), tuple(std), len(mean)
+        if not len(dataset):
+            raise DataError(f"{type(dataset).__name__} is empty")
+        self.dataset, self.channels = dataset, len(mean)
+        self.mean, self.std = checked_statistics(mean, std, self.channels)
         self.class_names = tuple(str(name) for name in getattr(dataset, "classes", ()))
         targets = getattr(dataset, "targets", None)
         self.labels = None if targets is None else torch.as_tensor(targets)
@@ -48,6 +48,7 @@ class WrappedDataset:
             if self.labels.shape != (len(self),) or self.labels.is_floating_point():
                 raise ValueError(f"targets must be {len(self)} integers, got {tuple(self.labels.shape)}")
             self.labels = self.labels.long()
+        self.read(0)  # what is no image is refused before any worker starts
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -13,7 +13,7 @@ from ssl_lib.optim.param_groups import param_groups
 from ssl_lib.optim.schedules import cosine_schedule
 from ssl_lib.types import Progress, StepOutput, Views
 
-__all__ = ["Method", "feature_dim", "view_pair"]
+__all__ = ["Method", "checked_output", "feature_dim", "view_pair"]
 
 
 class Method(nn.Module, ABC):
@@ -59,6 +59,22 @@ class Method(nn.Module, ABC):
 
     def on_skipped_update(self, progress: Progress) -> None:
         """Runs instead of `after_update` when fp16 gradients overflowed and the optimizer did not step."""
+
+
+def checked_output(output: object, method: Method) -> StepOutput:
+    """What a method's forward returned, as the trainer needs it.
+
+    Raises:
+        TypeError: It is no `StepOutput`.
+        ValueError: Its loss is no scalar tensor.
+    """
+    name = f"{type(method).__name__}.forward"
+    if not isinstance(output, StepOutput):
+        raise TypeError(f"{name} must return a StepOutput(loss), got {type(output).__name__}")
+    if not isinstance(output.loss, Tensor) or output.loss.ndim:
+        found = f"shape {tuple(output.loss.shape)}" if isinstance(output.loss, Tensor) else type(output.loss).__name__
+        raise ValueError(f"{name} must return a scalar loss, such as a mean over the batch; got {found}")
+    return output
 
 
 def feature_dim(backbone: nn.Module) -> int:

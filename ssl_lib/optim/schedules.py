@@ -85,7 +85,8 @@ class Schedule:
             raise ValueError(f"epochs must be above 0, got {self.epochs}")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
-                f"warmup_epochs must be at least 0 and smaller than epochs ({self.epochs}), got {self.warmup_epochs}"
+                f"warmup_epochs must be at least 0 and smaller than epochs ({self.epochs}), got {self.warmup_epochs}: "
+                "shorten the warmup with the run"
             )
         for name in ("warmup_start", "end"):
             if not 0 <= getattr(self, name) <= 1:

@@ -87,7 +87,7 @@ def test_given_statistics_are_kept_and_a_flat_channel_has_std_one():
         ({"images": GREY, "labels": LABELS - 1}, "-1"),
         ({"images": GREY, "labels": LABELS, "class_names": ("a", "b", "c")}, "number of classes, 3"),
         ({"images": COLOUR, "mean": (0.5,), "std": (0.5,)}, "3 channel"),
-        ({"images": GREY, "mean": (0.5,), "std": (0.0,)}, "positive std"),
+        ({"images": GREY, "mean": (0.5,), "std": (0.0,)}, "std above 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -181,3 +181,22 @@ def test_file_errors_name_the_file(tmp_path):
         with pytest.raises(DataError, match=message) as caught:
             arrays(tmp_path / name)
         assert name in str(caught.value)
+
+
+def test_our_sets_are_torch_data_sets_too():
+    pixels = torch.arange(4 * 2 * 2, dtype=torch.uint8).view(4, 1, 2, 2)
+    labelled = ArrayData(pixels, np.array([2, 0, 1, 1]))
+    image, label = labelled[-4]
+    assert torch.equal(image, pixels[0]) and label == 2
+    assert torch.equal(ArrayData(pixels)[3], pixels[3])
+    assert len(list(labelled)) == 4  # iteration ends
+    images, labels = next(iter(torch.utils.data.DataLoader(labelled, batch_size=4)))
+    assert torch.equal(images, pixels) and labels.tolist() == [2, 0, 1, 1]
+    assert repr(labelled) == "ArrayData(4 images of 1 channel, 3 classes)"
+    assert repr(ArrayData(pixels)) == "ArrayData(4 images of 1 channel, no labels)"
+
+
+@pytest.mark.parametrize(("mean", "std"), [((127.0,), (64.0,)), ((0.5,), (0.0,)), ((-0.1,), (0.5,))])
+def test_statistics_out_of_range_are_refused(mean, std):
+    with pytest.raises(ValueError, match="divide those of uint8 by 255"):
+        ArrayData(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), mean=mean, std=std)

@@ -147,7 +147,7 @@ def damaged(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["truncated", "bomb", "other format", "empty", "text"])
 def test_an_unreadable_image_is_named(tmp_path, kind):
     path = damaged(tmp_path, kind)
-    with pytest.raises(DataError, match="`on_error: skip`") as caught:
+    with pytest.raises(DataError, match=r"data\.on_error=skip") as caught:
         FolderData(tmp_path).read(0)
     assert str(path) in str(caught.value) and not isinstance(caught.value, SkipImage)
     with pytest.raises(SkipImage) as skipped:

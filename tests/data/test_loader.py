@@ -130,7 +130,7 @@ def test_an_unreadable_file_surfaces_as_a_data_error(folder, workers):
         Loader(FolderData(folder), TwoCrops(), 4, workers=workers, drop_last=False).epoch(0),
         evaluation_batches(FolderData(folder), size=8, workers=workers),
     ):
-        with pytest.raises(DataError, match="on_error: skip") as caught:
+        with pytest.raises(DataError, match=r"data\.on_error=skip") as caught:
             list(batches)
         assert str(caught.value).startswith(str(bad)) and "Traceback" not in str(caught.value)
 

@@ -78,5 +78,12 @@ def test_image_data_passes_through_and_streams_are_refused():
     assert as_image_data(data) is data
     with pytest.raises(ValueError, match="must have a length"):
         as_image_data(iter(PIXELS))
-    with pytest.raises(ValueError, match="differ in length"):
-        WrappedDataset(Items([]), (0.5,), (0.5, 0.5))
+    with pytest.raises(ValueError, match="need one value for each of 1 channel"):
+        WrappedDataset(Items([PIXELS[0]]), (0.5,), (0.5, 0.5))
+
+
+def test_an_empty_set_and_a_first_item_that_is_no_image_are_refused_at_once():
+    with pytest.raises(DataError, match="Items is empty"):
+        as_image_data(Items([]))
+    with pytest.raises(DataError, match=r"item 0 of Items .* leave ToTensor"):
+        as_image_data(Items([torch.zeros(3, 4, 4)]))
