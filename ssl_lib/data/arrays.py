@@ -64,9 +64,10 @@ class ArrayData(ImageDataset):
         return self.gather(torch.tensor([index]))[0]
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Returns the images at `indices` (B,), uint8 (B, C, H, W), contiguous, in memory of their own."""
-        images = torch.from_numpy(self._images[indices.numpy()])  # numpy copies rows of bytes far faster than torch
-        return (images.permute(0, 3, 1, 2) if self._channels_last else images).contiguous()
+        """Returns the images at `indices` (B,), uint8 (B, C, H, W), in memory of their own: channels_last as given."""
+        rows = self._images[indices.numpy()]  # numpy copies rows of bytes far faster than torch
+        images = torch.from_numpy(np.ascontiguousarray(rows))
+        return images.permute(0, 3, 1, 2) if self._channels_last else images
 
     def _measure(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         count = min(len(self), _SAMPLE)
@@ -84,7 +85,7 @@ class ArrayData(ImageDataset):
 
 
 def _checked_images(images: Tensor | npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], bool]:
-    """The images as (N, C, H, W), or memory-mapped as they lie; and whether the channels come last."""
+    """The images as they lie, or grey ones as (N, 1, H, W); and whether the channels come last."""
     if images.dtype not in (torch.uint8, np.uint8):
         raise ValueError(f"images must be uint8 in [0, 255], got {images.dtype}: convert them first")
     shape = tuple(images.shape)
@@ -96,9 +97,7 @@ def _checked_images(images: Tensor | npt.NDArray[np.uint8]) -> tuple[npt.NDArray
         raise ValueError(f"an array of images must be (N, H, W) or (N, H, W, C), C at most 4, not empty; got {shape}")
     if len(shape) == 3:
         return np.asarray(images)[:, None], False
-    if isinstance(images, np.memmap):
-        return np.asarray(images), True
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), False
+    return (images if isinstance(images, np.memmap) else np.ascontiguousarray(images)), True
 
 
 def _checked_labels(labels: Tensor | npt.NDArray[Any], count: int, classes: int) -> Tensor:

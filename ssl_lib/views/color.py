@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["brightness_", "contrast_", "grayscale_", "hue_", "saturation_", "solarize_"]
+__all__ = ["brightness_", "contrast_", "grayscale_", "hue_", "posterize_", "saturation_", "solarize_"]
 
 _LUMA = (0.2989, 0.587, 0.114)
 
@@ -34,17 +34,21 @@ def hue_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_hue`."""
     if images.shape[1] == 1:
         return images
-    red, green, blue = images.unbind(1)  # each (N, H, W), as all below but `drop`
-    value = images.amax(dim=1)
-    chroma = images.amin(dim=1).neg_().add_(value)
+    red, green, blue = images.unbind(1)  # each (N, H, W), as all below
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = torch.minimum(torch.minimum(red, green), blue).neg_().add_(value)
     # With red at 0, green at 2 and blue at 4 = -2, the distance of the hue from red is 2 + (G + B - R - max) / chroma
     # in every sector, and its sign that of G - B.
-    hue = (green - red).add_(blue).sub_(value)
-    hue.div_(chroma.clamp(min=torch.finfo(images.dtype).tiny)).add_(2)
-    hue.copysign_(green - blue).add_(6 * factor.squeeze(1))
-    hue.sub_((hue / 6).round_(), alpha=6)  # in [-3, 3]
-    drop = torch.stack((1 - hue.abs(), (hue + 1).abs_() - 2, (hue - 1).abs_() - 2), dim=1).clamp_(-1, 0)
-    return torch.addcmul(value.unsqueeze(1), drop, chroma.unsqueeze(1), out=images)
+    hue = torch.sub(green, red).add_(blue).sub_(value)
+    scratch = chroma.clamp(min=torch.finfo(images.dtype).tiny)
+    hue.div_(scratch).add_(2).copysign_(torch.sub(green, blue, out=scratch)).add_(6 * factor.squeeze(1))
+    hue.sub_(torch.mul(hue, 1 / 6, out=scratch).round_(), alpha=6)  # in [-3, 3]
+    fall = torch.abs(hue, out=scratch).sub_(1).clamp_(0, 1)  # from value, in parts of the chroma
+    torch.addcmul(value, chroma, fall, value=-1, out=red)
+    for channel, turn in ((green, 1), (blue, -1)):
+        fall = torch.add(hue, turn, out=scratch).abs_().neg_().add_(2).clamp_(0, 1)
+        torch.addcmul(value, chroma, fall, value=-1, out=channel)
+    return images
 
 
 def grayscale_(images: Tensor) -> Tensor:
@@ -56,6 +60,12 @@ def solarize_(images: Tensor, threshold: float) -> Tensor:
     """See `functional.solarize`."""
     bright = images.clone().ge_(threshold)  # ones and zeros
     return images.sub_(bright).abs_()  # |x - 1| or |x - 0|, several times faster than torch.where on the CPU
+
+
+def posterize_(images: Tensor, bits: Tensor) -> Tensor:
+    """See `functional.posterize`; `bits` is (N, 1, 1, 1)."""
+    levels = torch.exp2(bits)
+    return torch.minimum(images.mul_(levels).floor_(), levels - 1, out=images).div_(levels)
 
 
 def _luminance(images: Tensor) -> Tensor:

@@ -7,22 +7,25 @@ from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as torchvision_functional
 
 from ssl_lib.types import Views
-from ssl_lib.views import functional, resample
+from ssl_lib.views import resample
 from ssl_lib.views.config import ViewConfig
-from ssl_lib.views.sampling import draw_boxes, draw_mask, draw_stages, run_stages, single_stage
+from ssl_lib.views.photometry import channel_statistics
+from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages
+from ssl_lib.views.stages import run_stages
 
 __all__ = ["ViewPipeline"]
 
+_CACHED_PIXELS = 2**17  # of the images worked on at a time on the CPU
+
 
 class ViewPipeline:
-    """Makes the views of a batch: crop, resize, flip, jitter, grayscale, blur, solarize, normalise.
+    """Makes the views of a batch: crop, resize, flips and turns, colours, blur, normalise, erase; see `ViewConfig`.
 
     Every image has its own random parameters. They come from the CPU's generator, so that the same seed gives the
     same views on any device, and an operation runs only on the images that drew it, without waiting for the device.
+    On the CPU images are cropped as uint8, as torchvision crops them; elsewhere as floats, without the rounding.
 
     Two ways in. Images of one size go in as one batch and are cropped here. Images of mixed sizes are cropped one by
     one with `crop`, by the worker that decodes them, and go in as a tuple with one batch per view.
@@ -58,9 +61,10 @@ class ViewPipeline:
         """Makes the views.
 
         Args:
-            images: uint8 (N, C, H, W); or one uint8 (N, C, size, size) per view, as stacked from `crop`, which is
-                neither cropped nor resized again.
-            generator: On the CPU; None takes torch's default one.
+            images: uint8 (N, C, H, W), fastest in channels_last memory; or one uint8 (N, C, size, size) per view, as
+                stacked from `crop`, which is neither cropped nor resized again.
+            generator: On the CPU; None takes torch's default one. A batch in parts, one after the other, makes the
+                same views as the whole.
 
         Returns:
             Views of (N, C, size, size), float32, without labels and indices.
@@ -71,26 +75,28 @@ class ViewPipeline:
         """
         _check_generator(generator)
         cropped = not isinstance(images, Tensor)
-        batches = tuple(images) if cropped else (images,)
-        self._check(batches, cropped)
-        with torch.autocast(batches[0].device.type, enabled=False):
-            sources = [batch.float().div_(255) for batch in batches]
-            if not cropped:
-                sources *= len(self.views)
-            pairs = [
-                (view, self._make(source, view, cropped, generator))
-                for source, view in zip(sources, self.views, strict=True)
+        sources = (images,) if isinstance(images, Tensor) else tuple(images)
+        self._check(sources, cropped)
+        if not cropped:
+            on_cpu = sources[0].device.type == "cpu"
+            sources = (sources[0] if on_cpu else _to_floats(sources[0]),) * len(self.views)
+        rows = torch.rand(len(sources[0]), len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
+        with torch.autocast(sources[0].device.type, enabled=False):
+            made = [
+                self._make(source, view, cropped, Numbers(numbers))
+                for source, view, numbers in zip(sources, self.views, rows.unbind(1), strict=True)
             ]
+        pairs = list(zip(self.views, made, strict=True))
         return Views(
-            large=tuple(made for view, made in pairs if view.size == self.size),
-            small=tuple(made for view, made in pairs if view.size < self.size),
+            large=tuple(images for view, images in pairs if view.size == self.size),
+            small=tuple(images for view, images in pairs if view.size < self.size),
         )
 
     def crop(self, image: Tensor, generator: Generator | None = None) -> tuple[Tensor, ...]:
         """Crops one image of any size for every view, as torchvision's RandomResizedCrop.
 
         Args:
-            image: uint8 (C, H, W), on the CPU.
+            image: uint8 (C, H, W), on the CPU, fastest in channels_last memory.
             generator: On the CPU; None takes torch's default one.
 
         Returns:
@@ -102,27 +108,32 @@ class ViewPipeline:
         _check_generator(generator)
         if image.dtype != torch.uint8 or image.ndim != 3:
             raise ValueError(f"crop takes one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
+        rows = torch.rand(1, len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
         height, width = image.shape[-2:]
         crops = []
-        for view in self.views:
-            box = draw_boxes(1, height, width, view.crop_scale, view.crop_ratio, generator)[0].tolist()
-            mode = InterpolationMode(view.interpolation)
-            crops.append(torchvision_functional.resized_crop(image, *box, [view.size, view.size], mode, antialias=True))
+        for view, numbers in zip(self.views, rows.unbind(1), strict=True):
+            boxes = draw_boxes(Numbers(numbers), height, width, view.crop_scale, view.crop_ratio)
+            crops.append(resample.resized_crop_bytes(image[None], boxes, view.size, view.interpolation == "bicubic")[0])
         return tuple(crops)
 
-    def _make(self, source: Tensor, view: ViewConfig, cropped: bool, generator: Generator | None) -> Tensor:
+    def _make(self, source: Tensor, view: ViewConfig, cropped: bool, numbers: Numbers) -> Tensor:
+        """One view of all images, in parts small enough for the processor's cache."""
         count, channels, height, width = source.shape
-        flip = draw_mask(count, view.flip_p, generator)
-        stages = draw_stages(view, count, channels, generator)
-        if cropped:
-            images = run_stages([single_stage(_flip, flip), *stages], source)
-        else:
-            boxes = draw_boxes(count, height, width, view.crop_scale, view.crop_ratio, generator)
-            boxes, flip = (drawn.to(source.device, non_blocking=True) for drawn in (boxes, flip))
-            cubic = view.interpolation == "bicubic"
-            images = resample.resized_crop(source, boxes, view.size, cubic, flip)
-            images = run_stages(stages, images.clamp_(0, 1) if cubic else images)
-        return functional.normalize(images, self.mean, self.std)
+        boxes = draw_boxes(numbers, height, width, view.crop_scale, view.crop_ratio)
+        stages = draw_stages(view, numbers, channels)
+        erased = draw_erased(numbers, view)
+        shape = (count, channels, view.size, view.size)
+        made = torch.empty(shape, device=source.device, memory_format=torch.channels_last)
+        shift, scale = channel_statistics(made, self.mean, self.std)
+        step = max(1, _CACHED_PIXELS // view.size**2) if source.device.type == "cpu" else count
+        for part in [slice(start, start + step) for start in range(0, count, step)]:
+            images = source[part] if cropped else _crop(source[part], boxes[part], view)
+            images = images if images.is_floating_point() else _to_floats(images)
+            images = run_stages([stage.part(part) for stage in stages], images)
+            made[part] = images.sub_(shift).div_(scale)
+        if view.erase_p > 0:
+            resample.erase_(made, erased.to(made.device, non_blocking=True), 0.0)
+        return made
 
     def _check(self, batches: tuple[Tensor, ...], cropped: bool) -> None:
         for batch in batches:
@@ -138,8 +149,18 @@ class ViewPipeline:
                 raise ValueError(f"expected one batch per view, of the shapes {wanted}, got {got}")
 
 
-def _flip(images: Tensor, _: Tensor) -> None:
-    images.copy_(images.flip(-1))
+def _crop(images: Tensor, boxes: Tensor, view: ViewConfig) -> Tensor:
+    """On the CPU bytes to bytes, elsewhere floats to floats."""
+    cubic = view.interpolation == "bicubic"
+    if images.dtype == torch.uint8:
+        return resample.resized_crop_bytes(images, boxes, view.size, cubic)
+    made = resample.resized_crop(images, boxes.to(images.device, non_blocking=True), view.size, cubic)
+    return made.clamp_(0, 1) if cubic else made
+
+
+def _to_floats(images: Tensor) -> Tensor:
+    """Planes of floats in [0, 1], in memory of their own."""
+    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def _check_generator(generator: Generator | None) -> None:

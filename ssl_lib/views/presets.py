@@ -11,10 +11,12 @@ from ssl_lib.registry import PRESETS
 from ssl_lib.views.config import ViewConfig
 
 __all__ = [
+    "aerial",
     "barlow_twins",
     "byol",
     "byol_small",
     "dino",
+    "grey",
     "moco_v2",
     "moco_v3",
     "simclr",
@@ -129,6 +131,31 @@ def vicreg_small(size: int = 32) -> list[ViewConfig]:
     """VICReg for CIFAR, two views alike (solo-learn/scripts/pretrain/cifar/vicreg.yaml)."""
     first = replace(byol_small(size)[0], count=2, crop_scale=(0.2, 1.0), solarize_p=0.1)
     return [first]
+
+
+@PRESETS.register("grey")
+def grey(size: int = 224) -> list[ViewConfig]:
+    """SimCLR's pair for grey images, such as X-rays or microscopy: brightness and contrast are what can vary.
+
+    Ours; no paper's. Larger crops than SimCLR's, as what matters in such images is often small.
+
+    Args:
+        size: Side of the views in pixels.
+    """
+    jitter = (0.4, 0.4, 0.0, 0.0)
+    return [ViewConfig(count=2, size=size, crop_scale=(0.2, 1.0), jitter=jitter, grayscale_p=0.0)]
+
+
+@PRESETS.register("aerial")
+def aerial(size: int = 224) -> list[ViewConfig]:
+    """A pair for images from above or through a microscope, of any number of channels: all eight orientations.
+
+    Ours; no paper's. No operation mixes channels, so that bands beyond red, green and blue are welcome.
+
+    Args:
+        size: Side of the views in pixels.
+    """
+    return [replace(grey(size)[0], vertical_flip_p=0.5, turn_p=0.75)]
 
 
 def _small(view: ViewConfig, size: int, count: int) -> list[ViewConfig]:

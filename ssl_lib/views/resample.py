@@ -1,44 +1,79 @@
-"""The geometry behind `functional`: crop, resize, flip and blur are linear, so each is two batched matrix products."""
+"""The geometry behind `functional`, unchecked: crop, resize and blur are linear, two batched matrix products each."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gaussian_blur", "resized_crop"]
+__all__ = ["erase_", "gaussian_blur", "resized_crop", "resized_crop_bytes", "rotate"]
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool, flip: Tensor | None = None) -> Tensor:
+def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
     """See `functional.resized_crop`."""
     height, width = images.shape[-2:]
     top, left, box_height, box_width = boxes.to(images.dtype).unsqueeze(2).unbind(1)  # each (N, 1)
     rows = _resize_weights(top, box_height, height, size, cubic)
-    columns = _resize_weights(left, box_width, width, size, cubic, flip)
+    columns = _resize_weights(left, box_width, width, size, cubic)
     return _separable(images, rows, columns)
+
+
+def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
+    """The same for uint8 images on the CPU, rounded to uint8 as torchvision does.
+
+    torch's kernel for bytes is many times faster than products of floats, one image at a time as it is; on images
+    (N, C, H, W) that lie in channels_last memory twice as fast again.
+    """
+    mode = "bicubic" if cubic else "bilinear"
+    crops = [
+        F.interpolate(image[..., top : top + height, left : left + width], (size, size), mode=mode, antialias=True)
+        for image, (top, left, height, width) in zip(images.split(1), boxes.tolist(), strict=True)
+    ]
+    return torch.cat(crops)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     """See `functional.gaussian_blur`; `sigma` is (N, 1, 1, 1)."""
+    if images.device.type == "cpu":
+        radius = min(kernel_size // 2, math.ceil(5 * sigma.max()))  # what lies further out weighs less than 1e-6
+        kernel = _gaussian(sigma, kernel_size)[:, kernel_size // 2 : kernel_size // 2 + radius + 1]
+        return _sum_of_shifts(_sum_of_shifts(images, kernel, 3), kernel, 2)
     height, width = images.shape[-2:]
+    kernel = _gaussian(sigma, kernel_size)
     offsets = torch.arange(kernel_size, device=images.device) - kernel_size // 2
-    kernel = torch.softmax(-0.5 * (offsets / sigma.view(-1, 1)).square(), dim=1)  # (N, taps)
     rows = _blur_weights(kernel, offsets, height)
     columns = rows if height == width else _blur_weights(kernel, offsets, width)
     return _separable(images, rows, columns)
 
 
-def _resize_weights(
-    start: Tensor, length: Tensor, side: int, size: int, cubic: bool, flip: Tensor | None = None
-) -> Tensor:
+def rotate(images: Tensor, angle: Tensor) -> Tensor:
+    """See `functional.rotate`; `angle` is (N, 1, 1, 1)."""
+    height, width = images.shape[-2:]
+    y = torch.arange(height, dtype=images.dtype, device=images.device).sub_((height - 1) / 2).view(-1, 1)
+    x = torch.arange(width, dtype=images.dtype, device=images.device).sub_((width - 1) / 2)
+    radians = torch.deg2rad(angle.view(-1, 1, 1))
+    cosine, sine = radians.cos(), radians.sin()
+    sources = torch.stack(((cosine * x - sine * y) / (width / 2), (sine * x + cosine * y) / (height / 2)), dim=3)
+    return F.grid_sample(images, sources, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def erase_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
+    """See `functional.erase`; in place."""
+    top, left, height, width = boxes.view(-1, 4, 1, 1).unbind(1)
+    y = torch.arange(images.shape[-2], device=images.device).view(-1, 1)
+    x = torch.arange(images.shape[-1], device=images.device)
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)  # (N, H, W)
+    return images.masked_fill_(inside.unsqueeze(1), value)
+
+
+def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, cubic: bool) -> Tensor:
     """Weights (N, side, size) of every input pixel in every output pixel; `start` and `length` are (N, 1)."""
     scale = length / size  # input pixels per output pixel
     radius = 2 if cubic else 1
     spread = scale.clamp(min=1)  # the filter widens when shrinking and never narrows
-    outputs = torch.arange(0.5, size, dtype=start.dtype, device=start.device).expand(len(start), size)
-    if flip is not None:
-        outputs = torch.where(flip.unsqueeze(1), size - outputs, outputs)
+    outputs = torch.arange(0.5, size, dtype=start.dtype, device=start.device)
     centers = outputs * scale  # (N, size), as all positions from the start of the box
     # No filter reaches further than that of the whole image, so a window of few pixels holds the weights.
     taps = min(side, math.ceil(2 * radius * max(1.0, side / size)) + 1)
@@ -59,6 +94,25 @@ def _cubic(distance: Tensor) -> Tensor:
     near = (far - 1).clamp_(min=0)
     weights = far.square().mul_(far - 1).mul_(0.5)
     return weights.addcmul_(near.square(), near.mul(-2).add_(1))
+
+
+def _gaussian(sigma: Tensor, taps: int) -> Tensor:
+    """Weights (N, taps) of `sigma` (N, 1, 1, 1), with sum 1."""
+    offsets = torch.arange(taps, device=sigma.device) - taps // 2
+    return torch.softmax(-0.5 * (offsets / sigma.view(-1, 1)).square(), dim=1)
+
+
+def _sum_of_shifts(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
+    """Convolves along `dim` with the symmetric kernels whose centre and right half is `kernel` (N, radius + 1)."""
+    radius, side = kernel.shape[1] - 1, images.shape[dim]
+    margin = [radius, radius, 0, 0] if dim == 3 else [0, 0, radius, radius]
+    padded = F.pad(images, margin, mode="reflect")
+    centre, *weights = kernel.view(*kernel.shape, 1, 1, 1).unbind(1)  # each (N, 1, 1, 1)
+    total, pair = images * centre, torch.empty_like(images)
+    for shift, weight in enumerate(weights, start=1):
+        left, right = (padded.narrow(dim, radius + sign * shift, side) for sign in (-1, 1))
+        total.addcmul_(torch.add(left, right, out=pair), weight)
+    return total
 
 
 def _blur_weights(kernel: Tensor, offsets: Tensor, side: int) -> Tensor:

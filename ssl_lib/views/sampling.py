@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ssl_lib.views import color, resample
 from ssl_lib.views.config import ViewConfig
+from ssl_lib.views.stages import Stage
 
-__all__ = ["Stage", "draw_boxes", "draw_mask", "draw_stages", "run_stages", "single_stage"]
+__all__ = ["NUMBERS", "Numbers", "draw_boxes", "draw_erased", "draw_stages"]
 
-Operation = Callable[[Tensor, Tensor], object]
+NUMBERS = 72
+"""Random numbers that one view of one image takes, at most."""
 
-_TRIES = 10  # as torchvision's RandomResizedCrop
+_TRIES = 10  # as torchvision's RandomResizedCrop and RandomErasing
 _JITTERS = (color.brightness_, color.contrast_, color.saturation_, color.hue_)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """For each image of a batch, one of several operations or none.
+class Numbers:
+    """Random numbers in [0, 1) for one view of a batch, a row per image.
 
-    Attributes:
-        operations: Each takes images (n, C, H, W) and their values (n, 1, 1, 1), and changes the images in place.
-        choice: Per image (N,), the index of its operation in `operations`, or their number for none.
-        value: Per image (N,), the operation's parameter; ones where it has none.
+    Every draw takes its columns whether they are used or not: what one operation is told does not shift the others,
+    and an image's parameters do not depend on the images beside it.
+
+    Args:
+        rows: (N, NUMBERS), float64, on the CPU.
     """
 
-    operations: tuple[Operation, ...]
-    choice: Tensor
-    value: Tensor
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def table(self, columns: int) -> Tensor:
+        """Takes numbers (N, columns)."""
+        start, self._taken = self._taken, self._taken + columns
+        assert self._taken <= self._rows.shape[1], "more numbers drawn than a view has"
+        return self._rows[:, start : self._taken]
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """Draws (N,) in [low, high)."""
+        return self.table(1)[:, 0] * (high - low) + low
+
+    def chance(self, probability: float) -> Tensor:
+        """Draws booleans (N,), each true with the given probability."""
+        return self.table(1)[:, 0] < probability
 
 
 def draw_boxes(
-    count: int,
-    height: int,
-    width: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    generator: Generator | None = None,
+    numbers: Numbers, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
     """Draws crops as torchvision's RandomResizedCrop does, for a batch at once.
 
@@ -50,42 +62,44 @@ def draw_boxes(
     none fits, the largest central crop whose ratio is allowed.
 
     Args:
-        count: Number of images N.
+        numbers: Of N images.
         height: Of the images, in pixels.
         width: Of the images, in pixels.
         scale: Smallest and largest share of the area.
         ratio: Smallest and largest width / height.
-        generator: On the CPU.
 
     Returns:
         (N, 4) whole numbers: top, left, height, width.
     """
-    area = _uniform((count, _TRIES), scale, generator) * (height * width)
-    shape = _uniform((count, _TRIES), (math.log(ratio[0]), math.log(ratio[1])), generator).exp()
-    sizes = torch.stack(((area / shape).sqrt(), (area * shape).sqrt()), dim=2).round().long()  # (N, tries, 2)
     limit = torch.tensor([height, width])
+    sizes = _draw_sizes(numbers, height * width, scale, ratio)
     fits = ((sizes > 0) & (sizes <= limit)).all(dim=2)  # (N, tries)
-    first = fits.int().argmax(dim=1)
-    sizes = sizes[torch.arange(count), first]
-    room = _uniform((count, 2), (0, 1), generator)
-    starts = (room * (limit - sizes + 1)).long()
-    boxes = torch.cat((starts, sizes), dim=1)
-    return torch.where(fits.any(dim=1, keepdim=True), boxes, _central_box(height, width, ratio))
+    return torch.where(fits.any(1, keepdim=True), _place(numbers, sizes, fits, limit), _central(height, width, ratio))
 
 
-def draw_mask(count: int, probability: float, generator: Generator | None = None) -> Tensor:
-    """Draws booleans (count,), each true with the given probability."""
-    return _uniform((count,), (0, 1), generator) < probability
+def draw_erased(numbers: Numbers, config: ViewConfig) -> Tensor:
+    """Draws boxes to erase as torchvision's RandomErasing does; of no size where nothing is to be erased.
+
+    The first of ten tries that fits is taken; if none fits, nothing is erased.
+
+    Returns:
+        (N, 4) whole numbers: top, left, height, width.
+    """
+    limit = torch.tensor([config.size, config.size])
+    mask = numbers.chance(config.erase_p)
+    sizes = _draw_sizes(numbers, config.size**2, config.erase_scale, config.erase_ratio).flip(2)  # height / width here
+    fits = (sizes < limit).all(dim=2)
+    boxes = _place(numbers, sizes, fits, limit)
+    return boxes * (mask & fits.any(1)).unsqueeze(1)
 
 
-def draw_stages(config: ViewConfig, count: int, channels: int, generator: Generator | None = None) -> list[Stage]:
-    """Draws the photometric operations of one view: jitter in random order, grayscale, blur, solarize.
+def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Stage]:
+    """Draws what follows the crop: flips and turns, jitter in random order, grayscale, blur, solarize, posterize.
 
     Args:
         config: The view.
-        count: Number of images.
+        numbers: Of N images.
         channels: Of the images. One channel has no colour, so that saturation, hue and grayscale fall away.
-        generator: On the CPU.
 
     Raises:
         ValueError: The view changes colours and the images have neither 1 nor 3 channels.
@@ -96,93 +110,91 @@ def draw_stages(config: ViewConfig, count: int, channels: int, generator: Genera
             f"images have {channels} channels, and saturation, hue and grayscale are defined for 1 or 3: set "
             "grayscale_p to 0 and the last two strengths of jitter to 0"
         )
-    blur = partial(_blur, kernel_size=config.kernel_size)
-    sigma = _uniform((count,), config.blur_sigma, generator)
-    solarize = partial(_solarize, threshold=config.solarize_threshold)
-    return [
-        *_jitter_stages(config, count, channels, generator),
-        single_stage(_grayscale, draw_mask(count, config.grayscale_p if channels == 3 else 0.0, generator)),
-        single_stage(blur, draw_mask(count, config.blur_p, generator), sigma),
-        single_stage(solarize, draw_mask(count, config.solarize_p, generator)),
+    one = Stage.single
+    stages = [
+        one(_flip, numbers.chance(config.flip_p)),
+        one(_flip_vertically, numbers.chance(config.vertical_flip_p)),
+        _turn_stage(config, numbers),
+        one(_rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)),
+        *_jitter_stages(config, numbers, channels),
+        one(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0)),
+        one(
+            partial(_blur, taps=config.kernel_size), numbers.chance(config.blur_p), numbers.uniform(*config.blur_sigma)
+        ),
+        one(partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p)),
+        one(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p)),
     ]
+    return [stage for stage in stages if not stage.empty]
 
 
-def single_stage(operation: Operation, mask: Tensor, value: Tensor | None = None) -> Stage:
-    """A stage of one operation, for the images of `mask` (N,)."""
-    value = torch.ones(len(mask), dtype=torch.float64) if value is None else value
-    return Stage((operation,), (~mask).long(), value)
+def _draw_sizes(numbers: Numbers, area: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+    """Heights and widths (N, tries, 2) of boxes: share of the area uniform, log of width / height uniform."""
+    share = numbers.table(_TRIES) * (scale[1] - scale[0]) + scale[0]
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = (numbers.table(_TRIES) * (high - low) + low).exp()
+    return torch.stack(((share * area / shape).sqrt(), (share * area * shape).sqrt()), dim=2).round().long()
 
 
-def run_stages(stages: Sequence[Stage], images: Tensor) -> Tensor:
-    """Applies the stages in turn.
-
-    For each stage the batch is rearranged so that the images of one operation are neighbours: on the CPU moving whole
-    images is far cheaper than writing them back by index, and on CUDA nothing waits, as the host knows the counts.
-
-    Args:
-        stages: On the CPU.
-        images: (N, C, H, W), floats; used as scratch space.
-
-    Returns:
-        (N, C, H, W), in the order of `images`.
-    """
-    stages = [stage for stage in stages if (stage.choice < len(stage.operations)).any()]
-    if not stages:
-        return images
-    slots = torch.arange(len(images))  # where each image is
-    moves, values = [], []
-    for stage in stages:
-        order = stage.choice.argsort(stable=True)
-        moves.append(slots[order])
-        values.append(stage.value[order])
-        slots = order.argsort()
-    moves_there = torch.stack([*moves, slots]).to(images.device, non_blocking=True)
-    values_there = torch.stack(values).to(images, non_blocking=True).view(len(stages), -1, 1, 1, 1)
-    spare = torch.empty_like(images)
-    for stage, move, value in zip(stages, moves_there[:-1], values_there, strict=True):
-        images, spare = torch.index_select(images, 0, move, out=spare), images
-        start = 0
-        counts = stage.choice.bincount(minlength=len(stage.operations))
-        for operation, count in zip(stage.operations, counts.tolist(), strict=False):
-            if count:
-                operation(images[start : start + count], value[start : start + count])
-            start += count
-    return torch.index_select(images, 0, moves_there[-1], out=spare)
+def _place(numbers: Numbers, sizes: Tensor, fits: Tensor, limit: Tensor) -> Tensor:
+    """Boxes (N, 4) of the first size that fits, anywhere inside the image."""
+    chosen = sizes[torch.arange(len(sizes)), fits.int().argmax(dim=1)]  # (N, 2)
+    starts = (numbers.table(2) * (limit - chosen + 1)).long()
+    return torch.cat((starts, chosen), dim=1)
 
 
-def _jitter_stages(config: ViewConfig, count: int, channels: int, generator: Generator | None) -> list[Stage]:
-    *strengths, hue = config.jitter
-    bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in strengths] + [(-hue, hue)]
-    known = list(zip(_JITTERS, bounds, config.jitter, strict=True))[: 4 if channels == 3 else 2]
-    active = [(operation, bounds) for operation, bounds, strength in known if strength > 0]
-    if not active:
-        return []
-    operations = tuple(operation for operation, _ in active)
-    skipped = ~draw_mask(count, config.jitter_p, generator)
-    order = _uniform((count, len(active)), (0, 1), generator).argsort(dim=1)  # the operation at each place
-    factors = torch.stack([_uniform((count,), bounds, generator) for _, bounds in active], dim=1).gather(1, order)
-    order = order.masked_fill(skipped.unsqueeze(1), len(active))
-    return [Stage(operations, order[:, place], factors[:, place]) for place in range(len(active))]
-
-
-def _uniform(shape: tuple[int, ...], bounds: tuple[float, float], generator: Generator | None) -> Tensor:
-    low, high = bounds
-    return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
-
-
-def _central_box(height: int, width: int, ratio: tuple[float, float]) -> Tensor:
+def _central(height: int, width: int, ratio: tuple[float, float]) -> Tensor:
     box_height = min(height, max(1, round(width / ratio[0])))
     box_width = min(width, max(1, round(height * ratio[1])))
     return torch.tensor([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width])
+
+
+def _jitter_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Stage]:
+    """At each of up to four places, one of brightness, contrast, saturation and hue."""
+    *strengths, hue = config.jitter
+    bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in strengths] + [(-hue, hue)]
+    mask = numbers.chance(config.jitter_p)
+    places, factors = numbers.table(4), torch.stack([numbers.uniform(*pair) for pair in bounds], dim=1)
+    active = [index for index in range(4 if channels == 3 else 2) if config.jitter[index] > 0]
+    operations = tuple(_JITTERS[index] for index in active)
+    order = places[:, active].argsort(dim=1)  # the operation at each place
+    factors = factors[:, active].gather(1, order)
+    order = order.masked_fill(~mask.unsqueeze(1), len(active))
+    return [Stage(operations, order[:, place], factors[:, place]) for place in range(len(active))]
+
+
+def _turn_stage(config: ViewConfig, numbers: Numbers) -> Stage:
+    mask, turns = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # one, two or three quarters
+    operations = tuple(partial(_turn, quarters=quarters) for quarters in (1, 2, 3))
+    return Stage(operations, turns.masked_fill(~mask, 3), torch.ones(len(mask), dtype=torch.float64))
+
+
+def _flip(images: Tensor, _: Tensor) -> None:
+    images.copy_(images.flip(-1))
+
+
+def _flip_vertically(images: Tensor, _: Tensor) -> None:
+    images.copy_(images.flip(-2))
+
+
+def _turn(images: Tensor, _: Tensor, quarters: int) -> None:
+    images.copy_(images.rot90(quarters, (-2, -1)))
+
+
+def _rotate(images: Tensor, angle: Tensor) -> None:
+    images.copy_(resample.rotate(images, angle))
 
 
 def _grayscale(images: Tensor, _: Tensor) -> None:
     color.grayscale_(images)
 
 
-def _blur(images: Tensor, sigma: Tensor, kernel_size: int) -> None:
-    images.copy_(resample.gaussian_blur(images, sigma, kernel_size))
+def _blur(images: Tensor, sigma: Tensor, taps: int) -> None:
+    images.copy_(resample.gaussian_blur(images, sigma, taps))
 
 
 def _solarize(images: Tensor, _: Tensor, threshold: float) -> None:
     color.solarize_(images, threshold)
+
+
+def _posterize(images: Tensor, _: Tensor, bits: int) -> None:
+    color.posterize_(images, images.new_full((len(images), 1, 1, 1), bits))

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from ssl_lib.views import functional
+from ssl_lib.views import functional, resample
 
 COUNT, HEIGHT, WIDTH = 12, 37, 29
 
@@ -112,9 +112,6 @@ def test_resized_crop_equals_torchvision(images, size, interpolation, dtype, ato
     ours = functional.resized_crop(images, boxes, size, interpolation)
     assert ours.dtype == dtype
     torch.testing.assert_close(ours, expected, rtol=0, atol=atol)
-    flip = torch.arange(COUNT) % 2 == 0
-    flipped = functional.resized_crop(images, boxes, size, interpolation, flip)
-    torch.testing.assert_close(flipped, functional.horizontal_flip(expected, flip), rtol=0, atol=atol)
 
 
 def test_resizing_keeps_a_constant_image(images):
@@ -133,7 +130,74 @@ def test_nothing_is_changed_in_place(images):
     functional.normalize(images, [0.5], [0.2])
     functional.horizontal_flip(images, factor > 1)
     functional.resized_crop(images, random_boxes(torch.Generator().manual_seed(0)), 9)
+    functional.vertical_flip(images, factor > 1)
+    functional.rotate(images, factor)
+    functional.posterize(images, torch.full((COUNT,), 3))
+    functional.erase(images, random_boxes(torch.Generator().manual_seed(0)), 0.5)
     assert torch.equal(images, before)
+
+
+def test_posterize_and_erase_equal_torchvision(images):
+    bits = torch.arange(COUNT) % 8 + 1
+    expected = [reference.posterize(x, b) for x, b in zip(images, bits.tolist(), strict=True)]
+    torch.testing.assert_close(functional.posterize(images, bits), torch.stack(expected), rtol=0, atol=1e-7)
+    boxes = random_boxes(torch.Generator().manual_seed(2))
+    boxes[0] = torch.tensor([3, 4, 0, 7])
+    value = torch.full((1, 1, 1), 0.25)
+    expected = [reference.erase(x, *box, value) for x, box in zip(images, boxes.tolist(), strict=True)]
+    assert torch.equal(functional.erase(images, boxes, 0.25), torch.stack(expected))
+
+
+def test_turns_equal_torch(images):
+    square, turns = images[..., :WIDTH, :], torch.arange(COUNT) - 5
+    expected = [x.rot90(k, (-2, -1)) for x, k in zip(square, turns.tolist(), strict=True)]
+    assert torch.equal(functional.quarter_turns(square, turns), torch.stack(expected))
+    mask = turns > 0
+    expected = [x.flip(-2) if m else x for x, m in zip(images, mask, strict=True)]
+    assert torch.equal(functional.vertical_flip(images, mask), torch.stack(expected))
+
+
+def test_rotate_equals_torchvision(images):
+    angle = 360 * (factors("angle") - 1)
+    mode = InterpolationMode.BILINEAR
+    expected = [reference.rotate(x, float(a), mode) for x, a in zip(images, angle, strict=True)]
+    torch.testing.assert_close(functional.rotate(images, angle), torch.stack(expected), rtol=0, atol=1e-4)
+    exact = functional.rotate(images.double(), torch.full((COUNT,), 180.0))
+    torch.testing.assert_close(exact, images.double().rot90(2, (-2, -1)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_size_box_and_number_of_channels(seed):
+    """Everything drawn at random, against torchvision image by image."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def whole(low, high):
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    count, height, width, channels = whole(1, 4), whole(2, 60), whole(2, 60), (1, 3, 2, 5)[seed % 4]
+    x = torch.rand(count, channels, height, width, generator=generator)
+    size, mode = whole(1, 70), ("bilinear", "bicubic")[seed % 2]
+    boxes = []
+    for _ in range(count):
+        tall, wide = whole(1, height), whole(1, width)
+        boxes.append([whole(0, height - tall), whole(0, width - wide), tall, wide])
+    options = {"interpolation": InterpolationMode(mode), "antialias": True}
+    expected = torch.stack(
+        [reference.resized_crop(y, *box, [size, size], **options) for y, box in zip(x, boxes, strict=True)]
+    )
+    torch.testing.assert_close(functional.resized_crop(x, torch.tensor(boxes), size, mode), expected, rtol=0, atol=1e-4)
+    taps = 2 * whole(0, min(height, width) - 1) + 1
+    sigma = 0.1 + 3 * torch.rand(count, generator=generator)
+    expected = torch.stack(
+        [reference.gaussian_blur(y, [taps] * 2, [float(s)] * 2) for y, s in zip(x, sigma, strict=True)]
+    )
+    torch.testing.assert_close(functional.gaussian_blur(x, sigma, taps), expected, rtol=0, atol=1e-5)
+    pixels = (255 * x).byte().contiguous(memory_format=(torch.channels_last, torch.contiguous_format)[seed % 2])
+    expected = torch.stack(
+        [reference.resized_crop(y, *box, [size, size], **options) for y, box in zip(pixels, boxes, strict=True)]
+    )
+    cropped = resample.resized_crop_bytes(pixels, torch.tensor(boxes), size, mode == "bicubic")
+    assert (cropped.int() - expected.int()).abs().max() <= 1  # of 255
 
 
 @pytest.mark.parametrize(
@@ -157,7 +221,12 @@ def test_nothing_is_changed_in_place(images):
         (lambda x: functional.resized_crop(x, torch.tensor([[0, 0, 0, 8]] * 4), 4), r"box \[0, 0, 0, 8\]"),
         (lambda x: functional.resized_crop(x, torch.tensor([[0, 0, 8, 8]] * 4), 0), "size must be at least 1"),
         (lambda x: functional.resized_crop(x, torch.tensor([[0, 0, 8, 8]] * 4), 4, "nearest"), "'nearest'"),
-        (lambda x: functional.resized_crop(x, torch.tensor([[0, 0, 8, 8]] * 4), 4, flip=torch.ones(1) > 0), "flip"),
+        (lambda x: functional.vertical_flip(x, torch.ones(1, dtype=torch.bool)), "mask must be"),
+        (lambda x: functional.quarter_turns(x, torch.ones(1)), "mask must be"),
+        (lambda x: functional.quarter_turns(x[..., :4], torch.ones(4)), r"square images, got \(4, 3, 8, 4\)"),
+        (lambda x: functional.rotate(x, torch.ones(1)), "one value per image"),
+        (lambda x: functional.posterize(x, torch.ones(1)), "one value per image"),
+        (lambda x: functional.erase(x, torch.tensor([[1, 0, 8, 8]] * 4)), r"box \[1, 0, 8, 8\].*8 x 8"),
     ],
 )
 def test_wrong_input_is_named(call, message):

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_lib.views import ViewConfig, ViewPipeline, color, functional, presets
-from ssl_lib.views.sampling import draw_boxes, draw_stages
+from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_stages
 
 PLAIN = {"flip_p": 0.0, "jitter_p": 0.0, "grayscale_p": 0.0, "blur_p": 0.0}
 WHOLE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
@@ -105,7 +105,8 @@ def test_grey_images_have_no_colour_to_change():
     colours = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
     (view,) = pixels(size=16, **colours, **WHOLE)(images).large
     torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-6)
-    stages = draw_stages(ViewConfig(jitter_p=1.0), 16, 1, seeded(0))
+    numbers = Numbers(torch.rand(16, NUMBERS, generator=seeded(0), dtype=torch.float64))
+    stages = draw_stages(ViewConfig(flip_p=0.0, jitter_p=1.0), numbers, 1)
     assert stages[0].operations == stages[1].operations == (color.brightness_, color.contrast_)
 
 
@@ -120,16 +121,41 @@ def test_images_of_many_channels():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crop_takes_the_drawn_box(interpolation):
-    config = ViewConfig(count=2, size=20, interpolation=interpolation, **PLAIN)
+    config = ViewConfig(count=2, size=20, interpolation=interpolation, **PLAIN)  # never flipped
     waves = (torch.arange(33).view(-1, 1) / 5).sin() * (torch.arange(48) / 7).cos()  # smooth: torchvision rounds twice
     image = (waves * torch.tensor([90.0, 60.0, 30.0]).view(3, 1, 1) + 128).to(torch.uint8)
     crops = ViewPipeline([config], [0.5], [0.5]).crop(image, seeded(4))
-    generator = seeded(4)
-    for crop in crops:
-        boxes = draw_boxes(1, 33, 48, config.crop_scale, config.crop_ratio, generator)
+    rows = torch.rand(1, 2, NUMBERS, generator=seeded(4), dtype=torch.float64)
+    for crop, row in zip(crops, rows.unbind(1), strict=True):
+        boxes = draw_boxes(Numbers(row), 33, 48, config.crop_scale, config.crop_ratio)
         exact = functional.resized_crop(image[None] / 255, boxes, 20, interpolation).clamp(0, 1)[0]
         assert crop.dtype == torch.uint8
         assert (crop - 255 * exact).abs().max() < 1.5
+    views = ViewPipeline([config], [0.0], [1.0])(image[None], seeded(4)).large  # crops whole batches in the same way
+    for view, crop in zip(views, crops, strict=True):
+        torch.testing.assert_close(255 * view[0], crop.float(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_in_parts_makes_the_same_views(channels):
+    images = random_images(11, channels, side=24)
+    pipeline = ViewPipeline(presets.dino(size=20, small_size=8, small_count=2), [0.5], [0.25])
+    whole = pipeline(images, seeded(0))
+    generator = seeded(0)
+    parts = [pipeline(part, generator) for part in images.split([1, 7, 3])]
+    for index, view in enumerate(whole.large + whole.small):
+        together = torch.cat([(part.large + part.small)[index] for part in parts])
+        torch.testing.assert_close(together, view, rtol=0, atol=1e-6)
+
+
+def test_erased_boxes_have_the_mean_colour_and_the_rest_is_left():
+    images = random_images(64)
+    kept, erased = (
+        ViewPipeline([ViewConfig(size=16, erase_p=p)], [0.4], [0.2])(images, seeded(0)).large[0] for p in (0.0, 0.5)
+    )
+    zero = (erased == 0).all(1)  # (N, H, W)
+    assert 16 < zero.flatten(1).any(1).sum() < 48
+    assert torch.equal(erased.masked_fill(zero.unsqueeze(1), 0), kept.masked_fill(zero.unsqueeze(1), 0))
 
 
 def test_crops_made_by_workers_are_distributed_as_those_of_batches(two_sample_distance):

@@ -1,5 +1,7 @@
 """The presets' numbers as the papers and their repositories have them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ PAIR = [
     (1, 224, 0.08, 1.0, "bicubic", WEAK, 1.0, 0.0),
     (1, 224, 0.08, 1.0, "bicubic", WEAK, 0.1, 0.2),
 ]
+OURS = ("aerial", "grey")
 EXPECTED = {
     "simclr": [(2, 224, 0.08, 1.0, "bicubic", STRONG, 0.5, 0.0)],
     "byol": PAIR,
@@ -65,10 +68,30 @@ def test_numbers_equal_the_reference(name):
 
 
 def test_every_preset_is_registered_public_and_documented_with_its_source():
-    assert set(PRESETS) == set(presets.__all__) == set(EXPECTED)
+    assert set(PRESETS) == set(presets.__all__) == {*EXPECTED, *OURS}
     for name in PRESETS:
         assert PRESETS[name] is getattr(presets, name)
-        assert ".py" in PRESETS[name].__doc__ or ".yaml" in PRESETS[name].__doc__ or ".md" in PRESETS[name].__doc__
+        sources = ("Ours; no paper's",) if name in OURS else (".py", ".yaml", ".md")
+        assert any(source in PRESETS[name].__doc__ for source in sources)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("channels", [1, 3, 12])
+def test_our_own_presets_take_any_channels(name, channels):
+    images = torch.randint(256, (5, channels, 28, 28), dtype=torch.uint8)
+    views = ViewPipeline(PRESETS[name](size=20), [0.5], [0.25])(images)
+    assert [view.shape for view in views.large] == [(5, channels, 20, 20)] * 2
+
+
+def test_aerial_views_have_all_eight_orientations():
+    square = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    square[..., 0, 1] = 255  # a mark that no flip or turn leaves where it is
+    plain = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "jitter_p": 0.0, "blur_p": 0.0}
+    configs = [replace(view, **plain) for view in PRESETS["aerial"](size=8)]
+    views = ViewPipeline(configs, [0.0], [1.0])(square.expand(4000, 1, 8, 8), torch.Generator().manual_seed(0))
+    places, counts = views.large[0].flatten(1).argmax(1).unique(return_counts=True)
+    assert places.tolist() == [1, 6, 8, 15, 48, 55, 57, 62]
+    assert (counts - 500).abs().max() < 4 * (500 * 7 / 8) ** 0.5
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

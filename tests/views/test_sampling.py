@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomErasing, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_lib.views import ViewConfig, color
-from ssl_lib.views.sampling import draw_boxes, draw_mask, draw_stages, run_stages
+from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages
+from ssl_lib.views.stages import run_stages
 
 JITTER = {
     color.brightness_: reference.adjust_brightness,
@@ -21,6 +22,7 @@ LAST = (
     lambda image, _: reference.rgb_to_grayscale(image, 3),
     lambda image, sigma: reference.gaussian_blur(image, [5, 5], [sigma, sigma]),
     lambda image, _: reference.solarize(image, 0.5),
+    lambda image, _: reference.posterize(image, 4),
 )
 
 
@@ -31,11 +33,37 @@ def replay(stage, images, operations):
     return torch.stack([operations[choice](image, value) for image, choice, value in choices])
 
 
+GEOMETRY = (
+    lambda image, _: image.flip(-1),
+    lambda image, _: image.flip(-2),
+    None,
+    lambda image, angle: reference.rotate(image, angle, reference.InterpolationMode.BILINEAR),
+)
+TURNS = [lambda image, _, quarters=quarters: image.rot90(quarters, (-2, -1)) for quarters in (1, 2, 3)]
+
+
+def numbers(count, seed=0):
+    return Numbers(torch.rand(count, NUMBERS, generator=seeded(seed), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_turns_equal_torchvision_image_by_image(seed):
+    chances = {"vertical_flip_p": 0.5, "turn_p": 0.8, "rotate_p": 0.5, "rotate_degrees": 70.0}
+    config = ViewConfig(size=20, jitter_p=0.0, grayscale_p=0.0, blur_p=0.0, **chances)
+    images = torch.rand(32, 3, 20, 20, generator=seeded(seed))
+    stages = draw_stages(config, numbers(32, seed), 3)
+    expected = images
+    for stage, operation in zip(stages, GEOMETRY, strict=True):
+        expected = replay(stage, expected, TURNS if operation is None else [operation])
+    torch.testing.assert_close(run_stages(stages, images.clone()), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_stages_equal_torchvision_image_by_image(seed):
-    config = ViewConfig(size=20, jitter=(0.8, 0.8, 0.8, 0.4), jitter_p=0.7, solarize_p=0.3, blur_kernel=5)
+    colours = {"jitter": (0.8, 0.8, 0.8, 0.4), "jitter_p": 0.7, "solarize_p": 0.3, "posterize_p": 0.3}
+    config = ViewConfig(size=20, flip_p=0.0, blur_kernel=5, **colours)
     images = torch.rand(32, 3, 20, 20, generator=seeded(seed))
-    *jitter, grayscale, blur, solarize = draw_stages(config, 32, 3, seeded(seed))
+    *jitter, grayscale, blur, solarize, posterize = draw_stages(config, numbers(32, seed), 3)
     expected = images
     for stage in jitter:
         expected = replay(stage, expected, [JITTER[operation] for operation in stage.operations])
@@ -44,7 +72,16 @@ def test_stages_equal_torchvision_image_by_image(seed):
     actual = run_stages([*jitter, grayscale, blur], images.clone())
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
     # Apart, as a rounding error before it may carry a pixel over the threshold.
-    assert torch.equal(run_stages([solarize], images.clone()), replay(solarize, images, LAST[2:]))
+    assert torch.equal(run_stages([solarize], images.clone()), replay(solarize, images, [LAST[2]]))
+    assert torch.equal(run_stages([posterize], images.clone()), replay(posterize, images, [LAST[3]]))
+
+
+def test_what_one_operation_is_told_does_not_shift_the_others():
+    plain, loud = ViewConfig(jitter_p=1.0), ViewConfig(jitter_p=1.0, flip_p=1.0, turn_p=1.0, rotate_p=0.5)
+    colours = [draw_stages(config, numbers(64), 3)[-6:] for config in (plain, loud)]
+    for a, b in zip(*colours, strict=True):
+        assert torch.equal(a.choice, b.choice) and torch.equal(a.value, b.value)
+    assert torch.equal(draw_erased(numbers(64), plain), torch.zeros(64, 4).long())
 
 
 def seeded(seed):
@@ -53,7 +90,7 @@ def seeded(seed):
 
 def test_every_jitter_order_is_equally_likely():
     count = 24_000
-    stages = draw_stages(ViewConfig(jitter_p=1.0), count, 3, seeded(0))[:4]
+    stages = draw_stages(ViewConfig(flip_p=0.0, jitter_p=1.0), numbers(count), 3)[:4]
     orders = torch.stack([stage.choice for stage in stages], dim=1).tolist()
     found = [orders.count(list(order)) for order in itertools.permutations(range(4))]
     assert sum(found) == count
@@ -62,8 +99,8 @@ def test_every_jitter_order_is_equally_likely():
 
 
 def test_jitter_factors_have_torchvisions_ranges(two_sample_distance):
-    config = ViewConfig(jitter=(0.4, 1.5, 0.2, 0.1), jitter_p=0.8)
-    stages = draw_stages(config, 8_000, 3, seeded(0))[:4]
+    config = ViewConfig(flip_p=0.0, jitter=(0.4, 1.5, 0.2, 0.1), jitter_p=0.8)
+    stages = draw_stages(config, numbers(8_000), 3)[:4]
     ranges = {
         color.brightness_: (0.6, 1.4),
         color.contrast_: (0.0, 2.5),
@@ -82,7 +119,7 @@ def test_jitter_factors_have_torchvisions_ranges(two_sample_distance):
 
 def test_probabilities():
     for probability in (0.0, 0.1, 0.5, 1.0):
-        share = draw_mask(20_000, probability, seeded(0)).double().mean()
+        share = numbers(20_000).chance(probability).double().mean()
         assert abs(share - probability) <= 4 * math.sqrt(probability * (1 - probability) / 20_000)
 
 
@@ -98,7 +135,7 @@ def test_probabilities():
 )
 def test_boxes_are_distributed_as_torchvisions(height, width, scale, ratio, two_sample_distance):
     count = 3_000
-    ours = draw_boxes(count, height, width, scale, ratio, seeded(0))
+    ours = draw_boxes(numbers(count), height, width, scale, ratio)
     torch.manual_seed(0)
     image = torch.empty(1, height, width)
     theirs = torch.tensor([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(count)])
@@ -109,8 +146,31 @@ def test_boxes_are_distributed_as_torchvisions(height, width, scale, ratio, two_
         assert two_sample_distance(describe(ours).double(), describe(theirs).double()) < critical
 
 
+def test_erased_boxes_are_distributed_as_torchvisions(two_sample_distance):
+    count, scale, ratio = 3_000, (0.02, 0.33), (0.3, 3.3)
+    config = ViewConfig(size=32, erase_p=0.7)
+    ours = draw_erased(numbers(count), config)
+    ours = ours[ours[:, 2] > 0]
+    assert abs(len(ours) / count - 0.7) < 4 * math.sqrt(0.7 * 0.3 / count)
+    torch.manual_seed(0)
+    image = torch.empty(1, 32, 32)
+    theirs = [RandomErasing.get_params(image, scale, ratio, value=[0.0]) for _ in range(len(ours))]
+    theirs = torch.tensor([box[:4] for box in theirs])
+    critical = 1.95 * math.sqrt(2 / len(ours))
+    for describe in (lambda b: b[:, 0], lambda b: b[:, 1], lambda b: b[:, 2], lambda b: b[:, 3]):
+        assert two_sample_distance(describe(ours).double(), describe(theirs).double()) < critical
+
+
+def test_turns_and_angles_are_equally_likely(two_sample_distance):
+    config = ViewConfig(flip_p=0.0, turn_p=0.9, rotate_p=1.0, rotate_degrees=30.0)
+    turn, rotate = draw_stages(config, numbers(20_000), 3)[:2]
+    shares = turn.choice.bincount() / 20_000
+    torch.testing.assert_close(shares, torch.tensor([0.3, 0.3, 0.3, 0.1]), rtol=0, atol=0.015)
+    assert two_sample_distance(rotate.value, torch.linspace(-30, 30, 20_000, dtype=torch.float64)) < 0.02
+
+
 def test_the_central_box_equals_torchvisions():
     scale, ratio = (1.0, 1.0), (3 / 4, 4 / 3)
     for height, width in [(10, 100), (100, 10), (7, 31), (31, 7)]:
         expected = RandomResizedCrop.get_params(torch.empty(1, height, width), scale, ratio)
-        assert draw_boxes(2, height, width, scale, ratio).tolist() == [list(expected)] * 2
+        assert draw_boxes(numbers(2), height, width, scale, ratio).tolist() == [list(expected)] * 2
