@@ -8,14 +8,14 @@ from ssl_lib.evaluation import extract_features, format_table, knn_accuracy
 
 def main(run: str) -> None:
     """Prints the run's table, then the kNN accuracy for several k from features in hand."""
-    experiment = load_run(run)
-    evaluator = experiment.evaluator
+    trained = load_run(run)
+    encoder, evaluator = trained.method.encoder, trained.evaluator
     if evaluator is None:
         raise SystemExit("the run's data have no labels to evaluate on")
-    print(format_table(evaluator(experiment.method.encoder), evaluator.protocols))
+    print(format_table(evaluator(encoder), evaluator.protocols))
 
-    bank, bank_labels = extract_features(experiment.method.encoder, evaluator.bank, size=evaluator.size)
-    queries, labels = extract_features(experiment.method.encoder, evaluator.queries, size=evaluator.size)
+    bank, bank_labels = extract_features(encoder, evaluator.bank, size=evaluator.size)
+    queries, labels = extract_features(encoder, evaluator.queries, size=evaluator.size)
     for k in (10, 20, 100):
         accuracy = knn_accuracy(queries, labels, bank, bank_labels, num_classes=10, k=k)
         print(f"kNN, k={k:<3d}  {100 * accuracy:.1f} %")

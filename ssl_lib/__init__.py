@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from ssl_lib import backbones, data, evaluation, heads, losses, methods, optim, views
-from ssl_lib.build import Experiment, build, load_method, load_run
+from ssl_lib.build import Experiment, build
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.data import Loader
 from ssl_lib.ema import EMATeacher
@@ -12,6 +12,7 @@ from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import BYOL, DINO, BarlowTwins, Method, SimCLR, SimSiam, VICReg
 from ssl_lib.optim import LARS, Schedule
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS
+from ssl_lib.runs import TrainedRun, load_method, load_run
 from ssl_lib.trainer import Trainer
 from ssl_lib.types import Progress, StepOutput, Views
 from ssl_lib.views import ViewConfig, ViewPipeline
@@ -43,6 +44,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "StepOutput",
+    "TrainedRun",
     "Trainer",
     "VICReg",
     "ViewConfig",

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ssl_lib.errors import CheckpointError
 
@@ -26,14 +28,15 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         state: Plain tensors, numbers, texts, lists and mappings.
 
     Raises:
-        CheckpointError: The disk is full or not writable; the checkpoint before it is left whole.
+        CheckpointError: The disk is full or not writable, or the state holds more than plain values, which could not be
+            read again; the checkpoint before it is left whole.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            torch.save({"format": FORMAT, **_plain(state)}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -41,6 +44,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}; free some space and resume") from error
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """The value with numpy's numbers as Python's; what `weights_only=True` would not read is refused."""
+    if isinstance(value, Mapping):
+        return type(value)({name: _plain(entry, f"{key}.{name}") for name, entry in value.items()})  # type: ignore[call-arg]
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    raise CheckpointError(
+        f"a checkpoint holds plain tensors and numbers; {key.lstrip('.')} is a {type(value).__name__}"
+    )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ssl_lib
-from ssl_lib.build import Experiment, build, load_run
+from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks.evaluation import write_results
-from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.config import load_config
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
 from ssl_lib.evaluation import format_table
 from ssl_lib.precision import resolve_device
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS
 from ssl_lib.resolve import GIVEN
+from ssl_lib.runs import load_run
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
 
@@ -94,7 +95,8 @@ def _train(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     source = _find_config(options.config)
     config = load_config(source, options.overrides)
-    if Path(options.config).is_dir() and not any(text.startswith("run_dir=") for text in options.overrides):
+    of_run = source == Path(options.config) / "config.yaml" and (source.parent / "metrics.jsonl").exists()
+    if of_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     run_dir = Path(config.run_dir)
     last = run_dir / "checkpoints" / "last.pt"
@@ -105,7 +107,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     if options.resume:
         find_checkpoint(run_dir)
-    _check_source(source, run_dir, options.resume)
+    if not of_run:
+        _check_source(source, run_dir, options.resume)
     experiment = build(config)
     if options.overwrite:
         _delete_run(run_dir)
@@ -117,29 +120,29 @@ def _train(options: argparse.Namespace) -> None:
         print(f"\n{saved if last.exists() else 'nothing was saved yet'}", file=sys.stderr)
         raise
     finally:
-        _list_skipped(experiment)
+        evaluator = experiment.evaluator
+        _list_skipped(experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else []))
     command = f"ssl-lib evaluate {shlex.quote(str(run_dir))}"
     backbone = f"load_method({str(run_dir)!r}).encoder in a script"
     print(
         f"{_counted(state.step, 'step')} done, in {time.perf_counter() - start:.0f} s this time. "
-        f"The run is in {run_dir}; next: {command if experiment.evaluator else backbone}"
+        f"The run is in {run_dir}; next: {command if evaluator else backbone}"
     )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.target)
-    experiment = load_run(path, options.overrides)
-    evaluator = experiment.evaluator
+    run = load_run(path, options.overrides)
+    evaluator = run.evaluator
     if evaluator is None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
-    encoder = experiment.method.encoder.to(resolve_device(experiment.config.trainer.device))
-    results = evaluator(encoder)
-    _list_skipped(experiment)
+    results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
+    _list_skipped(evaluator.bank, evaluator.queries)
     print(format_table(results, evaluator.protocols))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     name = "evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json"
     if options.output or not options.overrides:
-        write_results(Path(options.output or folder / name), evaluator, results, load_checkpoint(path)["step"])
+        write_results(Path(options.output or folder / name), evaluator, results, run.steps)
     else:
         print(f"{name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
 
@@ -242,10 +245,8 @@ def _config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def _list_skipped(experiment: Experiment) -> None:
-    """Names the files that training or evaluation left out, each once."""
-    evaluator = experiment.evaluator
-    parts = [experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else [])]
+def _list_skipped(*parts: object) -> None:
+    """Names the files that loaders and data sets left out, each once."""
     skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
     if skipped:
         print("\n  ".join([f"{_counted(len(skipped), 'unreadable image')} left out:", *skipped]), file=sys.stderr)

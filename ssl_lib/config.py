@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _COMPONENTS = ("data", "backbone", "method", "optimizer")
+_PLACES = ("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "download")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +178,12 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
 def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
-    Where the run lies, how often it logs, saves and evaluates, its device and its workers may change.
+    Where the run and its data lie, how often it logs, saves and evaluates, its device and its workers may change.
 
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
-    harmless = {"run_dir", "evaluation", "imports", "data.root"}
+    harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {
         f"trainer.{name}" for name in ("device", "compile", "log_every", "save_every", "keep_every", "workers")
     }

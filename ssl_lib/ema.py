@@ -11,6 +11,8 @@ from torchvision.ops import StochasticDepth
 
 __all__ = ["EMATeacher"]
 
+_DROPPING = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, StochasticDepth)
+
 
 class EMATeacher(nn.Module):
     """A copy of `parts`, applied one after the other, whose parameters follow the student's by a moving average.
@@ -35,8 +37,8 @@ class EMATeacher(nn.Module):
         """Sets the mode of every layer but dropout and stochastic depth, which stay off."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, (nn.modules.dropout._DropoutNd, StochasticDepth)) or hasattr(module, "drop_prob"):
-                module.eval()
+            if isinstance(module, _DROPPING) or hasattr(module, "drop_prob"):
+                module.training = False  # of this module alone: there may be a BatchNorm inside
         return self
 
     @torch.no_grad()

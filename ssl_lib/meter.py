@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,13 +25,25 @@ _DIVERGED = "lower the lr, warm up longer or clip gradients"
 _KEPT = "What was saved before is left as it was."
 
 
+@dataclass(frozen=True)
+class _Record:
+    """One forward pass."""
+
+    step: int
+    lr: float
+    scalars: dict[str, Tensor]
+
+
 class Meter:
     """Averages a run's scalars from one logged line to the next, and stops the run at a loss that is not finite.
 
-    On CUDA the values stay on the device until they are logged or checked, so that no step waits for them.
+    Args:
+        at_once: Look at every loss as it comes. On CUDA the values had better stay on the device until they are logged,
+            so that no step waits for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool) -> None:
+        self.at_once = at_once
         self.restart()
 
     def restart(self) -> None:
@@ -38,9 +51,7 @@ class Meter:
         self._start = time.perf_counter()
         self._wait = 0.0
         self._images = 0
-        self._lr = 0.0
-        self._steps: list[int] = []
-        self._scalars: list[dict[str, Tensor]] = []
+        self._records: list[_Record] = []
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Passes batches on and counts the time spent waiting for them."""
@@ -54,7 +65,7 @@ class Meter:
             yield batch
 
     def record(self, state: TrainState, output: StepOutput, lr: float, images: int) -> None:
-        """Notes a forward pass, before its backward pass; on the CPU raises NonFiniteLossError at once."""
+        """Notes a forward pass, before its backward pass."""
         taken = _RESERVED & output.metrics.keys()
         if taken:
             raise ValueError(f"{type(state.method).__name__} logs {sorted(taken)}: these names are the trainer's own")
@@ -64,12 +75,10 @@ class Meter:
         }
         if output.embeddings is not None:
             scalars[_FINITE] = output.embeddings.isfinite().all().float()
-        self._lr = lr
         self._images += images
-        self._steps.append(state.step)
-        self._scalars.append(scalars)
-        if state.precision.device.type == "cpu":
-            _raise_if_not_finite(state, self._steps[-1:], self._scalars[-1:], lr)
+        self._records.append(_Record(state.step, lr, scalars))
+        if self.at_once:
+            self._raise_if_not_finite(state, self._records[-1:])
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -80,11 +89,10 @@ class Meter:
 
     def check(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if a recorded loss, or a weight as it is now, is NaN or infinite."""
-        _raise_if_not_finite(state, self._steps, self._scalars, self._lr)
+        self._raise_if_not_finite(state, self._records)
         if not _all_finite(state.method):
-            step = max(0, state.step - 1)
             raise NonFiniteLossError(
-                f"the weights became NaN or infinite by step {step}, in {state.precision.name}, at lr {self._lr:.3g}: "
+                f"the weights became NaN or infinite by step {max(0, state.step - 1)}, in {state.precision.name}: "
                 f"{_DIVERGED}. {_KEPT}"
             )
 
@@ -98,16 +106,15 @@ class Meter:
 
     def log(self, state: TrainState) -> None:
         """Logs a line and begins the next."""
-        _raise_if_not_finite(state, self._steps, self._scalars, self._lr)
-        names = dict.fromkeys(name for scalars in self._scalars for name in scalars if name != _FINITE)
-        means = {
-            name: torch.stack([scalars[name] for scalars in self._scalars if name in scalars]).mean() for name in names
-        }
+        self._raise_if_not_finite(state, self._records)
+        noted = [record.scalars for record in self._records]
+        names = dict.fromkeys(name for scalars in noted for name in scalars if name != _FINITE)
+        means = {name: torch.stack([scalars[name] for scalars in noted if name in scalars]).mean() for name in names}
         seconds = time.perf_counter() - self._start
         state.log(
             {
                 "loss": means.pop("loss").item(),
-                "lr": self._lr,
+                "lr": self._records[-1].lr,
                 **{name: value.item() for name, value in means.items()},
                 "images_per_second": self._images / seconds,
                 "data_wait": self._wait / seconds,
@@ -115,26 +122,30 @@ class Meter:
         )
         self.restart()
 
+    def _raise_if_not_finite(self, state: TrainState, records: Sequence[_Record]) -> None:
+        if not records:
+            return
+        losses = torch.stack([record.scalars["loss"] for record in records]).tolist()
+        for loss, record in zip(losses, records, strict=True):
+            if not math.isfinite(loss):
+                precision = state.precision.name
+                raise NonFiniteLossError(
+                    f"the loss became {loss} at step {record.step}, in {precision}, at lr {record.lr:.3g}: "
+                    f"{self._cause(state, record)}. {_KEPT}"
+                )
 
-def _raise_if_not_finite(state: TrainState, steps: list[int], scalars: list[dict[str, Tensor]], lr: float) -> None:
-    if not scalars:
-        return
-    for step, loss, noted in zip(steps, torch.stack([s["loss"] for s in scalars]).tolist(), scalars, strict=True):
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(_explain(state, step, loss, noted, lr))
-
-
-def _explain(state: TrainState, step: int, loss: float, scalars: dict[str, Tensor], lr: float) -> str:
-    precision = state.precision.name
-    if not _all_finite(state.method):
-        cause = f"the weights are not finite: training diverged at lr {lr:.3g}; {_DIVERGED}"
-    elif _FINITE not in scalars:
-        cause = f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
-    elif scalars[_FINITE]:
-        cause = "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
-    else:
-        cause = f"the weights are finite, so the forward pass overflowed in {precision}: try precision bf16 or fp32"
-    return f"the loss became {loss} at step {step}, in {precision}: {cause}. {_KEPT}"
+    def _cause(self, state: TrainState, record: _Record) -> str:
+        """What the step's own numbers say; its weights are there only if it is looked at at once."""
+        precision = state.precision.name
+        if record.scalars.get(_FINITE):
+            return "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
+        if self.at_once and not _all_finite(state.method):
+            return f"the weights are not finite: training diverged; {_DIVERGED}"
+        if self.at_once and _FINITE not in record.scalars:
+            return f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
+        if self.at_once:
+            return f"the weights are finite, so the forward pass overflowed in {precision}: try precision bf16 or fp32"
+        return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
 
 
 def _all_finite(method: Method) -> bool:

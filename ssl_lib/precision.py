@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +41,17 @@ class Precision:
         """`fp32`, `bf16` or `fp16`."""
         return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
+    @contextmanager
+    def tf32(self) -> Iterator[None]:
+        """Allows TF32 for the matrix products of an fp32 run on CUDA; under autocast only the losses are in fp32."""
+        before = torch.get_float32_matmul_precision()
+        if self.device.type == "cuda" and self.dtype is None:
+            torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     def autocast(self) -> AbstractContextManager[None]:
         """The context of forward passes."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
@@ -70,5 +83,7 @@ def resolve_device(name: str) -> torch.device:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine() in ("aarch64", "arm64"):
+        return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)

@@ -19,7 +19,10 @@ from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, 
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
 from ssl_lib.views import ViewConfig
 
-__all__ = ["DERIVED", "GIVEN", "call", "resolve"]
+__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "resolve"]
+
+BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
+"""What torch and the networks raise for values that cannot be."""
 
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that follow the data and the views unless the config sets them."""
@@ -46,12 +49,12 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls a constructor; a ValueError of its own becomes a ConfigError that names the config's key."""
+    """Calls a constructor; an error about its arguments becomes a ConfigError that names the config's key."""
     try:
         return part(*args, **kwargs)
     except SSLError:
         raise
-    except ValueError as error:
+    except BAD_ARGUMENTS as error:
         raise ConfigError(f"{key}: {error}") from error
 
 

@@ -14,6 +14,7 @@ from ssl_lib.errors import CheckpointError
 from ssl_lib.methods.base import Method
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision
+from ssl_lib.seeding import global_state, set_global_state
 from ssl_lib.types import Progress
 
 if TYPE_CHECKING:
@@ -73,15 +74,15 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next update depends on, as plain tensors and numbers."""
-        cuda = torch.cuda.get_rng_state(self.precision.device) if self.precision.device.type == "cuda" else None
         return {
             "step": self.step,
             "total_steps": self.total_steps,
             "data": {"seed": self.loader.seed, "batch_size": self.loader.batch_size, "images": len(self.loader.data)},
             "method": self.method.state_dict(),
+            "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "rng": global_state(self.precision.device),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -104,6 +105,4 @@ class TrainState:
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {error}") from error
         self.step = saved["step"]
-        torch.set_rng_state(saved["rng"]["cpu"].cpu())
-        if saved["rng"]["cuda"] is not None and self.precision.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["rng"]["cuda"].cpu(), self.precision.device)
+        set_global_state(saved["rng"], self.precision.device)

@@ -15,12 +15,12 @@ from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.data import Batch, Loader
-from ssl_lib.data.workers import seeded_generator
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, checked_output
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision, resolve_device
+from ssl_lib.seeding import seeded_generator
 from ssl_lib.state import TrainState
 from ssl_lib.types import Views
 
@@ -92,6 +92,8 @@ class Trainer:
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
         """
+        if distributed.world_size() > 1:
+            raise NotImplementedError("the Trainer does not average gradients over processes yet: run it in one")
         if loader.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {loader.batch_size}")
         _check_optimizer(optimizer, method)
@@ -100,10 +102,11 @@ class Trainer:
         if resume and self.run_dir is not None:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
         with ExitStack() as stack:
+            stack.enter_context(self.precision.tf32())
             for callback in state.callbacks:
                 callback.on_start(state)
                 stack.callback(callback.on_end, state)
-            meter = Meter()
+            meter = Meter(at_once=self.precision.device.type == "cpu")
             while not state.finished:
                 self._run_epoch(state, meter)
         return state
@@ -124,11 +127,7 @@ class Trainer:
             )
 
     def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
-        device = self.precision.device
-        if device.type == "cuda" and self.precision.dtype is None:  # in bf16 and fp16 only the losses are in fp32
-            torch.set_float32_matmul_precision("high")  # TF32
-            torch.backends.cudnn.allow_tf32 = True
-        method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(device=self.precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         method.train()
         if self.compile:
             for backbone in {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}:
@@ -153,25 +152,17 @@ class Trainer:
                 callback.on_epoch(state)
 
     def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
-        """One optimizer update: forward and backward per micro-batch, clip, step, teachers."""
-        method, optimizer, scaler, progress = state.method, state.optimizer, state.scaler, state.progress
-        lr = state.schedule.apply(optimizer, progress)
-        generator = seeded_generator(state.loader.seed, state.step, distributed.rank())
+        """One optimizer update: forward and backward per micro-batch, step, teachers."""
+        method, progress = state.method, state.progress
+        lr = state.schedule.apply(state.optimizer, progress)
+        generator = seeded_generator("views", state.loader.seed, state.step, distributed.rank())
         for micro in _split(batch, self.accumulate):
             views = self._make_views(state.loader, micro, generator)
             with self.precision.autocast():
                 output = checked_output(method(views, progress), method)
             meter.record(state, output, lr, len(micro.indices))
-            scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
-        scaler.unscale_(optimizer)
-        method.before_update(progress)
-        if self.clip is not None:
-            self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        if scaler.get_scale() >= scale:  # else fp16 gradients overflowed, and the optimizer did not step
+            state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
+        if self._step(state):
             for teacher, parts in method.ema_pairs():
                 teacher.update(parts, method.ema_momentum(progress))
             method.after_update(progress)
@@ -179,6 +170,19 @@ class Trainer:
             method.on_skipped_update(progress)
             meter.check_scale(state)
         state.step += 1
+
+    def _step(self, state: TrainState) -> bool:
+        """Clips and steps; False where fp16 gradients overflowed, and the optimizer did not step."""
+        optimizer, scaler = state.optimizer, state.scaler
+        scaler.unscale_(optimizer)
+        state.method.before_update(state.progress)
+        if self.clip is not None:
+            self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return scaler.get_scale() >= scale
 
     def _make_views(self, loader: Loader, batch: Batch, generator: torch.Generator) -> Views:
         def send(tensor: Tensor) -> Tensor:

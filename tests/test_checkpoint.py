@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,3 +72,14 @@ def test_find_checkpoint(tmp_path):
     save_checkpoint(tmp_path / "checkpoints" / "last.pt", {})
     assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "last.pt"
     assert find_checkpoint(tmp_path / "checkpoints" / "last.pt") == tmp_path / "checkpoints" / "last.pt"
+
+
+def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path):
+    state = {"lr": np.float64(0.5), "groups": [{"betas": (np.float32(0.5), 2)}], "step": np.int64(3)}
+    save_checkpoint(tmp_path / "last.pt", state)
+    saved = load_checkpoint(tmp_path / "last.pt")
+    assert saved["lr"] == 0.5 and type(saved["lr"]) is float and type(saved["step"]) is int
+    assert saved["groups"][0]["betas"][0] == 0.5
+    with pytest.raises(CheckpointError, match=r"groups\[0\]\.when is a object"):
+        save_checkpoint(tmp_path / "last.pt", {"groups": [{"when": object()}]})
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 3

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ssl_lib import load_method
+from ssl_lib.backbones import resnet_tiny
 from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import _config_folder, main
@@ -135,6 +136,58 @@ def test_unreadable_images_are_left_out_of_the_counts_and_listed(tmp_path, capsy
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     images = json.loads((run / "evaluation.json").read_text())["images"]
     assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12}
+
+
+def test_a_failing_evaluation_costs_no_training(tmp_path, capsys):
+    """A broken test image stops the run at its first evaluation; mended, the run goes on and evaluates."""
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(4):
+                Image.new("L", (12, 12), 30 * index).save(tmp_path / split / name / f"{index}.png")
+    broken = tmp_path / "val" / "a" / "2.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    run = tmp_path / "run"
+    changes = [f"data={{name: image_folder, root: {tmp_path}}}", "trainer.batch_size=8", "views.size=12"]
+    changes += ["evaluation={linear: null, knn: {k: 3}}", "backbone.width=8", "schedule={epochs: 2}"]
+    assert main(["train", "quickstart", *changes, "evaluation.every_epochs=1", f"run_dir={run}"]) == 2
+    assert str(broken) in capsys.readouterr().err
+    broken.write_bytes(whole)
+    assert main(["train", str(run), "--resume"]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], "knn" in line) for line in lines] == [(0, False), (0, True), (1, False), (1, True)]
+
+
+def test_a_folder_of_the_name_of_a_bundled_config_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    assert main(["train", "quickstart", *QUICK]) == 0
+    assert list((tmp_path / "quickstart").iterdir()) == []
+    assert main(["train", "runs/quickstart", "--overwrite"]) == 0
+
+
+def test_evaluation_takes_fewer_images_than_a_batch(run, tmp_path):
+    folder = tmp_path / "few"
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(3):
+                Image.new("L", (28, 28), 30 * index).save(folder / split / name / f"{index}.png")
+    data = f"data={{name: image_folder, root: {folder}, channels: 1}}"
+    assert main(["evaluate", str(run), data, "evaluation={linear: null, knn: {k: 3}}"]) == 0
+
+
+def test_the_weights_of_a_dino_run_are_its_teachers(tmp_path):
+    changes = ["method={name: dino, hidden_dim: 16, bottleneck_dim: 8, num_prototypes: 16, momentum: 0.5}"]
+    changes += ["views={preset: dino, size: 28, small_size: 12, small_count: 1}", "evaluation.every_epochs=0"]
+    small = ["schedule={epochs: 0.05}", "backbone.width=8", "trainer.batch_size=32"]
+    assert main(["train", "quickstart", *changes, *small, f"run_dir={tmp_path}"]) == 0
+    method = load_method(tmp_path)
+    loaded = resnet_tiny(in_channels=1, width=8, pool=4, weights=str(tmp_path / "checkpoints" / "last.pt"))
+    for name, value in loaded.named_parameters():
+        assert torch.equal(value, method.encoder.get_parameter(name))
+    assert not torch.equal(loaded.conv1.weight, method.backbone.conv1.weight)
 
 
 def test_images_without_labels_train_and_the_next_step_is_no_evaluation(tmp_path, capsys):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torchvision
 import yaml
+from torch import nn
 
+from ssl_lib import DATASETS, METHODS, CheckpointError, ConfigError, Method, StepOutput
 from ssl_lib.build import build, resolve
-from ssl_lib.config import load_config, parse_config, to_yaml
-from ssl_lib.errors import ConfigError
+from ssl_lib.config import load_config, parse_config, refuse_changes, to_yaml
 
 ROOT = Path(__file__).parent.parent
 GOOD = {
@@ -226,3 +228,39 @@ def test_there_are_configs_for_every_method():
     methods = ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino"]
     assert {f"{data}/{method}" for data in ("fashion_mnist", "cifar10") for method in methods} <= names
     assert {"quickstart", "imagenet/simclr", "imagenet/dino"} <= names
+
+
+def test_the_rehearsal_has_labels_indices_and_several_images():
+    @METHODS.register("needy")
+    class Needy(Method):
+        def __init__(self, backbone):
+            super().__init__()
+            self.backbone = backbone
+            self.head = nn.Linear(backbone.out_dim, 10)
+
+        def forward(self, views, progress):
+            z = self.backbone(views.large[0])
+            nearest = (z @ z.T).topk(5).values.mean()
+            loss = nn.functional.cross_entropy(self.head(z), views.labels) + 0 * nearest + 0 * views.indices.sum()
+            return StepOutput(loss)
+
+    build(parse_config({**GOOD, "method": "needy"}))
+
+
+def test_a_registered_torch_data_set_is_wrapped():
+    @DATASETS.register("squares")
+    def squares(split="train"):
+        return torchvision.datasets.FakeData(32, (3, 28, 28)) if split == "train" else None
+
+    built = build(
+        parse_config({**GOOD, "data": "squares", "trainer": {"batch_size": 16}, "evaluation": {"every_epochs": 0}})
+    )
+    assert len(built.loader.data) == 32 and built.loader.data.channels == 3
+
+
+def test_where_data_lie_may_change_at_a_resume():
+    before = parse_config({**GOOD, "data": {"name": "image_folder", "root": "a", "test_root": "b"}})
+    moved = parse_config({**GOOD, "data": {"name": "image_folder", "root": "c", "test_root": "d"}})
+    refuse_changes(before, moved)
+    with pytest.raises(CheckpointError, match=r"data\.channels"):
+        refuse_changes(before, parse_config({**GOOD, "data": {"name": "image_folder", "root": "a", "channels": 1}}))

@@ -63,3 +63,24 @@ def test_other_parts_are_refused():
         teacher.update([nn.Linear(3, 3)], 0.9)
     with pytest.raises(ValueError, match="at least one module"):
         EMATeacher()
+
+
+def test_attention_drops_nothing_and_norms_inside_a_dropping_block_train():
+    class Block(nn.Module):
+        """A residual branch with stochastic depth, as timm writes it."""
+
+        drop_prob = 0.5
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            return x + self.norm(x) * (0.0 if self.training else 1.0)
+
+    teacher = EMATeacher(Block()).train()
+    assert teacher.parts[0].norm.training and not teacher.parts[0].training
+    attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+    part = EMATeacher(attention).train().parts[0]
+    x = torch.randn(2, 5, 8)
+    assert torch.equal(part(x, x, x)[0], part(x, x, x)[0])

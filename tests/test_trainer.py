@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +27,9 @@ from ssl_lib import (
 )
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
+from ssl_lib.meter import Meter
 from ssl_lib.precision import Precision
+from ssl_lib.seeding import seed_everything
 from ssl_lib.trainer import default_callbacks
 from tests.conftest import TinyBackbone
 
@@ -202,10 +206,10 @@ class Breaks(Method):
         (
             float("nan"),
             False,
-            r"loss became nan at step 4, in fp32: the embeddings are finite, so it arose in the loss",
+            r"loss became nan at step 4, in fp32, at lr 0: the embeddings are finite, so it arose in the loss",
         ),
         (float("inf"), False, r"loss became inf at step 4"),
-        (0.0, True, r"loss became nan at step 4, in fp32: the weights are not finite: training diverged at lr"),
+        (0.0, True, r"loss became nan at step 4, in fp32, at lr 0: the weights are not finite: training diverged"),
     ],
 )
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(value, poison, message, make_loader, tmp_path):
@@ -473,3 +477,50 @@ def test_plain_numbers_may_be_logged(make_loader):
     trainer = Trainer(callbacks=[recorder], precision="fp32", device="cpu", log_every=1)
     trainer.fit(method, make_loader(), optimizer, Schedule(epochs=1))
     assert [line["twice"] for line in recorder.lines] == [0, 2, 4]
+
+
+def test_the_cause_is_read_from_the_step_itself_where_it_is_looked_at_later(make_loader, monkeypatch):
+    """As on CUDA: the loss is found at the next log line, when it has spoilt the weights already."""
+
+    class Spoils(MeanSquare):
+        def forward(self, views, progress):
+            output = super().forward(views, progress)
+            return dataclasses.replace(output, loss=output.loss * (float("nan") if progress.step == 4 else 1.0))
+
+    method = Spoils()
+    trainer = Trainer(callbacks=[], precision="fp32", device="cpu", log_every=6)
+    monkeypatch.setattr("ssl_lib.trainer.Meter", lambda at_once: Meter(at_once=False))
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    with pytest.raises(NonFiniteLossError, match=r"at step 4, .* the embeddings are finite, so it arose in the loss"):
+        trainer.fit(method, make_loader(), optimizer, Schedule(epochs=3))
+    assert not all(parameter.isfinite().all() for parameter in method.parameters())
+
+
+def test_numpys_and_pythons_random_numbers_are_resumed_too(make_loader, tmp_path):
+    class Throws(MeanSquare):
+        """Depends on three global generators."""
+
+        def forward(self, views, progress):
+            noise = np.random.rand() + random.random() + torch.rand(()).item()
+            return StepOutput(noise * super().forward(views, progress).loss)
+
+    def train(folder, stop=None, resume=False):
+        method = Throws()
+        callbacks = [*default_callbacks(folder), *([StopAt(stop)] if stop else [])]
+        optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+        seed_everything(99 if resume else 0)
+        trainer = Trainer(folder, callbacks=callbacks, precision="fp32", device="cpu")
+        return trainer.fit(method, make_loader(), optimizer, Schedule(epochs=3), resume=resume).state_dict()
+
+    unbroken = train(tmp_path / "a")
+    with pytest.raises(Stop):
+        train(tmp_path / "b", stop=5)
+    assert_same(train(tmp_path / "b", resume=True), unbroken)
+
+
+def test_several_processes_are_refused_until_gradients_are_averaged(make_method, make_loader, monkeypatch):
+    method = make_method("simclr")
+    loader = make_loader()
+    monkeypatch.setattr("ssl_lib.distributed.world_size", lambda: 2)
+    with pytest.raises(NotImplementedError, match="does not average gradients over processes"):
+        Trainer(callbacks=[]).fit(method, loader, LARS(method.param_groups(0.0), lr=0.1))

@@ -24,9 +24,10 @@ HEADS = ("fc.", "head.", "heads.", "classifier.", "projection_head.", "prototype
 def load_weights(module: nn.Module, source: str, architecture: str = "") -> None:
     """Loads a backbone's weights from a file or from torchvision, in place.
 
-    A file is a state dict, bare or below "state_dict", "model" or, in a run's checkpoint, "method". Where its keys
-    carry a wrapper's prefix ("module.", "backbone.", "encoder.", ...), only the keys with that prefix count. Classifier
-    layers ("fc.", "head.", ...) that the module lacks are left out; every other key must be there, in the right shape.
+    A file is a state dict, bare or below "state_dict" or "model", or a run's checkpoint, of which the encoder is taken.
+    Where its keys carry a wrapper's prefix ("module.", "backbone.", "encoder.", ...), only the keys with that prefix
+    count. Classifier layers ("fc.", "head.", ...) that the module lacks are left out; every other key must be there, in
+    the right shape.
 
     A stem of three channels fits a module of one channel: its kernel is summed over the channels, which gives the
     features of the grey image repeated three times. Other numbers of channels are an error.
@@ -69,7 +70,10 @@ def _read_file(path: str) -> dict[str, Tensor]:
     except Exception as error:  # what torch.load raises on a damaged file depends on where the damage is
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"cannot read the weights {path!r} as a file of plain tensors: {reason}") from error
-    for level in ("state_dict", "model", "method"):
+    if isinstance(content, Mapping) and isinstance(encoder := content.get("encoder"), str):  # a run's checkpoint
+        prefix = f"{encoder}."
+        content = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}
+    for level in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(level), Mapping):
             content = content[level]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -24,6 +24,8 @@ class Checkpoints(Callback):
     def __init__(
         self, folder: str | Path, *, save_every: int = 1, keep_every: int | None = None, config: str | None = None
     ) -> None:
+        if save_every < 1 or (keep_every is not None and keep_every < 1):
+            raise ValueError(f"save_every and keep_every must be at least 1, got {save_every} and {keep_every}")
         self.folder = Path(folder)
         self.save_every = save_every
         self.keep_every = keep_every

@@ -28,21 +28,34 @@ class Evaluation(Callback):
     """
 
     def __init__(self, evaluator: Evaluator, every_epochs: int, path: Path | None = None) -> None:
+        if every_epochs < 1:
+            raise ValueError(f"every_epochs must be at least 1, got {every_epochs}")
         self.evaluator = evaluator
         self.every_epochs = every_epochs
         self.path = path
+
+    def on_start(self, state: TrainState) -> None:
+        """Makes up for an evaluation that a run broke off in."""
+        if state.step and state.epoch_ended and self.path is not None and _steps_of(self.path) != state.step:
+            self.on_epoch(state)
 
     def on_epoch(self, state: TrainState) -> None:
         """Evaluates where the epoch is due; prints the table after the last."""
         if not state.finished and round(state.epochs_done) % self.every_epochs:
             return
-        with torch.random.fork_rng():
+        device = state.precision.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             results = self.evaluator(state.method.encoder)
         state.log(results["trained"])
         if self.path is not None:
             write_results(self.path, self.evaluator, results, state.step)
         if state.finished:
             print(f"\n{format_table(results, self.evaluator.protocols)}\n", flush=True)
+
+
+def _steps_of(path: Path) -> int:
+    """The updates after which the results in a file were measured; 0 where there is none."""
+    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else 0
 
 
 def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], steps: int) -> None:

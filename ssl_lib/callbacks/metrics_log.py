@@ -27,7 +27,9 @@ class MetricsLog(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < state.step]
-        self.path.write_text("".join(kept), encoding="utf-8")
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self.path)
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Appends a line."""

@@ -20,10 +20,10 @@ from ssl_lib.data.workers import (
     ReadBatch,
     Workers,
     resize_and_crop,
-    seeded_generator,
 )
 from ssl_lib.data.wrapped import as_image_data
 from ssl_lib.errors import DataError
+from ssl_lib.seeding import seeded_generator
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
@@ -73,6 +73,8 @@ class Loader:
                 f"a batch of {batch_size} is larger than the data set, {len(data)} images: set batch_size to "
                 f"{len(data)} or less, or add images"
             )
+        if not drop_last and len(data) % batch_size == 1:
+            raise ValueError(f"the last batch of {len(data)} images would be a single one: choose another batch_size")
         processes = distributed.world_size()
         if batch_size % processes or (processes > 1 and not drop_last):
             raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
@@ -98,7 +100,7 @@ class Loader:
             raise ValueError(
                 f"epoch must be at least 0 and start in [0, {self.steps_per_epoch}], got {epoch} and {start}"
             )
-        order = torch.randperm(len(self.data), generator=seeded_generator(self.seed, epoch))
+        order = torch.randperm(len(self.data), generator=seeded_generator("order", self.seed, epoch))
         batches = torch.split(order, self.batch_size)[start : self.steps_per_epoch]
         if (processes := distributed.world_size()) > 1:
             batches = tuple(batch.chunk(processes)[distributed.rank()] for batch in batches)

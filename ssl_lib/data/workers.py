@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -15,11 +14,12 @@ from torchvision.transforms.v2 import functional as F
 
 from ssl_lib.data.base import ImageData, SkipImage
 from ssl_lib.errors import DataError
+from ssl_lib.seeding import seeded_generator
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
-__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "seeded_generator"]
+__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop"]
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
@@ -49,7 +49,7 @@ class CropBatches(Dataset[ReadBatch | DataError]):
         try:
             for index in indices:
                 image, found = self._read(index, skipped)
-                crops.append(self.views.crop(image, seeded_generator(self.seed, epoch, index)))
+                crops.append(self.views.crop(image, seeded_generator("crops", self.seed, epoch, index)))
                 read.append(found)
         except DataError as error:
             return error
@@ -66,17 +66,17 @@ class CropBatches(Dataset[ReadBatch | DataError]):
 
 
 class EvaluationBatches(Dataset[ReadBatch | DataError]):
-    """Batches for evaluation: resized and cropped to `size`; an image that asks to be skipped is left out."""
+    """Batches in order, see `resize_and_crop`; an image that asks to be skipped is left out."""
 
-    def __init__(self, data: ImageData, size: int) -> None:
-        self.data, self.size = data, size
+    def __init__(self, data: ImageData, size: int, shorter_side: int | None = None) -> None:
+        self.data, self.size, self.shorter_side = data, size, shorter_side
 
     def __getitem__(self, request: Request) -> ReadBatch | DataError:
         images, read, skipped = [], [], list[str]()
         try:
             for index in request[1]:
                 try:
-                    images.append((resize_and_crop(self.data.read(index), self.size),))
+                    images.append((resize_and_crop(self.data.read(index), self.size, self.shorter_side),))
                 except SkipImage as error:
                     skipped.append(error.path)
                 else:
@@ -119,9 +119,18 @@ class Workers:
         )
 
     def read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-        """Yields the batches of these indices, in their order."""
-        self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
-        for result in self._loader:
+        """Yields the batches of these indices, in their order.
+
+        Raises:
+            DataError: An image cannot be read.
+            RuntimeError: Another epoch was begun meanwhile: the processes read for one at a time.
+        """
+        mine = self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
+        results = iter(self._loader)
+        for _ in mine:
+            result = next(results, None)
+            if result is None or self._requests.pending is not mine:
+                raise RuntimeError("two epochs of one Loader are read at once: make a Loader for each")
             if isinstance(result, DataError):
                 raise result
             self.skipped.extend(sorted(set(result.skipped).difference(self.skipped)))
@@ -141,17 +150,13 @@ class _Requests(Sampler[Request]):
         return len(self.pending)
 
 
-def seeded_generator(*key: int) -> torch.Generator:
-    """A torch generator whose stream depends on all of `key`, non-negative integers."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
+    """Resizes the shorter side (bicubic, antialiased) and crops the centre.
 
-
-def resize_and_crop(images: Tensor, size: int) -> Tensor:
-    """Resizes the shorter side to 256/224 of `size` (bicubic, antialiased) and crops the centre.
-
-    As in DINO's kNN evaluation (dino/eval_knn.py). uint8 (..., C, H, W) -> (..., C, size, size).
+    uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size` pixels; None is 256/224 of `size`,
+    as in DINO's kNN evaluation (dino/eval_knn.py).
     """
-    resized = F.resize(images, [round(size * 256 / 224)], InterpolationMode.BICUBIC, antialias=True)
+    resized = F.resize(images, [shorter_side or round(size * 256 / 224)], InterpolationMode.BICUBIC, antialias=True)
     cropped: Tensor = F.center_crop(resized, [size, size])
     return cropped
 

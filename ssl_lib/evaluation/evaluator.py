@@ -71,7 +71,7 @@ class Evaluator:
         image = torch.zeros(1, self.bank.channels, size, size, device=device_of(self.random_encoder))
         try:
             self.random_encoder.eval()(image)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise ValueError(f"the backbone cannot take images of {size} pixels: {error}") from error
 
     def _score(self, encoder: nn.Module, title: str, centre: bool = False) -> dict[str, float]:

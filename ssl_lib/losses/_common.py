@@ -25,7 +25,7 @@ def check_weight(name: str, value: float) -> None:
 
 def check_matrix(name: str, x: Tensor) -> None:
     """Refuses what is not a matrix of floats."""
-    if x.ndim != 2 or not x.is_floating_point():
+    if x.ndim != 2 or not x.is_floating_point() or not x.shape[1]:
         raise ValueError(f"{name} must be a float tensor of shape (N, D), got {x.dtype} of shape {tuple(x.shape)}")
 
 

@@ -13,6 +13,8 @@ __all__ = ["adamw", "sgd"]
 @OPTIMIZERS.register("sgd")
 def sgd(params: ParamsT, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False) -> SGD:
     """SGD with momentum, as SimSiam and MoCo use it; see `torch.optim.SGD`."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
     return SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 

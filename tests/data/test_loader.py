@@ -9,6 +9,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ssl_lib.data import ArrayData, FolderData, Loader, SkipImage, evaluation_batches
 from ssl_lib.errors import DataError
+from ssl_lib.seeding import seeded_generator
 from ssl_lib.views import ViewConfig, ViewPipeline
 
 RNG = np.random.default_rng(0)
@@ -218,3 +219,25 @@ def test_processes_share_a_batch_in_rank_order(process):
     for arguments in ({"batch_size": 7}, {"batch_size": 6, "drop_last": False}):
         with pytest.raises(ValueError, match="3 processes"):
             Loader(numbered(), TwoCrops(), **arguments)
+
+
+def test_two_epochs_at_once_are_refused_and_an_abandoned_one_is_not_in_the_way(folder):
+    loader = Loader(FolderData(folder), ViewPipeline([ViewConfig(size=8)], [0.5], [0.25]), 2, workers=2)
+    expected = [batch.indices.tolist() for batch in loader.epoch(1)]
+    first = loader.epoch(0)
+    next(first)
+    assert [batch.indices.tolist() for batch in loader.epoch(1)] == expected
+    with pytest.raises(RuntimeError, match="two epochs of one Loader"):
+        list(first)
+
+
+def test_a_last_batch_of_one_is_refused():
+    data = ArrayData(torch.zeros(33, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="would be a single one"):
+        Loader(data, ViewPipeline([ViewConfig(size=8)], [0.5], [0.25]), 16, drop_last=False)
+
+
+def test_random_streams_of_different_uses_differ():
+    streams = [torch.rand(4, generator=seeded_generator(use, 0, 3)) for use in ("order", "crops", "views")]
+    streams += [torch.rand(4, generator=seeded_generator("crops", 0, 3, 1))]
+    assert len(torch.stack(streams).unique(dim=0)) == 4

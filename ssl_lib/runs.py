@@ -1,0 +1,109 @@
+"""From a run's folder back to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_lib.build import (
+    build_evaluator,
+    build_method,
+    build_views,
+    derive_backbone,
+    saved_config,
+    without_weights,
+)
+from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.config import RunConfig
+from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.evaluation import Evaluator
+from ssl_lib.methods import Method
+from ssl_lib.resolve import resolve
+
+__all__ = ["TrainedRun", "load_method", "load_run"]
+
+_CHANGEABLE = ("data", "evaluation", "trainer", "imports")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run to look at.
+
+    Attributes:
+        config: As it was trained, with the overrides.
+        method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
+        evaluator: None where the data have no labelled images.
+        steps: Optimizer updates that were made.
+    """
+
+    config: RunConfig
+    method: Method
+    evaluator: Evaluator | None
+    steps: int
+
+
+def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
+    """Rebuilds a trained run, the images to evaluate it on included.
+
+    Args:
+        run: A run's folder, for its last checkpoint, or one checkpoint file.
+        overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
+            `data.root`; the rest made the weights what they are.
+
+    Raises:
+        ConfigError: An override is of another key, or wrong.
+        CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
+            modules to import that the run's folder does not.
+    """
+    saved, config = _load(run, overrides)
+    train, views = build_views(config)
+    config = derive_backbone(config, train, views)
+    method = _load_weights(config, saved, run)
+    return TrainedRun(config, method, build_evaluator(config, train, views.size), saved["step"])
+
+
+def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
+    """Rebuilds a trained method alone, in eval mode: `load_method(run).encoder` is its backbone. Needs no data.
+
+    Args:
+        run: As for `load_run`.
+        overrides: As for `load_run`.
+
+    Raises:
+        CheckpointError: As `load_run`.
+    """
+    saved, config = _load(run, overrides)
+    return _load_weights(config, saved, run)
+
+
+def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
+    """The checkpoint, and its config resolved, once it is clear that no code comes with it unasked."""
+    for key in (text.partition("=")[0] for text in overrides):
+        if key.partition(".")[0] not in _CHANGEABLE:
+            hint = "; for other image sizes, set evaluation.image_size" if key.startswith("views") else ""
+            raise ConfigError(f"{key} cannot change any more: the run was trained with it{hint}")
+    path = find_checkpoint(run)
+    saved = load_checkpoint(path)
+    config = saved_config(saved, overrides)
+    if config.imports and not any(text.startswith("imports=") for text in overrides):
+        beside = path.parent.parent / "config.yaml"
+        known = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        if known.get("imports") != list(config.imports):
+            raise CheckpointError(
+                f"{path} names code to import, {list(config.imports)}: if you trust it, say so with "
+                f"the override imports={list(config.imports)}"
+            )
+    return saved, resolve(without_weights(config))
+
+
+def _load_weights(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
+    method = build_method(config)
+    try:
+        method.load_state_dict(saved["method"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{run} does not fit the method of its config: {error}") from error
+    return method.eval()

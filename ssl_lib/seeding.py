@@ -1,0 +1,49 @@
+"""Random numbers that depend on what they are for, and on nothing drawn before."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+__all__ = ["global_state", "seed_everything", "seeded_generator", "set_global_state"]
+
+_USES = {"order": 1, "crops": 2, "views": 3}
+
+
+def seeded_generator(use: Literal["order", "crops", "views"], *key: int) -> torch.Generator:
+    """A torch generator whose stream depends on the use and on all of `key`, non-negative integers."""
+    entropy = np.random.SeedSequence((_USES[use], *key)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(entropy[0]))
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds the global generators of torch, numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def global_state(device: torch.device) -> dict[str, Any]:
+    """The global generators as plain tensors and numbers: torch's of the CPU and of `device`, numpy's and Python's."""
+    numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)
+    version, python_keys, gauss = random.getstate()
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [numpy_name, torch.from_numpy(np.asarray(numpy_keys, dtype=np.int64)), *numpy_rest],
+        "python": [version, torch.tensor(python_keys), gauss],
+    }
+
+
+def set_global_state(state: dict[str, Any], device: torch.device) -> None:
+    """Sets what `global_state` gave."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    numpy_name, numpy_keys, *numpy_rest = state["numpy"]
+    np.random.set_state((numpy_name, numpy_keys.numpy().astype(np.uint32), *numpy_rest))
+    version, python_keys, gauss = state["python"]
+    random.setstate((version, tuple(python_keys.tolist()), gauss))
