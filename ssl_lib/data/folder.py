@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,17 +21,17 @@ from ssl_lib.data.base import (
     imagenet_statistics,
 )
 from ssl_lib.data.decode import decode_image
+from ssl_lib.data.index import EXTENSIONS, list_images
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
 __all__ = ["EXTENSIONS", "FolderData", "image_folder"]
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 OnError = Literal["raise", "skip"]
 
 
 class FolderData(ImageDataset):
-    """An `ImageData` of the image files under a folder, sorted by path; names that begin with a dot are left alone.
+    """An `ImageData` of the image files under a folder, sorted by path (see `list_images`).
 
     Where the folder holds no images itself and at least two of its subfolders do (at any depth), these subfolders are
     the classes, in the order of their names. In any other tree the images have no labels.
@@ -71,16 +71,14 @@ class FolderData(ImageDataset):
         self.channels = channels
         self.on_error = on_error
         self.skipped: list[str] = []
-        self.labels, self.class_names, paths = _scan(self.root, class_names)
-        # One array of bytes: a list's reference counts would copy its memory into every forked worker.
-        self._paths = np.array([os.fsencode(path) for path in paths])
+        self.labels, self.class_names, self._paths = _scan(self.root, class_names)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def path(self, index: int) -> str:
         """Returns the file of one image."""
-        return os.fsdecode(self._paths[index])
+        return os.path.join(self.root, os.fsdecode(self._paths[index]))
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
@@ -136,9 +134,9 @@ def image_folder(
         return None
     expected: list[str] = []
     if split == "test":
-        expected = _class_folders(str(train))
+        expected = _class_folders(list_images(str(train)))
         if bank_root and not expected:
-            expected = _class_folders(str(Path(bank_root).expanduser()))
+            expected = _class_folders(list_images(str(Path(bank_root).expanduser())))
     data = FolderData(folder, channels, mean, std, on_error, tuple(expected))
     if data.labels is not None:
         return data
@@ -156,14 +154,24 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
     for name in ("val", "test"):
         if (root / name).is_dir():
             return root / "train", root / name
-    alone = [entry.name for entry in _entries(str(root))] == ["train"]
+    try:
+        alone = all(name == "train" for name in os.listdir(root) if not name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
     return (root / "train" if alone else root), None
 
 
-def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...], list[str]]:
-    """Labels, class names and files of a folder."""
+def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...], npt.NDArray[np.bytes_]]:
+    """Labels, class names and files (relative to the root) of a folder."""
     _check_folder(root)
-    folders = _class_folders(root, at_least=1 if class_names else 2)
+    images = list_images(root)
+    if not images:
+        raise DataError(f"{root}: no images in it or its subfolders (looked for *{', *'.join(EXTENSIONS)})")
+    # One array of bytes: a list's reference counts would copy its memory into every forked worker.
+    paths = np.array(os.fsencode("\0".join(folder + name for folder, names in images for name in names)).split(b"\0"))
+    folders = _class_folders(images, at_least=1 if class_names else 2)
+    if not folders:
+        return None, (), paths
     names = class_names or tuple(folders)
     unknown = sorted(set(folders) - set(names))
     if unknown:
@@ -171,47 +179,19 @@ def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple
             f"{os.path.join(root, unknown[0])}: no class {unknown[0]!r} among the {len(names)} of the training images "
             f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
         )
-    if not folders:
-        paths = list(_images_under(root))
-        if not paths:
-            raise DataError(f"{root}: no images in it or its subfolders (looked for *{', *'.join(EXTENSIONS)})")
-        return None, (), paths
-    files = [list(_images_under(os.path.join(root, folder))) for folder in folders]
-    classes = torch.tensor([names.index(folder) for folder in folders])
-    labels = classes.repeat_interleave(torch.tensor([len(paths) for paths in files]))
-    return labels, names, [path for paths in files for path in paths]
+    classes = {name: index for index, name in enumerate(names)}
+    labels = torch.tensor([classes[_top(folder)] for folder, _ in images])
+    return labels.repeat_interleave(torch.tensor([len(files) for _, files in images])), names, paths
 
 
-def _class_folders(root: str, at_least: int = 2) -> list[str]:
+def _class_folders(images: list[tuple[str, list[str]]], at_least: int = 2) -> list[str]:
     """Names of the subfolders with images; none where images lie beside them or there are fewer than `at_least`."""
-    entries = _entries(root)
-    if any(_is_image(entry) for entry in entries):
-        return []
-    names = [entry.name for entry in entries if entry.is_dir() and next(_images_under(entry.path), None)]
-    return names if len(names) >= at_least else []
+    names = list(dict.fromkeys(_top(folder) for folder, _ in images))
+    return names if len(names) >= at_least and "" not in names else []
 
 
-def _images_under(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in above:
-        raise DataError(f"{folder}: a link to a folder above it; remove it")
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _images_under(entry.path, (*above, real))
-        elif _is_image(entry):
-            yield entry.path
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
+def _top(folder: str) -> str:
+    return folder.partition("/")[0]
 
 
 def _check_folder(root: str) -> None:

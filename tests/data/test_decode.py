@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lib.data import decode_image
+from ssl_lib.data import decode, decode_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -124,3 +124,43 @@ def test_exif_orientation(tmp_path, orientation):
     deep = RNG.integers(0, 65536, (9, 12), dtype=np.uint16)
     path = add(tmp_path / "deep.png", deep, exif=exif)
     np.testing.assert_array_equal(pixels(path, 1)[..., 0], np.rint(upright(deep) / 257))
+    for name, options in (("a.jpg", {"quality": 90}), ("a.webp", {"lossless": True}), ("a.tif", {})):
+        lying = pixels(add(tmp_path / name, COLOUR, **options))
+        np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOUR, exif=exif, **options)), upright(lying))
+
+
+OPTIONS = [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, {"quality": 30}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("operator", [decode._decode_jpeg, None])
+def test_jpegs_equal_pillows(tmp_path, options, operator, monkeypatch):
+    monkeypatch.setattr(decode, "_decode_jpeg", operator)
+    for kind in ("RGB", "L", "CMYK"):
+        image = Image.fromarray(RNG.integers(0, 256, (41, 67, 3), dtype=np.uint8)).resize((131, 77)).convert(kind)
+        path = add(tmp_path / "a.jpg", image, **options)
+        with Image.open(path) as reference:
+            assert reference.mode == kind
+            np.testing.assert_array_equal(pixels(path), np.asarray(reference.convert("RGB")))
+            np.testing.assert_array_equal(pixels(path, 1)[..., 0], np.asarray(reference.convert("L")))
+
+
+def test_cmyk_jpegs_are_not_inverted(tmp_path):
+    colour = np.full((16, 16, 4), (0, 255, 255, 0), np.uint8)  # red
+    path = add(tmp_path / "a.jpg", Image.frombytes("CMYK", (16, 16), colour.tobytes()), quality=100)
+    np.testing.assert_allclose(pixels(path), np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=2)
+
+
+def test_pixels_have_memory_of_their_own_with_the_channels_last(tmp_path):
+    for name in ("a.jpg", "a.png", "a.webp"):
+        image = decode_image(add(tmp_path / name))
+        assert image[None].is_contiguous(memory_format=torch.channels_last)
+        image.zero_()  # writable
+        assert decode_image(tmp_path / name).any()
+
+
+def test_a_cut_jpeg_is_an_error(tmp_path):
+    path = add(tmp_path / "a.jpg", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(OSError, match="truncated"):
+        decode_image(path)
