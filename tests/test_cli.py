@@ -16,7 +16,8 @@ from ssl_lib import load_method
 from ssl_lib.backbones import resnet_tiny
 from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
-from ssl_lib.cli import _config_folder, main
+from ssl_lib.cli import main
+from ssl_lib.commands.common import config_folder
 
 QUICK = [
     "schedule.epochs=0.1",
@@ -219,7 +220,7 @@ def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
 
 def test_a_config_of_the_users_own_is_not_written_over(tmp_path, capsys):
     config = tmp_path / "config.yaml"
-    text = "# mine\n" + (_config_folder() / "quickstart.yaml").read_text() + f"run_dir: {tmp_path}\n"
+    text = "# mine\n" + (config_folder() / "quickstart.yaml").read_text() + f"run_dir: {tmp_path}\n"
     config.write_text(text)
     assert main(["train", str(config)]) == 2
     assert "choose another run_dir" in capsys.readouterr().err
@@ -322,7 +323,7 @@ def test_list_shows_a_parts_arguments(capsys):
     assert main(["list", "backbones", "timm/vit_small"]) == 0
     assert "pretrained: bool = False" in capsys.readouterr().out
     assert main(["list", "configs", "quickstart"]) == 0
-    assert capsys.readouterr().out == (_config_folder() / "quickstart.yaml").read_text()
+    assert capsys.readouterr().out == (config_folder() / "quickstart.yaml").read_text()
 
 
 def test_the_module_runs_as_a_command():

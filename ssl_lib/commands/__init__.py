@@ -1,0 +1,1 @@
+"""The commands of `ssl-lib`, a file each."""

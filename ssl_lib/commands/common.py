@@ -1,0 +1,57 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ssl_lib
+from ssl_lib.errors import ConfigError, did_you_mean
+
+__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "print_skipped"]
+
+
+def find_config(name: str) -> Path:
+    """The file itself, or that of a run's folder; or, for a bare name or one under `configs/`, a bundled config."""
+    if Path(name).is_file():
+        return Path(name)
+    if (Path(name) / "config.yaml").is_file():
+        return Path(name) / "config.yaml"
+    short = name.removesuffix(".yaml").removeprefix("configs/")
+    bundled = config_folder() / f"{short}.yaml"
+    if not name.startswith((".", "/", "~")) and bundled.is_file():
+        return bundled
+    hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
+    raise ConfigError(f"no config {name!r}, neither a file nor a bundled one.{hint}")
+
+
+def config_folder() -> Path:
+    """The bundled configs: inside the installed package, or beside it in a checkout."""
+    package = Path(ssl_lib.__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def bundled_configs() -> list[tuple[str, str]]:
+    """Names of the bundled configs, with their first comments."""
+    folder = config_folder()
+    paths = sorted(folder.rglob("*.yaml"))
+    return [(path.relative_to(folder).with_suffix("").as_posix(), _first_comment(path)) for path in paths]
+
+
+def counted(number: float, noun: str) -> str:
+    """`1 step`, `1,200 steps`."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{text} {noun}{'' if number == 1 else 's'}"
+
+
+def print_skipped(*parts: object) -> None:
+    """Names the files that loaders and data sets left out, each once."""
+    skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
+    if skipped:
+        print("\n  ".join([f"{counted(len(skipped), 'unreadable image')} left out:", *skipped]), file=sys.stderr)
+
+
+def _first_comment(path: Path) -> str:
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.lstrip("# ") if line.startswith("#") else ""

@@ -1,0 +1,46 @@
+"""`ssl-lib evaluate`: a trained run beside random weights and raw pixels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ssl_lib.callbacks.evaluation import write_results
+from ssl_lib.checkpoint import find_checkpoint
+from ssl_lib.commands.common import print_skipped
+from ssl_lib.errors import ConfigError
+from ssl_lib.evaluation import format_table
+from ssl_lib.precision import resolve_device
+from ssl_lib.runs import load_run
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Enters the command."""
+    parser = commands.add_parser(
+        "evaluate", allow_abbrev=False, help="score a trained run beside random weights and raw pixels"
+    )
+    parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
+    parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    path = find_checkpoint(options.target)
+    run = load_run(path, options.overrides)
+    evaluator = run.evaluator
+    if evaluator is None:
+        raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
+    results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
+    print_skipped(evaluator.bank, evaluator.queries)
+    print(format_table(results, evaluator.protocols))
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    name = "evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json"
+    if options.output or not options.overrides:
+        write_results(Path(options.output or folder / name), evaluator, results, run.steps)
+    else:
+        print(f"{name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
