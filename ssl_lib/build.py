@@ -20,10 +20,10 @@ from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, Pro
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
-from ssl_lib.methods.base import checked_output
+from ssl_lib.methods.base import check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
 from ssl_lib.resolve import BAD_ARGUMENTS, DERIVED, call, resolve
@@ -76,7 +76,8 @@ class Experiment:
             run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {error.strerror}") from error
+            reason = "it is a file" if run_dir.is_file() else error.strerror
+            raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
         seed_everything(self.config.seed)
         return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
 
@@ -135,8 +136,8 @@ def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Run
     """
     if saved.get("config") is None:
         raise CheckpointError(
-            "the checkpoint was saved by a script, without a config: build the method there and load "
-            "load_checkpoint(path)['method'] into it"
+            "the checkpoint was saved by a script, without a config: build the method there and load into it "
+            "ssl_lib.checkpoint.load_checkpoint(path)['method']"
         )
     return parse_config(yaml.safe_load(saved["config"]), overrides)
 
@@ -233,24 +234,30 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
 def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
     """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError."""
     count = min(8, micro_batch)
-    images = tuple(torch.zeros(count, data.channels, view.size, view.size, dtype=torch.uint8) for view in views.views)
+    shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
     progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
     with torch.random.fork_rng(devices=[]):
         try:
             actor = copy.deepcopy(method).train()
+            check_method(actor)
+            images = [torch.zeros(shape, dtype=torch.uint8) for shape in shapes]
             made = views(images, torch.Generator().manual_seed(0))
             made = dataclasses.replace(made, labels=labels, indices=torch.arange(count))
             checked_output(actor(made, progress), actor).loss.backward()
             for teacher, parts in actor.ema_pairs():
                 teacher.check(parts, actor.ema_momentum(progress))
         except (*BAD_ARGUMENTS, AttributeError, LookupError) as error:
-            raise ConfigError(f"method, backbone and views do not fit each other: {error}") from error
+            alone = " (in batches of one: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
+            raise ConfigError(f"method, backbone and views do not fit each other{alone}: {error}") from error
 
 
 def _make_data(config: RunConfig, split: Split) -> ImageData | None:
-    data = _make(DATASETS, config.data, "data", split=split)
-    return None if data is None else call("data", as_image_data, data)
+    try:
+        data = _make(DATASETS, config.data, "data", split=split)
+        return None if data is None else call("data", as_image_data, data)
+    except DataError as error:
+        raise DataError(f"data: {error}") from error
 
 
 def _make(registry: Registry, component: Component, key: str, **given: Any) -> Any:

@@ -33,17 +33,18 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
+    content = {"format": FORMAT, **_plain(state)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **_plain(state)}, file)
-            file.flush()
+        torch.save(content, str(partial))  # by name: written in one call, which Ctrl-C cannot break
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; free some space and resume") from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; free some space and resume") from error
 
 
 def _plain(value: Any, key: str = "") -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,12 +21,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
     if stray:
         key = stray[0].lstrip("-")
-        hint = f": write {key}, without dashes" if "=" in key and hasattr(options, "overrides") else ""
+        hint = ""
+        if hasattr(options, "overrides"):
+            hint = (
+                f": write {key}, without dashes" if "=" in key else "; settings are key=value, as in schedule.epochs=1"
+            )
         parser.error(f"unknown argument {stray[0]!r}{hint}")
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
         print(f"ssl-lib: error: {error}", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _COMPONENTS = ("data", "backbone", "method", "optimizer")
-_PLACES = ("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "download")
+_PLACES = ("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "download", "on_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,9 @@ class RunConfig:
             raise ValueError(f"seed must lie in [0, 2**32), got {self.seed}")
 
 
+_SECTIONS: Mapping[str, Any] = {"trainer": TrainerConfig, "schedule": Schedule, "evaluation": EvaluationConfig}
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's YAML file.
 
@@ -145,7 +148,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     values = _parse_yaml(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")
+        found = "nothing" if values is None else type(values).__name__
+        raise ConfigError(f"{path} must hold a mapping of keys to values, such as `seed: 0`; it holds {found}")
     values.setdefault("run_dir", f"runs/{_run_name(path)}")
     return parse_config(values, overrides, path.parent)
 
@@ -167,6 +171,10 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
         if not equals or not key:
             raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
         _assign(values, key.split("."), _parse_yaml(text, f"the value of {key}={text}"), key)
+    for key in values:
+        for section, kind in _SECTIONS.items():
+            if key in {field.name for field in dataclasses.fields(kind)}:
+                raise ConfigError(f"unknown key {key!r}. Did you mean '{section}.{key}'?")
     for name in _COMPONENTS:
         if name in values:
             values[name] = _component(values[name], name)
@@ -273,4 +281,5 @@ def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} is not readable YAML: {error}") from error
+        reason = str(error).replace('"<unicode string>"', source)
+        raise ConfigError(f"{source} is not readable YAML: {reason}") from error

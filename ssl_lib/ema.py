@@ -67,6 +67,8 @@ class EMATeacher(nn.Module):
 
     def check(self, parts: Sequence[nn.Module], momentum: float) -> None:
         """Raises what `update` would, and changes nothing."""
+        if isinstance(parts, nn.Module):
+            raise TypeError("EMATeacher.update takes a list of the student's modules, such as [backbone, projector]")
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"EMA momentum must lie in [0, 1], got {momentum}")
         own = [parameter.shape for parameter in self.parameters()]

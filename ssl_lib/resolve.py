@@ -61,11 +61,13 @@ def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -
 def _resolve(component: Component, registry: Registry, key: str) -> Component:
     given = GIVEN.get(registry, ())
     allowed = arguments_of(registry[component.name], given)
-    for name in component.arguments.keys() - allowed.keys():
-        if any(name in arguments_of(part, given) for part in map(registry.__getitem__, registry)):
+    for name in [name for name in component.arguments if name not in allowed]:
+        owners = [other for other in registry if name in arguments_of(registry[other], given)]
+        if owners:
+            others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} has no such argument, others have; "
-                f"{key}={component.name} on the command line starts from its defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed)}; {others} would take {name}. "
+                f"On the command line {key}=NAME takes another part with its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}

@@ -29,6 +29,7 @@ class TrainState:
 
     Attributes:
         step: Optimizer updates done, and so the index of the next one.
+        resumed_at: Those that were done when this process took the run up.
         finished: Whether the last update has been made.
     """
 
@@ -40,6 +41,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     callbacks: Sequence[Callback] = ()
     step: int = 0
+    resumed_at: int = 0
     total_steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ class TrainState:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.scaler.load_state_dict(saved["scaler"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {error}") from error
-        self.step = saved["step"]
+            reason = str(error)[:300]
+            raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
+        self.step = self.resumed_at = saved["step"]
         set_global_state(saved["rng"], self.precision.device)

@@ -17,7 +17,7 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.data import Batch, Loader
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
-from ssl_lib.methods.base import Method, checked_output
+from ssl_lib.methods.base import Method, check_method, checked_output
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.seeding import seeded_generator
@@ -92,6 +92,10 @@ class Trainer:
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
         """
+        check_method(method)
+        for value, kind in ((loader, Loader), (schedule, Schedule | None)):
+            if not isinstance(value, kind):
+                raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
         if distributed.world_size() > 1:
             raise NotImplementedError("the Trainer does not average gradients over processes yet: run it in one")
         if loader.batch_size % self.accumulate:

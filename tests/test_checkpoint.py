@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -83,3 +87,27 @@ def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path
     with pytest.raises(CheckpointError, match=r"groups\[0\]\.when is a object"):
         save_checkpoint(tmp_path / "last.pt", {"groups": [{"when": object()}]})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+def test_an_interrupt_while_saving_is_an_interrupt(tmp_path):
+    """SIGINT sent again and again while a process saves: whole files only, and no other error."""
+    script = """
+import sys, torch
+from pathlib import Path
+from ssl_lib.checkpoint import save_checkpoint
+state = {f"weights{i}": torch.zeros(250_000) for i in range(40)}
+print("ready", flush=True)
+while True:
+    save_checkpoint(Path(sys.argv[1]) / "last.pt", state)
+"""
+    for delay in (0.02, 0.05, 0.08, 0.11, 0.14):
+        arguments = [sys.executable, "-c", script, str(tmp_path)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            error = process.communicate(timeout=60)[1]
+        assert error.strip().endswith("KeyboardInterrupt"), error
+        assert not list(tmp_path.glob("*.partial"))
+        if (tmp_path / "last.pt").exists():
+            assert len(load_checkpoint(tmp_path / "last.pt")) == 41

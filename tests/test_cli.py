@@ -209,6 +209,31 @@ def test_a_run_folder_that_cannot_be_is_named(tmp_path, capsys):
     assert f"run_dir: cannot write to {tmp_path / 'file' / 'run'}: Not a directory" in capsys.readouterr().err
 
 
+def test_a_method_without_a_backbone_is_named(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom ssl_lib import METHODS, Method, StepOutput\n"
+        "@METHODS.register('nobody')\nclass Nobody(Method):\n"
+        "    def __init__(self, backbone):\n        super().__init__()\n        self.net = backbone\n"
+        "    def forward(self, views, progress):\n        return StepOutput(self.net(views.large[0]).mean())\n"
+    )
+    arguments = [f"imports=['{tmp_path}/mine.py']", "method=nobody", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", "quickstart", *arguments]) == 2
+    assert "Nobody must set self.backbone" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_folder_is_refused_before_the_work(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--output", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "is a folder; give a file" in captured.err and not captured.out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m ssl_lib list | head -1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "methods:\n" and not done.stderr
+
+
 def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -257,9 +282,17 @@ def test_a_checkpoint_alone_cannot_import_code(run, tmp_path, capsys):
         (["evaluate", "/nowhere/x"], "no run at /nowhere/x"),
         (["list", "method"], "Did you mean 'methods'"),
         (["list", "methods", "simcrl"], "Did you mean 'simclr'"),
-        (["train", "quickstart", "method.name=byol"], "byol has no such argument, others have; method=byol"),
+        (
+            ["train", "quickstart", "method.name=byol"],
+            "byol takes hidden_dim, out_dim, momentum; simclr would take projector_layers",
+        ),
         (["train", "quickstart", "schedule.epochs=1"], "shorten the warmup with the run"),
-        (["train", "quickstart", "trainer.batch_size=1"], "must hold at least 2 images"),
+        (["train", "quickstart", "trainer.batch_size=1"], "see trainer.batch_size"),
+        (["train", "quickstart", "views.size=1000000"], "allocate"),
+        (["train", "quickstart", "batch_size=64"], "Did you mean 'trainer.batch_size'"),
+        (["train", "quickstart", "epochs=1"], "Did you mean 'schedule.epochs'"),
+        (["train", "quickstart", "optimizer.momentum=0.9"], "lars, sgd would take momentum"),
+        (["train", "/tmp"], "/tmp is a folder without a config.yaml"),
     ],
 )
 def test_user_errors_exit_with_2_and_one_message(arguments, message, capsys):

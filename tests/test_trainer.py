@@ -524,3 +524,25 @@ def test_several_processes_are_refused_until_gradients_are_averaged(make_method,
     monkeypatch.setattr("ssl_lib.distributed.world_size", lambda: 2)
     with pytest.raises(NotImplementedError, match="does not average gradients over processes"):
         Trainer(callbacks=[]).fit(method, loader, LARS(method.param_groups(0.0), lr=0.1))
+
+
+def test_arguments_in_the_wrong_places_are_named(make_method, make_loader):
+    method, loader = make_method("simclr"), make_loader()
+    optimizer = LARS(method.param_groups(0.0), lr=0.1)
+    trainer = Trainer(callbacks=[])
+    with pytest.raises(TypeError, match="expected a Method, got Loader"):
+        trainer.fit(loader, method, optimizer)
+    with pytest.raises(TypeError, match=r"fit\(method, loader, optimizer, schedule\): .*Loader.*, got \[1\]"):
+        trainer.fit(method, [1], optimizer)
+    with pytest.raises(TypeError, match=r"Schedule.*, got 5"):
+        trainer.fit(method, loader, optimizer, 5)
+
+
+def test_a_detached_loss_is_named(make_loader):
+    class Detached(MeanSquare):
+        def forward(self, views, progress):
+            return StepOutput(super().forward(views, progress).loss.detach())
+
+    method = Detached()
+    with pytest.raises(ValueError, match="depends on no trainable parameter: was it detached"):
+        Trainer(callbacks=[]).fit(method, make_loader(), torch.optim.SGD(method.parameters(), lr=0.1))

@@ -68,8 +68,9 @@ def _read_file(path: str) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch.load raises on a damaged file depends on where the damage is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"cannot read the weights {path!r} as a file of plain tensors: {reason}") from error
+        raise ConfigError(
+            f"cannot read the weights {path!r} as a file of plain tensors: it is damaged, or not what torch.save writes"
+        ) from error
     if isinstance(content, Mapping) and isinstance(encoder := content.get("encoder"), str):  # a run's checkpoint
         prefix = f"{encoder}."
         content = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}

@@ -21,6 +21,8 @@ def find_config(name: str) -> Path:
     bundled = config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
         return bundled
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
     hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
     raise ConfigError(f"no config {name!r}, neither a file nor a bundled one.{hint}")
 

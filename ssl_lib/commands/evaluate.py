@@ -9,7 +9,7 @@ from typing import Any
 
 from ssl_lib.callbacks.evaluation import write_results
 from ssl_lib.checkpoint import find_checkpoint
-from ssl_lib.commands.common import print_skipped
+from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import format_table
 from ssl_lib.precision import resolve_device
@@ -31,6 +31,8 @@ def add(commands: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.target)
+    if options.output and Path(options.output).is_dir():
+        raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
     run = load_run(path, options.overrides)
     evaluator = run.evaluator
     if evaluator is None:
@@ -39,8 +41,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     print_skipped(evaluator.bank, evaluator.queries)
     print(format_table(results, evaluator.protocols))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    name = "evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json"
+    target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
     if options.output or not options.overrides:
-        write_results(Path(options.output or folder / name), evaluator, results, run.steps)
+        target = Path(options.output or target)
+        write_results(target, evaluator, results, run.steps)
+        print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
     else:
-        print(f"{name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
+        print(f"{target.name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)

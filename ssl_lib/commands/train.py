@@ -58,16 +58,17 @@ def _train(options: argparse.Namespace) -> None:
         state = experiment.fit(resume=options.resume)
     except KeyboardInterrupt:
         saved = f"to go on from the last checkpoint: ssl-lib train {shlex.quote(str(run_dir))} --resume"
-        print(f"\n{saved if last.exists() else 'nothing was saved yet'}", file=sys.stderr)
+        unsaved = "nothing was saved yet, as the first epoch was not over: start again with the same command"
+        print(f"\n{saved if last.exists() else unsaved}", file=sys.stderr)
         raise
     finally:
         evaluator = experiment.evaluator
         print_skipped(experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else []))
-    command = f"ssl-lib evaluate {shlex.quote(str(run_dir))}"
-    backbone = f"load_method({str(run_dir)!r}).encoder in a script"
+    again = f", or score it with other settings: ssl-lib evaluate {shlex.quote(str(run_dir))} evaluation.knn.k=200"
     print(
-        f"{counted(state.step, 'step')} done, in {time.perf_counter() - start:.0f} s this time. "
-        f"The run is in {run_dir}; next: {command if evaluator else backbone}"
+        f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
+        f"The run is in {run_dir}: take its backbone with ssl_lib.load_method({str(run_dir)!r}).encoder"
+        f"{again if evaluator else ''}"
     )
 
 

@@ -197,4 +197,5 @@ def _top(folder: str) -> str:
 def _check_folder(root: str) -> None:
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise DataError(f"{os.path.abspath(root)} {what}; a folder of images was looked for")
+        cure = "" if os.path.isabs(root) else f" ({root!r} is relative to the working directory)"
+        raise DataError(f"{os.path.abspath(root)} {what}; a folder of images was looked for{cure}")

@@ -137,7 +137,7 @@ def evaluation_batches(
             return _gathered(data, batches)
         return _gathered(data, batches, lambda images: resize_and_crop(images, size))
     if size is None:
-        raise ValueError(f"{type(data).__name__} may hold images of various sizes: evaluation_batches needs a size")
+        raise ValueError(f"{type(data).__name__} may hold images of various sizes: give a size, in pixels")
     pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 

@@ -102,6 +102,7 @@ def _open(kind: Callable[..., Any], root: str | Path, download: bool, **which: A
             warnings.filterwarnings("ignore", message=r"dtype\(\): align")  # numpy's, on CIFAR's old pickles
             return kind(root, download=download, **which)
     except (OSError, RuntimeError, URLError) as error:
-        cure = "" if download else "; give torchvision's folder as `root`, or `download: true`"
         name = getattr(kind, "__name__", str(kind))
-        raise DataError(f"{name} could not be opened in {root}: {error}{cure}") from error
+        verb, cure = ("downloaded to", "fetch its files by other means and put them") if download else ("opened in", "")
+        cure = f"{cure} there" if cure else "give torchvision's folder as data.root, or data.download=true"
+        raise DataError(f"{name} could not be {verb} {root.absolute()}: {error}; {cure}") from error

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageDataset, checked_statistics
+from ssl_lib.data.base import ImageData, ImageDataset, checked_statistics, imagenet_statistics
 from ssl_lib.data.decode import to_tensor
 from ssl_lib.errors import DataError
 
@@ -24,8 +24,9 @@ class WrappedDataset(ImageDataset):
 
     Args:
         dataset: The data set; its own transform, if any, must leave the images uint8.
-        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 for RGB, 1 for grey.
-        std: Standard deviation of each channel.
+        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 turns grey images into RGB. None
+            takes the channels of the first image, and ImageNet's statistics.
+        std: Standard deviation of each channel; None likewise.
 
     Raises:
         DataError: The data set is empty, or its first item is not an image of these types.
@@ -33,14 +34,16 @@ class WrappedDataset(ImageDataset):
     """
 
     def __init__(
-        self, dataset: Any, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+        self, dataset: Any, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise ValueError(f"{type(dataset).__name__} must have a length and items by index (a map-style Dataset)")
         if not len(dataset):
             raise DataError(f"{type(dataset).__name__} is empty")
-        self.dataset, self.channels = dataset, len(mean)
-        self.mean, self.std = checked_statistics(mean, std, self.channels)
+        self.dataset = dataset
+        self.channels = len(mean) if mean is not None else _channels(self._image(0))
+        standard = imagenet_statistics(self.channels)
+        self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], self.channels)
         self.class_names = tuple(str(name) for name in getattr(dataset, "classes", ()))
         targets = getattr(dataset, "targets", None)
         self.labels = None if targets is None else torch.as_tensor(targets)
@@ -59,8 +62,7 @@ class WrappedDataset(ImageDataset):
         Raises:
             DataError: The item is not an image of the types above.
         """
-        item = self.dataset[index]
-        image = item[0] if isinstance(item, tuple | list) else item
+        image = self._image(index)
         if isinstance(image, Image.Image):
             image = to_tensor(image, 1 if self.channels == 1 else 3)
         elif isinstance(image, np.ndarray):
@@ -77,6 +79,19 @@ class WrappedDataset(ImageDataset):
                 f"{self.channels}; WrappedDataset(dataset, mean, std) takes one value per channel"
             )
         return image.expand(self.channels, -1, -1)
+
+    def _image(self, index: int) -> Any:
+        item = self.dataset[index]
+        return item[0] if isinstance(item, tuple | list) else item
+
+
+def _channels(image: Any) -> int:
+    """Of a PIL image (grey or RGB), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
+    if isinstance(image, Image.Image):
+        return 1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16") else 3
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
+        return int(np.atleast_3d(image).shape[2])
+    return len(image) if isinstance(image, Tensor) and image.ndim == 3 else 3
 
 
 def as_image_data(dataset: Any) -> ImageData:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssl_lib.ema import EMATeacher
@@ -13,7 +14,7 @@ from ssl_lib.optim.param_groups import param_groups
 from ssl_lib.optim.schedules import cosine_schedule
 from ssl_lib.types import Progress, StepOutput, Views
 
-__all__ = ["Method", "checked_output", "feature_dim", "view_pair"]
+__all__ = ["Method", "check_method", "checked_output", "feature_dim", "view_pair"]
 
 
 class Method(nn.Module, ABC):
@@ -61,12 +62,24 @@ class Method(nn.Module, ABC):
         """Runs instead of `after_update` when fp16 gradients overflowed and the optimizer did not step."""
 
 
+def check_method(method: object) -> None:
+    """Refuses what is no method, or has no backbone.
+
+    Raises:
+        TypeError: The message says which.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(f"expected a Method, got {type(method).__name__}: subclass ssl_lib.Method")
+    if not isinstance(getattr(method, "backbone", None), nn.Module):
+        raise TypeError(f"{type(method).__name__} must set self.backbone, the network to be learned")
+
+
 def checked_output(output: object, method: Method) -> StepOutput:
     """What a method's forward returned, as the trainer needs it.
 
     Raises:
         TypeError: It is no `StepOutput`.
-        ValueError: Its loss is no scalar tensor.
+        ValueError: Its loss is no scalar tensor, or depends on no parameter.
     """
     name = f"{type(method).__name__}.forward"
     if not isinstance(output, StepOutput):
@@ -74,6 +87,8 @@ def checked_output(output: object, method: Method) -> StepOutput:
     if not isinstance(output.loss, Tensor) or output.loss.ndim:
         found = f"shape {tuple(output.loss.shape)}" if isinstance(output.loss, Tensor) else type(output.loss).__name__
         raise ValueError(f"{name} must return a scalar loss, such as a mean over the batch; got {found}")
+    if torch.is_grad_enabled() and not output.loss.requires_grad:
+        raise ValueError(f"{name} returned a loss that depends on no trainable parameter: was it detached?")
     return output
 
 

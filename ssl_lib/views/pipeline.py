@@ -42,18 +42,25 @@ class ViewPipeline:
         std: As given.
 
     Raises:
-        ValueError: There is no view, mean or std is empty, or a standard deviation is not positive.
+        TypeError: The views are no list of `ViewConfig`.
+        ValueError: There is no view, or mean and std do not suit pixels in [0, 1].
     """
 
     def __init__(self, configs: Sequence[ViewConfig], mean: Sequence[float], std: Sequence[float]) -> None:
+        if not isinstance(configs, Sequence) or not all(isinstance(config, ViewConfig) for config in configs):
+            raise TypeError(
+                f"ViewPipeline takes a list of ViewConfig, such as presets.simclr(size=32), got {configs!r}"
+            )
         self.views = tuple(replace(config, count=1) for config in configs for _ in range(config.count))
         if not self.views:
             raise ValueError("ViewPipeline needs at least one ViewConfig")
         self.size = max(view.size for view in self.views)
         self.mean, self.std = tuple(mean), tuple(std)
-        if not self.mean or not self.std or min(self.std) <= 0:
+        good = self.mean and self.std and min(self.mean) >= 0 and max(self.mean) <= 1
+        if not good or not 0 < min(self.std) <= max(self.std) <= 1:
             raise ValueError(
-                f"mean and std need a number per channel or one for all, std positive; got {mean} and {std}"
+                "mean and std need a number per channel or one for all, of pixels in [0, 1], std positive; "
+                f"got {mean} and {std}; divide those of uint8 by 255"
             )
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ def test_stl10_format(tmp_path):
 
 @pytest.mark.parametrize("factory", [cifar10, cifar100, stl10])
 def test_missing_files_are_an_error_with_the_cure(tmp_path, factory):
-    with pytest.raises(DataError, match="download: true") as caught:
+    with pytest.raises(DataError, match="download=true") as caught:
         factory(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

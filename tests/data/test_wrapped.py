@@ -45,7 +45,9 @@ def test_grey_follows_the_statistics():
     grey = PIXELS[0, :, :, 0]
     items = Items([Image.fromarray(grey), grey, torch.from_numpy(grey)[None], grey[..., None]])
     for index in range(4):
-        np.testing.assert_array_equal(WrappedDataset(items).read(index).numpy(), np.stack([grey] * 3))
+        colour = WrappedDataset(items, (0.5,) * 3, (0.5,) * 3)
+        np.testing.assert_array_equal(colour.read(index).numpy(), np.stack([grey] * 3))
+        np.testing.assert_array_equal(WrappedDataset(items).read(index).numpy(), grey[None])
         np.testing.assert_array_equal(WrappedDataset(items, (0.5,), (0.5,)).read(index).numpy(), grey[None])
 
 
@@ -87,3 +89,21 @@ def test_an_empty_set_and_a_first_item_that_is_no_image_are_refused_at_once():
         as_image_data(Items([]))
     with pytest.raises(DataError, match=r"item 0 of Items .* leave ToTensor"):
         as_image_data(Items([torch.zeros(3, 4, 4)]))
+
+
+@pytest.mark.parametrize(
+    ("item", "channels"),
+    [
+        (Image.new("RGB", (4, 4)), 3),
+        (Image.new("P", (4, 4)), 3),
+        (Image.new("L", (4, 4)), 1),
+        (Image.new("I;16", (4, 4)), 1),
+        (torch.zeros(1, 4, 4, dtype=torch.uint8), 1),
+        (torch.zeros(5, 4, 4, dtype=torch.uint8), 5),
+        (np.zeros((4, 4), dtype=np.uint8), 1),
+        (np.zeros((4, 4, 3), dtype=np.uint8), 3),
+    ],
+)
+def test_channels_are_those_of_the_first_image(item, channels):
+    data = as_image_data(Items([item]))
+    assert data.channels == len(data.mean) == len(data.read(0)) == channels

@@ -221,6 +221,11 @@ def test_wrong_pipelines_are_named():
         ViewPipeline([], [0.5], [0.5])
     with pytest.raises(ValueError, match=r"std positive; got \[0.5\] and \[0.0\]"):
         ViewPipeline([ViewConfig()], [0.5], [0.0])
+    with pytest.raises(ValueError, match="divide those of uint8 by 255"):
+        ViewPipeline([ViewConfig()], [127.0], [64.0])
+    for views in ("simclr", presets.simclr, ["simclr"]):
+        with pytest.raises(TypeError, match="takes a list of ViewConfig"):
+            ViewPipeline(views, [0.5], [0.5])
     with pytest.raises(ValueError, match="mean and std need"):
         ViewPipeline([ViewConfig()], [], [1.0])
     with pytest.raises(ValueError, match="mean must have 1 or 3 numbers"):
