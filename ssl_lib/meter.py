@@ -15,6 +15,7 @@ from ssl_lib.data import Batch
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
+from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import StepOutput
 
 __all__ = ["Meter"]
@@ -53,12 +54,13 @@ class Meter:
         self._images = 0
         self._records: list[_Record] = []
 
-    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
         """Passes batches on and counts the time spent waiting for them."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()
-            batch = next(iterator, None)
+            with clock("data wait"):
+                batch = next(iterator, None)
             self._wait += time.perf_counter() - start
             if batch is None:
                 return

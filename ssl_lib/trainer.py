@@ -22,6 +22,7 @@ from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.seeding import seeded_generator
 from ssl_lib.state import TrainState
+from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import Views
 
 __all__ = ["Trainer", "default_callbacks"]
@@ -66,6 +67,7 @@ class Trainer:
         self.clip = clip
         self.log_every = log_every
         self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
+        self.clock = Stopwatch()  # `ssl-lib bench` sets one that runs
 
     def fit(
         self,
@@ -142,7 +144,7 @@ class Trainer:
 
     def _run_epoch(self, state: TrainState, meter: Meter) -> None:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
-        for batch in meter.timed(state.loader.epoch(epoch, start)):
+        for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             self._update(state, batch, meter)
             for callback in state.callbacks:
                 callback.on_update(state)
@@ -162,14 +164,18 @@ class Trainer:
         generator = seeded_generator("views", state.loader.seed, state.step, distributed.rank())
         for micro in _split(batch, self.accumulate):
             views = self._make_views(state.loader, micro, generator)
-            with self.precision.autocast():
+            with self.clock("forward"), self.precision.autocast():
                 output = checked_output(method(views, progress), method)
             meter.record(state, output, lr, len(micro.indices))
-            state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
-        if self._step(state):
-            for teacher, parts in method.ema_pairs():
-                teacher.update(parts, method.ema_momentum(progress))
-            method.after_update(progress)
+            with self.clock("backward"):
+                state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
+        with self.clock("optimizer"):
+            stepped = self._step(state)
+        if stepped:
+            with self.clock("teacher"):
+                for teacher, parts in method.ema_pairs():
+                    teacher.update(parts, method.ema_momentum(progress))
+                method.after_update(progress)
         else:
             method.on_skipped_update(progress)
             meter.check_scale(state)
@@ -192,8 +198,10 @@ class Trainer:
         def send(tensor: Tensor) -> Tensor:
             return tensor.to(self.precision.device, non_blocking=True)
 
-        images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
-        views = loader.views(images, generator)
+        with self.clock("copy"):
+            images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
+        with self.clock("views"):
+            views = loader.views(images, generator)
         return dataclasses.replace(
             views,
             large=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.large),

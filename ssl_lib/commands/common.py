@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
 
-__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "print_skipped"]
+__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "print_names", "print_skipped"]
 
 
 def find_config(name: str) -> Path:
@@ -50,8 +51,13 @@ def counted(number: float, noun: str) -> str:
 def print_skipped(*parts: object) -> None:
     """Names the files that loaders and data sets left out, each once."""
     skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
-    if skipped:
-        print("\n  ".join([f"{counted(len(skipped), 'unreadable image')} left out:", *skipped]), file=sys.stderr)
+    print_names(f"{counted(len(skipped), 'unreadable image')} left out:", skipped)
+
+
+def print_names(heading: str, names: Sequence[str]) -> None:
+    """A heading and a line per name, where there are any."""
+    if names:
+        print("\n  ".join([heading, *names]), file=sys.stderr)
 
 
 def _first_comment(path: Path) -> str:

@@ -8,6 +8,7 @@ from ssl_lib.data.decode import decode_image
 from ssl_lib.data.fashion import fashion_mnist, fashion_mnist_mini
 from ssl_lib.data.folder import FolderData, image_folder
 from ssl_lib.data.loader import Loader, evaluation_batches
+from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.data.torchvision_sets import cifar10, cifar100, stl10
 from ssl_lib.data.wrapped import WrappedDataset, as_image_data
 
@@ -19,6 +20,7 @@ __all__ = [
     "FolderData",
     "ImageData",
     "Loader",
+    "Packed",
     "SkipImage",
     "Split",
     "WrappedDataset",
@@ -31,5 +33,7 @@ __all__ = [
     "fashion_mnist",
     "fashion_mnist_mini",
     "image_folder",
+    "pack",
+    "pack_folder",
     "stl10",
 ]

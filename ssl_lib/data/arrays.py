@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import zipfile
-import zlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
+from ssl_lib.data.npy import read_array, read_member
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -21,7 +20,6 @@ __all__ = ["ArrayData", "arrays"]
 
 Statistics = tuple[float, ...] | None
 _SAMPLE = 2000  # images that the statistics are measured on
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class ArrayData(ImageDataset):
@@ -123,8 +121,8 @@ def arrays(
     """Images from .npy or .npz files, memory-mapped (members of a compressed .npz are loaded instead).
 
     Args:
-        path: A .npy of uint8 images (N, H, W) or (N, H, W, C), or a .npz with the keys `images` and, as there are,
-            `labels`, `test_images` and `test_labels`.
+        path: A .npy of uint8 images (N, H, W) or (N, H, W, C); or a .npz with the keys `images` and, as there are,
+            `labels`, `test_images` and `test_labels`; or a folder that `ssl-lib pack` wrote.
         labels: A .npy of the training images' class indices (N,).
         test_path: A .npy of test images, or a .npz with `images` and `labels`.
         test_labels: A .npy of the test images' class indices.
@@ -137,74 +135,39 @@ def arrays(
     """
     if split == "bank":
         return None
-    classes = _array(labels, "labels") if labels else _member(path, "labels")
+    names: tuple[str, ...] = ()
+    if Path(path).expanduser().is_dir():
+        path, labels, test_path, test_labels, names = _packed(Path(path).expanduser())
+    classes = read_array(labels, "labels") if labels else read_member(path, "labels")
     try:
-        train = ArrayData(_array(path, "images"), classes, (), mean, std)
+        train = ArrayData(read_array(path, "images"), classes, names, mean, std)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if split == "train":
         return train
     source, prefix = (test_path, "") if test_path else (path, "test_")
-    images = _array(test_path, "images") if test_path else _member(path, "test_images")
+    images = read_array(test_path, "images") if test_path else read_member(path, "test_images")
     if images is None:
         return None
-    classes = _array(test_labels, "labels") if test_labels else _member(source, prefix + "labels")
+    classes = read_array(test_labels, "labels") if test_labels else read_member(source, prefix + "labels")
     if classes is None:
         raise DataError(f"{source}: the test images have no labels; give test_labels, a .npy of class indices")
     try:
-        return ArrayData(images, classes, (), train.mean, train.std)
+        return ArrayData(images, classes, names, train.mean, train.std)
     except ValueError as error:
         raise DataError(f"{source}, test split: {error}") from error
 
 
-def _array(path: str | Path, key: str) -> npt.NDArray[Any]:
-    """The array of a .npy, or a member of a .npz that must be there."""
-    if Path(path).suffix != ".npy":
-        array = _member(path, key)
-        if array is None:
-            raise DataError(f"{path}: no array named {key!r} in it; save it with np.savez(path, {key}=...)")
-        return array
-    try:
-        return np.lib.format.open_memmap(_file(path), mode="r")
-    except _READ_ERRORS as error:
-        raise DataError(f"{path}: not a plain array that can be read safely ({error})") from error
-
-
-def _member(path: str | Path, key: str) -> npt.NDArray[Any] | None:
-    """A member of a .npz; None where there is none of that name, or the file is a .npy."""
-    path = _file(path)
-    if path.suffix not in (".npz", ".npy"):
-        raise DataError(f"{path}: not a .npy or .npz file")
-    try:
-        return _npz_member(path, key) if path.suffix == ".npz" else None
-    except _READ_ERRORS as error:
-        raise DataError(f"{path}: not a plain array that can be read safely ({error})") from error
-
-
-def _file(path: str | Path) -> Path:
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise DataError(f"{path.absolute()}: no such file (a .npy or .npz was looked for)")
-    return path
-
-
-def _npz_member(path: Path, key: str) -> npt.NDArray[Any] | None:
-    with zipfile.ZipFile(path) as archive:
-        if f"{key}.npy" not in archive.namelist():
-            return None
-        member = archive.getinfo(f"{key}.npy")
-    if member.compress_type != zipfile.ZIP_STORED:
-        with np.load(path, allow_pickle=False) as arrays_of_file:
-            return np.asarray(arrays_of_file[key])
-    with path.open("rb") as file:
-        file.seek(member.header_offset + 26)  # a local file header: 30 bytes, the last 4 the lengths of what follows
-        name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
-        file.seek(name_length + extra_length, 1)
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = header(file)
-        if dtype.hasobject:
-            raise ValueError(f"{key} holds Python objects")
-        if not math.prod(shape):
-            return np.empty(shape, dtype)
-        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
+def _packed(folder: Path) -> tuple[Path, Path | None, Path | None, Path | None, tuple[str, ...]]:
+    """Images, labels, test images, test labels and class names of a folder that `pack_folder` wrote."""
+    train, test = (folder / "train" if (folder / "train").is_dir() else folder), folder / "test"
+    for part in (train, test):
+        if (part / "images.npy.partial").exists():
+            raise DataError(f"{part} is not packed to its end: go on with the same `ssl-lib pack` command")
+    files = [part / name for part in (train, test) for name in ("images.npy", "labels.npy")]
+    images, labels, test_images, test_labels = (file if file.exists() else None for file in files)
+    if images is None:
+        raise DataError(f"{folder} holds no images.npy: give a .npy or .npz file, or a folder of `ssl-lib pack`")
+    names = train / "classes.json"
+    classes = tuple(json.loads(names.read_text(encoding="utf-8"))) if names.exists() else ()
+    return images, labels, test_images, test_labels, classes

@@ -1,0 +1,108 @@
+"""`ssl-lib bench`: a config run for a few seconds, and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import time
+from typing import Any
+
+from ssl_lib.build import Experiment, build
+from ssl_lib.callbacks import Callback
+from ssl_lib.commands.common import counted, find_config
+from ssl_lib.config import EvaluationConfig, load_config
+from ssl_lib.seeding import seed_everything
+from ssl_lib.state import TrainState
+from ssl_lib.stopwatch import Stopwatch
+
+__all__ = ["add", "format_stages"]
+
+_WARMUP = 3  # steps
+_NETWORK = ("forward", "backward", "optimizer")
+_CURES = {
+    "data wait": "raise trainer.workers, or resize the images once with `ssl-lib pack`",
+    "copy": "the images are large for the way to the device: resize them once with `ssl-lib pack`",
+    "views": "fewer or smaller views, or none that the method can spare (blur, small crops)",
+    "teacher": "the average over all weights; a larger batch makes it rarer",
+    "network": "which is as it should be; trainer.compile=true, precision bf16 or a larger batch may still gain",
+}
+
+
+class _Enough(Exception):
+    """Ends the measurement."""
+
+
+class _Measure(Callback):
+    """Starts the clock after the first steps, and stops the run when its time is up."""
+
+    def __init__(self, clock: Stopwatch, seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+        self.steps, self.start, self.elapsed = 0, 0.0, 0.0
+
+    def on_update(self, state: TrainState) -> None:
+        """Counts a step."""
+        if state.step == _WARMUP:
+            self.clock.seconds.clear()
+            self.start = time.perf_counter()
+        elif state.step > _WARMUP:
+            self.steps += 1
+            self.elapsed = time.perf_counter() - self.start
+            if self.elapsed >= self.seconds:
+                raise _Enough
+
+
+def add(commands: Any) -> None:
+    """Enters the command."""
+    parser = commands.add_parser(
+        "bench", allow_abbrev=False, help="run a config for a few seconds: where the time goes"
+    )
+    parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure (default: 10)")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    config = load_config(find_config(options.config), options.overrides)
+    schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
+    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(every_epochs=0))
+    experiment = build(config)
+    clock = Stopwatch(experiment.trainer.precision.device)
+    measure = _Measure(clock, options.seconds)
+    experiment.trainer.run_dir, experiment.trainer.callbacks, experiment.trainer.clock = None, [measure], clock
+    seed_everything(config.seed)
+    with contextlib.suppress(_Enough):
+        experiment.trainer.fit(experiment.method, experiment.loader, experiment.optimizer, config.schedule)
+    print(_describe(experiment, measure.steps))
+    print(format_stages(clock.seconds, measure.elapsed, measure.steps, experiment.loader.batch_size))
+
+
+def _describe(experiment: Experiment, steps: int) -> str:
+    config, precision = experiment.config, experiment.trainer.precision
+    return (
+        f"{config.method.name}, {config.backbone.name}, {counted(experiment.loader.batch_size, 'image')} a step, "
+        f"{precision.name} on {precision.device}; {counted(steps, 'step')} measured"
+    )
+
+
+def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_size: int) -> str:
+    """A line per stage in milliseconds a step and percent, then the speed, its limit, and what binds.
+
+    Args:
+        seconds: By stage.
+        elapsed: Seconds in all, at least their sum.
+        steps: Number of steps measured, at least 1.
+        batch_size: Images per step.
+    """
+    rows = {**seconds, "other": max(0.0, elapsed - sum(seconds.values())), "step": elapsed}
+    lines = [
+        f"  {name:<10}{1000 * value / steps:9.2f} ms{100 * value / elapsed:6.1f} %" for name, value in rows.items()
+    ]
+    network = sum(seconds.get(stage, 0.0) for stage in _NETWORK)
+    shares = {**{name: value for name, value in seconds.items() if name not in _NETWORK}, "network": network}
+    binds = max(shares, key=shares.__getitem__)
+    speed, limit = batch_size * steps / elapsed, batch_size * steps / network
+    lines.append(f"{speed:.0f} images/s, {100 * speed / limit:.0f} % of the {limit:.0f} of the network alone")
+    lines.append(f"most of the step is {binds}: {_CURES[binds]}")
+    return "\n".join(lines)

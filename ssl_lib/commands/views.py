@@ -1,0 +1,61 @@
+"""`ssl-lib views`: the augmentation as a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lib.build import build_views
+from ssl_lib.commands.common import find_config
+from ssl_lib.config import load_config
+from ssl_lib.errors import ConfigError
+from ssl_lib.resolve import resolve
+from ssl_lib.seeding import seeded_generator
+from ssl_lib.views.picture import draw_views
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Enters the command."""
+    parser = commands.add_parser(
+        "views", allow_abbrev=False, help="draw some images and their views, to be checked by eye"
+    )
+    parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as views.preset=byol")
+    parser.add_argument("-o", "--output", default="views.png", metavar="FILE", help="default: views.png")
+    parser.add_argument("--images", type=int, default=6, help="how many, evenly spaced in the data (default: 6)")
+    parser.set_defaults(run=_views)
+
+
+def _views(options: argparse.Namespace) -> None:
+    config = load_config(find_config(options.config), options.overrides)
+    title = f"{config.data.name}, views: {_title(config.views)}"
+    config = resolve(config)
+    data, pipeline = build_views(config)
+    count = min(options.images, len(data))
+    if count < 1:
+        raise ConfigError(f"--images must be at least 1, got {options.images}")
+    originals = [data.read(index) for index in torch.linspace(0, len(data) - 1, count).long().tolist()]
+    crops = [pipeline.crop(image, seeded_generator("crops", config.seed, i)) for i, image in enumerate(originals)]
+    batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
+    made = pipeline(batches, seeded_generator("views", config.seed))
+    picture = draw_views(originals, made, data.mean, data.std, title)
+    target = Path(options.output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(target)
+    except ValueError as error:
+        raise ConfigError(f"--output: {target} must end in a picture's suffix, such as .png ({error})") from error
+    print(f"{target}: {count} images and their {len(pipeline.views)} views")
+
+
+def _title(views: Any) -> str:
+    """The preset and what is changed in it; or that it is a list."""
+    if isinstance(views, list):
+        return "a list"
+    changes = ", ".join(f"{key} {value}" for key, value in views.items() if key != "preset")
+    return f"{views.get('preset')}{f' ({changes})' if changes else ''}"

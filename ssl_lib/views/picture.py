@@ -1,0 +1,60 @@
+"""Views as a picture, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ssl_lib.types import Views
+
+__all__ = ["draw_views"]
+
+_CELL, _GAP, _LINE = 112, 4, 14  # pixels
+
+
+def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float], std: Sequence[float],
+               title: str) -> Image.Image:  # fmt: skip
+    """Draws a row per image: the original, then each of its views, on white, under a title and the columns' names.
+
+    Args:
+        originals: One uint8 (C, H, W) per image.
+        views: Of these images, normalised.
+        mean: By which they were normalised.
+        std: By which they were normalised.
+        title: What to write above, such as the preset's name.
+    """
+    columns = [("image", list(originals))]
+    for kind, made in (("large", views.large), ("small", views.small)):
+        columns += [(f"{kind} {number}", list(_pixels(view, mean, std))) for number, view in enumerate(made, start=1)]
+    tall = len(originals) * (_CELL + _GAP) + 2 * _LINE + _GAP
+    picture = Image.new("RGB", (len(columns) * (_CELL + _GAP) + _GAP, tall), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.text((_GAP, 1), title, "black")
+    for x, (name, images) in enumerate(columns):
+        left = _GAP + x * (_CELL + _GAP)
+        pen.text((left, 1 + _LINE), f"{name}, {images[0].shape[-1]} px" if x else name, "dimgrey")
+        for y, image in enumerate(images):
+            picture.paste(_cell(image), (left, 2 * _LINE + _GAP + y * (_CELL + _GAP)))
+    return picture
+
+
+def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Undoes the normalisation: uint8 (N, C, H, W)."""
+    shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
+    return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
+
+
+def _cell(image: Tensor) -> Image.Image:
+    """A square cell; small images are enlarged without smoothing, and of many channels the first three are shown."""
+    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    picture = Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
+    filtering = Image.Resampling.NEAREST if max(picture.size) <= _CELL else Image.Resampling.LANCZOS
+    scale = _CELL / max(picture.size)
+    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], filtering)
+    cell = Image.new("RGB", (_CELL, _CELL), "white")
+    cell.paste(picture, ((_CELL - picture.width) // 2, (_CELL - picture.height) // 2))
+    return cell
