@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -195,7 +194,7 @@ def main() -> None:
     rows = []
     print("| case | contender | views/s | ours is | rounds |\n|---|---|---|---|---|")
     for name, runs in cases(options, device):
-        torch.set_num_threads(os.cpu_count() or 1 if name == "jpeg" else 1)
+        torch.set_num_threads(1)
         for run in runs.values():
             run()
         speeds: dict[str, list[float]] = {contender: [] for contender in runs}

@@ -12,7 +12,7 @@ from ssl_lib.types import Views
 from ssl_lib.views import resample
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.photometry import channel_statistics
-from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages
+from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages, draw_turns
 from ssl_lib.views.stages import run_stages
 
 __all__ = ["ViewPipeline"]
@@ -127,14 +127,15 @@ class ViewPipeline:
         """One view of all images, in parts small enough for the processor's cache."""
         count, channels, height, width = source.shape
         boxes = draw_boxes(numbers, height, width, view.crop_scale, view.crop_ratio)
-        stages = draw_stages(view, numbers, channels)
+        turns, stages = draw_turns(view, numbers), draw_stages(view, numbers, channels)
         erased = draw_erased(numbers, view)
         shape = (count, channels, view.size, view.size)
         made = torch.empty(shape, device=source.device, memory_format=torch.channels_last)
         shift, scale = channel_statistics(made, self.mean, self.std)
         step = max(1, _CACHED_PIXELS // view.size**2) if source.device.type == "cpu" else count
         for part in [slice(start, start + step) for start in range(0, count, step)]:
-            images = source[part] if cropped else _crop(source[part], boxes[part], view)
+            images = source[part].clone() if cropped else _crop(source[part], boxes[part], view)
+            images = run_stages([stage.part(part) for stage in turns], images)
             images = images if images.is_floating_point() else _to_floats(images)
             images = run_stages([stage.part(part) for stage in stages], images)
             made[part] = images.sub_(shift).div_(scale)

@@ -12,7 +12,7 @@ from ssl_lib.views import color, resample
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.stages import Stage
 
-__all__ = ["NUMBERS", "Numbers", "draw_boxes", "draw_erased", "draw_stages"]
+__all__ = ["NUMBERS", "Numbers", "draw_boxes", "draw_erased", "draw_stages", "draw_turns"]
 
 NUMBERS = 72
 """Random numbers that one view of one image takes, at most."""
@@ -93,8 +93,20 @@ def draw_erased(numbers: Numbers, config: ViewConfig) -> Tensor:
     return boxes * (mask & fits.any(1)).unsqueeze(1)
 
 
+def draw_turns(config: ViewConfig, numbers: Numbers) -> list[Stage]:
+    """Draws flips and quarter turns, which move pixels and leave their values: uint8 or floats."""
+    flip, vertical_flip = numbers.chance(config.flip_p), numbers.chance(config.vertical_flip_p)
+    turned, quarters = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # one, two or three of them
+    turns = [partial(_turn, quarters=quarters) for quarters in (1, 2, 3)]
+    return [
+        Stage.single(_flip, flip),
+        Stage.single(_flip_vertically, vertical_flip),
+        Stage.of(turns, quarters.masked_fill(~turned, 3)),
+    ]
+
+
 def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Stage]:
-    """Draws what follows the crop: flips and turns, jitter in random order, grayscale, blur, solarize, posterize.
+    """Draws what changes values: rotation, jitter in random order, grayscale, blur, solarize, posterize.
 
     Args:
         config: The view.
@@ -111,10 +123,7 @@ def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Sta
             "grayscale_p to 0 and the last two strengths of jitter to 0"
         )
     one = Stage.single
-    stages = [
-        one(_flip, numbers.chance(config.flip_p)),
-        one(_flip_vertically, numbers.chance(config.vertical_flip_p)),
-        _turn_stage(config, numbers),
+    return [
         one(_rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)),
         *_jitter_stages(config, numbers, channels),
         one(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0)),
@@ -124,7 +133,6 @@ def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Sta
         one(partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p)),
         one(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p)),
     ]
-    return [stage for stage in stages if not stage.empty]
 
 
 def _draw_sizes(numbers: Numbers, area: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
@@ -159,13 +167,7 @@ def _jitter_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[
     order = places[:, active].argsort(dim=1)  # the operation at each place
     factors = factors[:, active].gather(1, order)
     order = order.masked_fill(~mask.unsqueeze(1), len(active))
-    return [Stage(operations, order[:, place], factors[:, place]) for place in range(len(active))]
-
-
-def _turn_stage(config: ViewConfig, numbers: Numbers) -> Stage:
-    mask, turns = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # one, two or three quarters
-    operations = tuple(partial(_turn, quarters=quarters) for quarters in (1, 2, 3))
-    return Stage(operations, turns.masked_fill(~mask, 3), torch.ones(len(mask), dtype=torch.float64))
+    return [Stage.of(operations, order[:, place], factors[:, place]) for place in range(len(active))]
 
 
 def _flip(images: Tensor, _: Tensor) -> None:

@@ -19,19 +19,24 @@ class Stage:
 
     Attributes:
         operations: Each takes images (n, C, H, W) and their values (n, 1, 1, 1), and changes the images in place.
-        choice: Per image (N,), the index of its operation in `operations`, or their number for none.
-        value: Per image (N,), the operation's parameter; ones where it has none.
+        choice: Per image, the index of its operation in `operations`, or their number for none.
+        value: Per image, the operation's parameter; 1 where it has none.
     """
 
     operations: tuple[Operation, ...]
-    choice: Tensor
-    value: Tensor
+    choice: Sequence[int]
+    value: Sequence[float]
+
+    @classmethod
+    def of(cls, operations: Sequence[Operation], choice: Tensor, value: Tensor | None = None) -> Stage:
+        """A stage from tensors (N,) on the CPU."""
+        values = [1.0] * len(choice) if value is None else value.tolist()
+        return cls(tuple(operations), choice.tolist(), values)
 
     @classmethod
     def single(cls, operation: Operation, mask: Tensor, value: Tensor | None = None) -> Stage:
         """A stage of one operation, for the images of `mask` (N,)."""
-        value = torch.ones(len(mask), dtype=torch.float64) if value is None else value
-        return cls((operation,), (~mask).long(), value)
+        return cls.of([operation], (~mask).long(), value)
 
     def part(self, images: slice) -> Stage:
         """The same for some of the images."""
@@ -40,7 +45,7 @@ class Stage:
     @property
     def empty(self) -> bool:
         """Whether no image has an operation."""
-        return not (self.choice < len(self.operations)).any()
+        return min(self.choice) == len(self.operations)
 
 
 def run_stages(stages: Sequence[Stage], images: Tensor) -> Tensor:
@@ -51,8 +56,8 @@ def run_stages(stages: Sequence[Stage], images: Tensor) -> Tensor:
     knows the counts.
 
     Args:
-        stages: On the CPU.
-        images: (N, C, H, W), floats; used as scratch space.
+        stages: For these images.
+        images: (N, C, H, W); used as scratch space.
 
     Returns:
         (N, C, H, W), in the order of `images`.
@@ -60,25 +65,24 @@ def run_stages(stages: Sequence[Stage], images: Tensor) -> Tensor:
     stages = [stage for stage in stages if not stage.empty]
     if not stages:
         return images
-    kept = torch.arange(len(images))  # the order of the images, and what keeps it
-    order, moves, values = kept, list[Tensor](), []
+    kept = list(range(len(images)))  # the order of the images, and the move that keeps it
+    order, moves, values = kept, list[list[int]](), list[list[float]]()
     for stage in stages:
-        move = stage.choice[order].argsort(stable=True)
-        moves.append(move)
-        order = order[move]
-        values.append(stage.value[order])
-    moves.append(order.argsort())
-    needed = [not torch.equal(move, kept) for move in moves]
-    moves_there = torch.stack(moves).to(images.device, non_blocking=True)
-    values_there = torch.stack(values).to(images, non_blocking=True).view(len(stages), -1, 1, 1, 1)
-    spare = torch.empty_like(images) if any(needed) else images
-    for stage, need, move, value in zip(stages, needed, moves_there, values_there, strict=False):
-        if need:
-            images, spare = torch.index_select(images, 0, move, out=spare), images
+        moves.append(sorted(kept, key=[stage.choice[image] for image in order].__getitem__))
+        order = [order[place] for place in moves[-1]]
+        values.append([stage.value[image] for image in order])
+    moves.append(sorted(kept, key=order.__getitem__))
+    moves_there = torch.tensor(moves).to(images.device, non_blocking=True)
+    floats = images.dtype if images.is_floating_point() else torch.float32
+    values_there = torch.tensor(values, dtype=floats).to(images.device, non_blocking=True)[..., None, None, None]
+    spare = torch.empty_like(images)
+    for stage, move, move_there, value in zip(stages, moves, moves_there, values_there, strict=False):
+        if move != kept:
+            images, spare = torch.index_select(images, 0, move_there, out=spare), images
         start = 0
-        counts = stage.choice.bincount(minlength=len(stage.operations))
-        for operation, count in zip(stage.operations, counts.tolist(), strict=False):
+        for number, operation in enumerate(stage.operations):
+            count = stage.choice.count(number)
             if count:
                 operation(images[start : start + count], value[start : start + count])
             start += count
-    return torch.index_select(images, 0, moves_there[-1], out=spare) if needed[-1] else images
+    return images if moves[-1] == kept else torch.index_select(images, 0, moves_there[-1], out=spare)

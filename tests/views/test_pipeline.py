@@ -94,10 +94,12 @@ def test_solarize_inverts_from_128_of_255():
 
 def test_certain_flip_and_grayscale():
     images = random_images(4)
+    before = images.clone()
     for batches in (images, (images,)):
         (view,) = pixels(size=16, **{**PLAIN, "flip_p": 1.0, "grayscale_p": 1.0}, **WHOLE)(batches).large
         expected = reference.rgb_to_grayscale(images.flip(-1) / 255, 3)
         torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
+        assert torch.equal(images, before)
 
 
 def test_grey_images_have_no_colour_to_change():
@@ -106,8 +108,8 @@ def test_grey_images_have_no_colour_to_change():
     (view,) = pixels(size=16, **colours, **WHOLE)(images).large
     torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-6)
     numbers = Numbers(torch.rand(16, NUMBERS, generator=seeded(0), dtype=torch.float64))
-    stages = draw_stages(ViewConfig(flip_p=0.0, jitter_p=1.0), numbers, 1)
-    assert stages[0].operations == stages[1].operations == (color.brightness_, color.contrast_)
+    stages = draw_stages(ViewConfig(jitter_p=1.0), numbers, 1)
+    assert stages[1].operations == stages[2].operations == (color.brightness_, color.contrast_)
 
 
 def test_images_of_many_channels():

@@ -9,7 +9,7 @@ from torchvision.transforms import RandomErasing, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_lib.views import ViewConfig, color
-from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages
+from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages, draw_turns
 from ssl_lib.views.stages import run_stages
 
 JITTER = {
@@ -29,7 +29,7 @@ LAST = (
 def replay(stage, images, operations):
     """One stage by torchvision, image by image."""
     operations = [*operations, lambda image, _: image]
-    choices = zip(images, stage.choice.tolist(), stage.value.tolist(), strict=True)
+    choices = zip(images, stage.choice, stage.value, strict=True)
     return torch.stack([operations[choice](image, value) for image, choice, value in choices])
 
 
@@ -51,11 +51,16 @@ def test_turns_equal_torchvision_image_by_image(seed):
     chances = {"vertical_flip_p": 0.5, "turn_p": 0.8, "rotate_p": 0.5, "rotate_degrees": 70.0}
     config = ViewConfig(size=20, jitter_p=0.0, grayscale_p=0.0, blur_p=0.0, **chances)
     images = torch.rand(32, 3, 20, 20, generator=seeded(seed))
-    stages = draw_stages(config, numbers(32, seed), 3)
+    drawn = numbers(32, seed)
+    stages = [*draw_turns(config, drawn), *draw_stages(config, drawn, 3)]
     expected = images
-    for stage, operation in zip(stages, GEOMETRY, strict=True):
+    for stage, operation in zip(stages, GEOMETRY, strict=False):
         expected = replay(stage, expected, TURNS if operation is None else [operation])
     torch.testing.assert_close(run_stages(stages, images.clone()), expected, rtol=0, atol=1e-5)
+    assert all(stage.empty for stage in stages[4:])
+    pixels = (255 * images).byte()
+    moved = run_stages(stages[:3], pixels.clone()).float()  # flips and turns suit bytes as well
+    torch.testing.assert_close(moved, run_stages(stages[:3], pixels.float()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +68,7 @@ def test_stages_equal_torchvision_image_by_image(seed):
     colours = {"jitter": (0.8, 0.8, 0.8, 0.4), "jitter_p": 0.7, "solarize_p": 0.3, "posterize_p": 0.3}
     config = ViewConfig(size=20, flip_p=0.0, blur_kernel=5, **colours)
     images = torch.rand(32, 3, 20, 20, generator=seeded(seed))
-    *jitter, grayscale, blur, solarize, posterize = draw_stages(config, numbers(32, seed), 3)
+    _, *jitter, grayscale, blur, solarize, posterize = draw_stages(config, numbers(32, seed), 3)
     expected = images
     for stage in jitter:
         expected = replay(stage, expected, [JITTER[operation] for operation in stage.operations])
@@ -78,9 +83,13 @@ def test_stages_equal_torchvision_image_by_image(seed):
 
 def test_what_one_operation_is_told_does_not_shift_the_others():
     plain, loud = ViewConfig(jitter_p=1.0), ViewConfig(jitter_p=1.0, flip_p=1.0, turn_p=1.0, rotate_p=0.5)
-    colours = [draw_stages(config, numbers(64), 3)[-6:] for config in (plain, loud)]
+    colours = []
+    for config in (plain, loud):
+        drawn = numbers(64)
+        draw_turns(config, drawn)
+        colours.append(draw_stages(config, drawn, 3)[1:])  # all but the rotation
     for a, b in zip(*colours, strict=True):
-        assert torch.equal(a.choice, b.choice) and torch.equal(a.value, b.value)
+        assert a.choice == b.choice and a.value == b.value
     assert torch.equal(draw_erased(numbers(64), plain), torch.zeros(64, 4).long())
 
 
@@ -90,17 +99,17 @@ def seeded(seed):
 
 def test_every_jitter_order_is_equally_likely():
     count = 24_000
-    stages = draw_stages(ViewConfig(flip_p=0.0, jitter_p=1.0), numbers(count), 3)[:4]
-    orders = torch.stack([stage.choice for stage in stages], dim=1).tolist()
-    found = [orders.count(list(order)) for order in itertools.permutations(range(4))]
+    stages = draw_stages(ViewConfig(jitter_p=1.0), numbers(count), 3)[1:5]
+    orders = list(zip(*(stage.choice for stage in stages), strict=True))
+    found = [orders.count(order) for order in itertools.permutations(range(4))]
     assert sum(found) == count
     chi_square = sum((n - count / 24) ** 2 / (count / 24) for n in found)
     assert chi_square < 49.7  # 0.999 quantile at 23 degrees of freedom
 
 
 def test_jitter_factors_have_torchvisions_ranges(two_sample_distance):
-    config = ViewConfig(flip_p=0.0, jitter=(0.4, 1.5, 0.2, 0.1), jitter_p=0.8)
-    stages = draw_stages(config, numbers(8_000), 3)[:4]
+    config = ViewConfig(jitter=(0.4, 1.5, 0.2, 0.1), jitter_p=0.8)
+    stages = draw_stages(config, numbers(8_000), 3)[1:5]
     ranges = {
         color.brightness_: (0.6, 1.4),
         color.contrast_: (0.0, 2.5),
@@ -108,8 +117,9 @@ def test_jitter_factors_have_torchvisions_ranges(two_sample_distance):
         color.hue_: (-0.1, 0.1),
     }
     for number, operation in enumerate(stages[0].operations):
-        values = torch.cat([stage.value[stage.choice == number] for stage in stages])
-        assert len(values) == int((stages[0].choice < 4).sum())  # each operation once per jittered image
+        drawn = [pair for stage in stages for pair in zip(stage.choice, stage.value, strict=True)]
+        values = torch.tensor([value for choice, value in drawn if choice == number], dtype=torch.float64)
+        assert len(values) == sum(choice < 4 for choice in stages[0].choice)  # each operation once per jittered image
         assert abs(len(values) / 8_000 - 0.8) < 0.02
         low, high = ranges[operation]
         expected = torch.linspace(low, high, 8_000, dtype=values.dtype)
@@ -162,11 +172,12 @@ def test_erased_boxes_are_distributed_as_torchvisions(two_sample_distance):
 
 
 def test_turns_and_angles_are_equally_likely(two_sample_distance):
-    config = ViewConfig(flip_p=0.0, turn_p=0.9, rotate_p=1.0, rotate_degrees=30.0)
-    turn, rotate = draw_stages(config, numbers(20_000), 3)[:2]
-    shares = turn.choice.bincount() / 20_000
+    config, drawn = ViewConfig(turn_p=0.9, rotate_p=1.0, rotate_degrees=30.0), numbers(20_000)
+    turn, rotate = draw_turns(config, drawn)[2], draw_stages(config, drawn, 3)[0]
+    shares = torch.tensor(turn.choice).bincount() / 20_000
     torch.testing.assert_close(shares, torch.tensor([0.3, 0.3, 0.3, 0.1]), rtol=0, atol=0.015)
-    assert two_sample_distance(rotate.value, torch.linspace(-30, 30, 20_000, dtype=torch.float64)) < 0.02
+    angles = torch.tensor(rotate.value, dtype=torch.float64)
+    assert two_sample_distance(angles, torch.linspace(-30, 30, 20_000, dtype=torch.float64)) < 0.02
 
 
 def test_the_central_box_equals_torchvisions():
