@@ -95,7 +95,8 @@ def build(config: RunConfig) -> Experiment:
     config = resolve(config)
     train, views = build_views(config)
     settings = config.trainer
-    loader = call("trainer", Loader, train, views, settings.batch_size, seed=config.seed, workers=settings.workers)
+    options = {"seed": config.seed, "workers": settings.workers, "drop_last": settings.drop_last}
+    loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
     _rehearse(method, views, train, settings.batch_size // settings.accumulate)

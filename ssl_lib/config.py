@@ -55,6 +55,7 @@ class TrainerConfig:
         save_every: Epochs between saves of checkpoints/last.pt.
         keep_every: Epochs between checkpoints that are kept; null keeps the last one only.
         workers: Processes that decode images; null chooses. In-memory data need none.
+        drop_last: Leave out an epoch's last images where they fill no batch; others come in the next epochs.
     """
 
     batch_size: int = 256
@@ -68,6 +69,7 @@ class TrainerConfig:
     save_every: int = 1
     keep_every: int | None = None
     workers: int | None = None
+    drop_last: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "log_every", "save_every", "keep_every"):

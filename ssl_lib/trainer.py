@@ -102,6 +102,8 @@ class Trainer:
             raise NotImplementedError("the Trainer does not average gradients over processes yet: run it in one")
         if loader.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {loader.batch_size}")
+        if self.accumulate > 1 and not loader.drop_last:
+            raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
         _check_optimizer(optimizer, method)
         self.check_run_dir(resume)
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
@@ -234,7 +236,7 @@ def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into micro-batches; a last, smaller batch of an epoch may make fewer."""
+    """Cuts a batch into micro-batches of one size."""
     if parts == 1:
         return [batch]
     whole = batch.images if isinstance(batch.images, tuple) else (batch.images,)

@@ -389,6 +389,23 @@ def test_accumulation_that_does_not_divide_the_batch_is_refused(make_method, mak
         Trainer(callbacks=[], accumulate=3).fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.1))
 
 
+def test_the_last_batch_may_be_kept(make_method, images):
+    pipeline = ViewPipeline(views.presets.simclr(size=16), images.mean, images.std)
+    loader = Loader(images, pipeline, batch_size=36, drop_last=False)
+    method = make_method("simclr")
+    optimizer = LARS(method.param_groups(0.0), lr=0.1)
+    seen = []
+
+    class Seen(Callback):
+        def on_update(self, state):
+            seen.append(state.step)
+
+    Trainer(callbacks=[Seen()], precision="fp32", device="cpu").fit(method, loader, optimizer, Schedule(epochs=1))
+    assert seen == [1, 2, 3]  # of 36, 36 and 24 images
+    with pytest.raises(ValueError, match="leave drop_last=True"):
+        Trainer(callbacks=[], accumulate=2).fit(method, loader, optimizer)
+
+
 def test_a_second_run_in_the_same_folder_is_refused(make_method, make_loader, tmp_path):
     run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
     with pytest.raises(CheckpointError, match="holds a run already"):

@@ -7,6 +7,7 @@ from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, Ski
 from ssl_lib.data.decode import decode_image
 from ssl_lib.data.fashion import fashion_mnist, fashion_mnist_mini
 from ssl_lib.data.folder import FolderData, image_folder
+from ssl_lib.data.hugging_face import huggingface
 from ssl_lib.data.loader import Loader, evaluation_batches
 from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.data.torchvision_sets import cifar10, cifar100, stl10
@@ -32,6 +33,7 @@ __all__ = [
     "evaluation_batches",
     "fashion_mnist",
     "fashion_mnist_mini",
+    "huggingface",
     "image_folder",
     "pack",
     "pack_folder",

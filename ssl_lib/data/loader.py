@@ -78,7 +78,7 @@ class Loader:
         processes = distributed.world_size()
         if batch_size % processes or (processes > 1 and not drop_last):
             raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
-        self.data, self.views, self.batch_size, self.seed = data, views, batch_size, seed
+        self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
         self.steps_per_epoch = len(data) // batch_size if drop_last else math.ceil(len(data) / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
         self._workers: Workers | None = None
@@ -150,7 +150,8 @@ def _gathered(
         images = transform(images) if transform else images
         return ReadBatch((images.pin_memory() if torch.cuda.is_available() else images,), indices, [])
 
-    reads = _one_ahead(gather, batches) if data.memory_mapped else map(gather, batches)
+    ahead = data.memory_mapped or torch.cuda.is_available()  # else there is nothing to wait for meanwhile
+    reads = _one_ahead(gather, batches) if ahead else map(gather, batches)
     return (_batch(data, read, read.images[0]) for read in reads)
 
 
