@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ _decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
 _RGB = 3  # of its modes
 
 
-def decode_image(path: str | Path, channels: int = 3) -> Tensor:
+def decode_image(source: str | Path | bytes, channels: int = 3) -> Tensor:
     """Decodes a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), upright by its EXIF orientation.
 
     Args:
-        path: The file.
+        source: The file, or its content.
         channels: 3 for RGB, 1 for grey.
 
     Returns:
@@ -36,10 +37,12 @@ def decode_image(path: str | Path, channels: int = 3) -> Tensor:
         Exception: Whatever Pillow raises for damaged, truncated or oversized files; ValueError for values without a
             known range.
     """
-    with Image.open(path, formats=_FORMATS) as image:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(file, formats=_FORMATS) as image:
         if _decode_jpeg and channels == 3 and _is_plain_jpeg(image):
             with contextlib.suppress(RuntimeError):  # damaged: Pillow says what is wrong, or reads what it can
-                pixels: Tensor = _decode_jpeg(torch.from_numpy(np.fromfile(path, np.uint8)), _RGB)
+                content = bytearray(source) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
+                pixels: Tensor = _decode_jpeg(torch.from_numpy(np.frombuffer(content, np.uint8)), _RGB)
                 return pixels
         ImageOps.exif_transpose(image, in_place=True)  # or else it copies every image that is upright already
         return to_tensor(image, channels)
