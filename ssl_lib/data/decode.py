@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,12 @@ import torchvision  # noqa: F401  (loads the operator)
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-__all__ = ["decode_image", "to_tensor"]
+from ssl_lib.data.base import SkipImage
+from ssl_lib.errors import DataError
+
+__all__ = ["OnError", "decode_image", "read_image", "to_tensor"]
+
+OnError = Literal["raise", "skip"]
 
 # Pillow guesses the format from the content; others that it knows (such as EPS, which runs Ghostscript) stay shut.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -46,6 +52,30 @@ def decode_image(source: str | Path | bytes, channels: int = 3) -> Tensor:
                 return pixels
         ImageOps.exif_transpose(image, in_place=True)  # or else it copies every image that is upright already
         return to_tensor(image, channels)
+
+
+def read_image(source: str | bytes, name: str, channels: int, on_error: OnError) -> Tensor:
+    """Decodes an image as `decode_image` does.
+
+    Args:
+        source: The file, or its content.
+        name: What to call it in a message.
+        channels: 3 for RGB, 1 for grey.
+        on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
+
+    Raises:
+        DataError: It cannot be read; a SkipImage where `on_error` is "skip".
+    """
+    try:
+        return decode_image(source, channels)
+    except Exception as error:  # Pillow raises many types on damaged files
+        detail = str(error).replace(repr(name), "it").replace(name, "it")
+        reason = f"cannot be read as an image ({type(error).__name__}: {detail})"
+        if on_error == "skip":
+            raise SkipImage(name, reason) from error
+        raise DataError(
+            f"{name} {reason}; repair or remove it, or leave such files out with data.on_error=skip"
+        ) from error
 
 
 def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +14,16 @@ from torch import Tensor
 from ssl_lib.data.base import (
     ImageData,
     ImageDataset,
-    SkipImage,
     Split,
     checked_statistics,
     imagenet_statistics,
 )
-from ssl_lib.data.decode import decode_image
+from ssl_lib.data.decode import OnError, read_image
 from ssl_lib.data.index import EXTENSIONS, list_images
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
 __all__ = ["EXTENSIONS", "FolderData", "image_folder"]
-
-OnError = Literal["raise", "skip"]
 
 
 class FolderData(ImageDataset):
@@ -87,16 +83,7 @@ class FolderData(ImageDataset):
             DataError: The file cannot be read; a SkipImage where `on_error` is "skip".
         """
         path = self.path(index)
-        try:
-            return decode_image(path, self.channels)
-        except Exception as error:  # Pillow raises many types on damaged files
-            detail = str(error).replace(repr(path), "it").replace(path, "it")
-            reason = f"cannot be read as an image ({type(error).__name__}: {detail})"
-            if self.on_error == "skip":
-                raise SkipImage(path, reason) from error
-            raise DataError(
-                f"{path} {reason}; repair or remove it, or leave such files out with data.on_error=skip"
-            ) from error
+        return read_image(path, path, self.channels, self.on_error)
 
 
 @DATASETS.register("image_folder")

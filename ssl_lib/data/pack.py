@@ -17,7 +17,8 @@ import torch
 from tqdm import tqdm
 
 from ssl_lib.data.base import ImageData, Split
-from ssl_lib.data.folder import FolderData, OnError, image_folder
+from ssl_lib.data.decode import OnError
+from ssl_lib.data.folder import FolderData, image_folder
 from ssl_lib.data.workers import EvaluationBatches, Workers
 from ssl_lib.errors import DataError
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ssl_lib.data.base import ImageData, ImageDataset, SkipImage, Split, checked_statistics, imagenet_statistics
-from ssl_lib.data.decode import decode_image
-from ssl_lib.data.folder import EXTENSIONS, OnError
+from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics, imagenet_statistics
+from ssl_lib.data.decode import OnError, read_image
+from ssl_lib.data.index import EXTENSIONS
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -84,15 +84,11 @@ class ShardData(ImageDataset):
             DataError: It cannot be read; a SkipImage where `on_error` is "skip".
         """
         number, offset, size = self._rows[index].tolist()
-        name = f"{self.shards[number]}:{os.fsdecode(self._names[index])}"
-        try:
-            with open(self.shards[number], "rb") as file:
-                return decode_image(os.pread(file.fileno(), size, offset), self.channels)
-        except Exception as error:  # Pillow raises many types on damaged files
-            reason = f"cannot be read as an image ({type(error).__name__}: {error})"
-            if self.on_error == "skip":
-                raise SkipImage(name, reason) from error
-            raise DataError(f"{name} {reason}; repair it, or leave such images out with data.on_error=skip") from error
+        with open(self.shards[number], "rb") as file:
+            content = os.pread(file.fileno(), size, offset)
+        return read_image(
+            content, f"{self.shards[number]}:{os.fsdecode(self._names[index])}", self.channels, self.on_error
+        )
 
 
 @DATASETS.register("webdataset")

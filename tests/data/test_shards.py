@@ -79,7 +79,7 @@ def test_without_labels(tmp_path):
 def test_a_damaged_image_is_named_or_skipped(tmp_path):
     write(tmp_path / "a.tar", [("x.png", encoded(PIXELS[0])), ("y.png", b"no image"), ("z.png", encoded(PIXELS[2]))])
     path = str(tmp_path / "a.tar")
-    with pytest.raises(DataError, match=r"a\.tar:y\.png cannot be read.*data\.on_error=skip"):
+    with pytest.raises(DataError, match=r"a\.tar:y\.png cannot be read as an image.*data\.on_error=skip"):
         ShardData(path).read(1)
     data = ShardData(path, on_error="skip")
     loader = Loader(data, ViewPipeline([ViewConfig(size=8)], [0.5], [0.25]), 3, workers=0)
