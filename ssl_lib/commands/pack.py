@@ -33,7 +33,8 @@ def _pack(options: argparse.Namespace) -> None:
     packed = pack_folder(options.source, options.destination, options.size, **arguments)
     for split, part in packed.items():
         new = f", {part.written:,} of them now" if part.written < part.count else ""
-        size = part.images.stat().st_size / 2**30
-        print(f"{split}: {counted(part.count, 'image')}{new}, {size:.2f} GiB in {part.images}", file=sys.stderr)
+        size = part.images.stat().st_size / 2**20
+        print(f"{split}: {counted(part.count, 'image')}{new}, {size:,.1f} MiB in {part.images}", file=sys.stderr)
         print_names(f"{counted(len(part.skipped), 'unreadable image')} left out:", part.skipped)
-    print(f"train on it with: data={{name: arrays, path: {shlex.quote(options.destination)}}}")
+    setting = shlex.quote(f"data={{name: arrays, path: {options.destination}}}")
+    print(f"to train on it: ssl-lib train CONFIG {setting}")
