@@ -83,7 +83,7 @@ class Experiment:
 
 
 def build(config: RunConfig) -> Experiment:
-    """Builds all objects of a run and trains a copy on two black images, so that what cannot work fails here.
+    """Builds all objects of a run and trains a copy on a few black images, so that what cannot work fails here.
 
     The backbone's `in_channels` and `image_size`, where it has such arguments and the config does not set them, are
     those of the data and of the views. The global random generator is left as it was.
@@ -206,10 +206,12 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
     """
     settings = config.evaluation
     protocols = [protocol for protocol in (settings.knn, settings.linear) if protocol is not None]
+    if not protocols:
+        return None
     queries = _make_data(config, "test")
     bank = train if train.labels is not None else _make_data(config, "bank")
-    if queries is None or bank is None or not protocols:
-        if settings.every_epochs and protocols:
+    if queries is None or bank is None:
+        if settings.every_epochs:
             missing = "test" if queries is None else "training"
             print(
                 f"note: the data have no labelled {missing} images, so there is no evaluation; to name some, see "
@@ -234,7 +236,8 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
 
 def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
     """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError."""
-    count = min(8, micro_batch)
+    few = 8 if views.size <= 64 else 2  # large ones take seconds
+    count = min(few, micro_batch, len(data))
     shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
     progress = Progress(step=0, total_steps=1, steps_per_epoch=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def _plain(value: Any, key: str = "") -> Any:
     """The value with numpy's numbers as Python's; what `weights_only=True` would not read is refused."""
     if isinstance(value, Mapping):
-        return type(value)({name: _plain(entry, f"{key}.{name}") for name, entry in value.items()})  # type: ignore[call-arg]
+        plain = OrderedDict((name, _plain(entry, f"{key}.{name}")) for name, entry in value.items())
+        if hasattr(value, "_metadata"):  # versions of the modules, which load_state_dict reads
+            plain._metadata = value._metadata  # type: ignore[attr-defined]
+        return plain
     if isinstance(value, list | tuple):
         return [_plain(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
     if isinstance(value, np.generic):

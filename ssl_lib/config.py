@@ -28,7 +28,10 @@ __all__ = [
 ]
 
 _COMPONENTS = ("data", "backbone", "method", "optimizer")
-_PLACES = ("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "download", "on_error")
+_PLACES = (
+    *("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "urls", "test_urls"),
+    *("download", "on_error"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

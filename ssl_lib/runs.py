@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssl_lib.build import (
     build_evaluator,
     build_method,
@@ -18,7 +16,7 @@ from ssl_lib.build import (
     without_weights,
 )
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import RunConfig
+from ssl_lib.config import RunConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
@@ -91,8 +89,8 @@ def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any],
     config = saved_config(saved, overrides)
     if config.imports and not any(text.startswith("imports=") for text in overrides):
         beside = path.parent.parent / "config.yaml"
-        known = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        if known.get("imports") != list(config.imports):
+        known = load_config(beside).imports if beside.is_file() else ()
+        if known != config.imports:
             raise CheckpointError(
                 f"{path} names code to import, {list(config.imports)}: if you trust it, say so with "
                 f"the override imports={list(config.imports)}"

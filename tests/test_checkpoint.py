@@ -92,9 +92,10 @@ def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path
 def test_an_interrupt_while_saving_is_an_interrupt(tmp_path):
     """SIGINT sent again and again while a process saves: whole files only, and no other error."""
     script = """
-import sys, torch
+import signal, sys, torch
 from pathlib import Path
 from ssl_lib.checkpoint import save_checkpoint
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's children ignore it
 state = {f"weights{i}": torch.zeros(250_000) for i in range(40)}
 print("ready", flush=True)
 while True:
@@ -103,11 +104,20 @@ while True:
     for delay in (0.02, 0.05, 0.08, 0.11, 0.14):
         arguments = [sys.executable, "-c", script, str(tmp_path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            process.stdout.readline()
-            time.sleep(delay)
-            process.send_signal(signal.SIGINT)
-            error = process.communicate(timeout=60)[1]
+            try:
+                process.stdout.readline()
+                time.sleep(delay)
+                process.send_signal(signal.SIGINT)
+                error = process.communicate(timeout=60)[1]
+            finally:
+                process.kill()
         assert error.strip().endswith("KeyboardInterrupt"), error
         assert not list(tmp_path.glob("*.partial"))
         if (tmp_path / "last.pt").exists():
             assert len(load_checkpoint(tmp_path / "last.pt")) == 41
+
+
+def test_the_versions_of_a_state_dict_are_kept(tmp_path):
+    state = torch.nn.BatchNorm1d(3).state_dict()
+    save_checkpoint(tmp_path / "last.pt", {"method": state})
+    assert load_checkpoint(tmp_path / "last.pt")["method"]._metadata == state._metadata

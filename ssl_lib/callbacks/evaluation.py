@@ -54,8 +54,11 @@ class Evaluation(Callback):
 
 
 def _steps_of(path: Path) -> int:
-    """The updates after which the results in a file were measured; 0 where there is none."""
-    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else 0
+    """The updates after which the results in a file were measured; 0 where there is none that can be read."""
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], steps: int) -> None:
@@ -73,4 +76,6 @@ def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str,
     }
     content = {"steps": steps, "results": results, "protocols": settings, "images": images}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks import Callback
 from ssl_lib.commands.common import counted, find_config
 from ssl_lib.config import EvaluationConfig, load_config
+from ssl_lib.errors import ConfigError
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
@@ -23,8 +25,9 @@ _NETWORK = ("forward", "backward", "optimizer")
 _CURES = {
     "data wait": "raise trainer.workers, or resize the images once with `ssl-lib pack`",
     "copy": "the images are large for the way to the device: resize them once with `ssl-lib pack`",
-    "views": "fewer or smaller views, or none that the method can spare (blur, small crops)",
+    "views": "make fewer or smaller ones, or leave out operations such as the blur",
     "teacher": "the average over all weights; a larger batch makes it rarer",
+    "other": "the ends of very short epochs, perhaps: use larger ones, or more images",
     "network": "which is as it should be; trainer.compile=true, precision bf16 or a larger batch may still gain",
 }
 
@@ -64,9 +67,11 @@ def add(commands: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
+    if not 0 < options.seconds < math.inf:
+        raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
     config = load_config(find_config(options.config), options.overrides)
     schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
-    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(every_epochs=0))
+    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(knn=None, linear=None))
     experiment = build(config)
     clock = Stopwatch(experiment.trainer.precision.device)
     measure = _Measure(clock, options.seconds)
@@ -100,7 +105,7 @@ def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_s
         f"  {name:<10}{1000 * value / steps:9.2f} ms{100 * value / elapsed:6.1f} %" for name, value in rows.items()
     ]
     network = sum(seconds.get(stage, 0.0) for stage in _NETWORK)
-    shares = {**{name: value for name, value in seconds.items() if name not in _NETWORK}, "network": network}
+    shares = {**{name: value for name, value in rows.items() if name not in (*_NETWORK, "step")}, "network": network}
     binds = max(shares, key=shares.__getitem__)
     speed, limit = batch_size * steps / elapsed, batch_size * steps / network
     lines.append(f"{speed:.0f} images/s, {100 * speed / limit:.0f} % of the {limit:.0f} of the network alone")

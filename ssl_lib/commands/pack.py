@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_lib.commands.common import counted, print_names
 from ssl_lib.data import pack_folder
+from ssl_lib.resolve import call
 
 __all__ = ["add"]
 
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
 def _pack(options: argparse.Namespace) -> None:
     on_error = "skip" if options.skip_unreadable else "raise"
     arguments = {"channels": options.channels, "on_error": on_error, "workers": options.workers}
-    packed = pack_folder(options.source, options.destination, options.size, **arguments)
+    packed = call("pack", pack_folder, options.source, options.destination, options.size, **arguments)
     for split, part in packed.items():
         new = f", {part.written:,} of them now" if part.written < part.count else ""
         size = part.images.stat().st_size / 2**20

@@ -51,7 +51,7 @@ def huggingface(
         train_split: Name of the split to train on.
         test_split: Name of the split to test on; one that is not there means no evaluation.
         image: Column of the images.
-        label: Column of the class indices; one that is not there means no labels.
+        label: Column of the class indices; one that is not there, or holds -1 alone, means no labels.
         mean: Mean per channel in [0, 1]; None is ImageNet's.
         std: Standard deviation per channel; None is ImageNet's.
         split: See `Split`; there is no "bank".
@@ -69,10 +69,15 @@ def huggingface(
     table = tables[name]
     if image not in table.column_names:
         raise ConfigError(f"{path} has no column {image!r}.{did_you_mean(image, table.column_names)}")
-    labels = label if label in table.column_names else None
+    labels = label if label in table.column_names and _labelled(table, label) else None
     if split == "test" and labels is None:
         return None
     return WrappedDataset(_Images(table, image, labels), mean, std)
+
+
+def _labelled(table: Any, label: str) -> bool:
+    """Whether any image has a label: on the hub, those of a hidden test set are -1."""
+    return len(table) == 0 or any(value is not None and value >= 0 for value in table[label])
 
 
 def _open(path: str, configuration: str | None) -> Any:

@@ -154,5 +154,5 @@ def _save(cache: Path, folders: dict[str, _Folder]) -> None:
                 np.savez(file, folders=text)
                 file.close()
                 os.replace(file.name, cache)
-            except OSError:
-                os.unlink(file.name)
+            finally:
+                Path(file.name).unlink(missing_ok=True)

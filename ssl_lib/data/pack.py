@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,21 +75,39 @@ def pack(
             small, or no image can be read.
         ValueError: `size` is below 1 or `workers` below 0.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    job = _Job(data, Path(destination).expanduser(), size)
-    before = job.count
+    if size < 1 or (workers is not None and workers < 0):
+        raise ValueError(f"size must be at least 1 pixel and workers at least 0, got {size} and {workers}")
+    folder = Path(destination).expanduser()
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        if job.done < len(data):
-            job.write_images(workers, progress)
-        job.finish()
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            job = _Job(data, folder, size)
+            before = job.count
+            if job.done < len(data):
+                job.write_images(workers, progress)
+            job.finish()
     except OSError as error:
         raise DataError(
-            f"{job.folder}: cannot be written ({error.strerror}); free space or choose another folder. A second call "
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another folder. A second call "
             "with this folder goes on where this one stopped"
         ) from error
     return job.result(written=job.count - before)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the folder against a second pack into it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise DataError(f"{folder}: another pack is writing to it; wait for its end") from error
+    try:
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # for the worker processes too, which inherited it
+        os.close(handle)
 
 
 def pack_folder(
@@ -212,6 +233,8 @@ class _Job:
             source, done, skipped = state["source"], int(state["done"]), dict(state["skipped"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self._state} cannot be read ({error}); remove {self.folder} and pack again") from error
+        if not done:
+            return  # nothing of it was packed
         if source != self._source:
             key = next(key for key in self._source if source.get(key) != self._source[key])
             raise DataError(

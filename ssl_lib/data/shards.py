@@ -54,6 +54,8 @@ class ShardData(ImageDataset):
     ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         standard = imagenet_statistics(channels)
         self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], channels)
         self.channels, self.on_error = channels, on_error
@@ -84,8 +86,11 @@ class ShardData(ImageDataset):
             DataError: It cannot be read; a SkipImage where `on_error` is "skip".
         """
         number, offset, size = self._rows[index].tolist()
-        with open(self.shards[number], "rb") as file:
-            content = os.pread(file.fileno(), size, offset)
+        try:
+            with open(self.shards[number], "rb") as file:
+                content = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise DataError(f"{self.shards[number]}: cannot be read any more ({error.strerror})") from error
         return read_image(
             content, f"{self.shards[number]}:{os.fsdecode(self._names[index])}", self.channels, self.on_error
         )
@@ -151,7 +156,17 @@ def _key(name: str) -> tuple[str, str]:
     """A member's folder and name up to the first dot of the name, and what follows."""
     folder, slash, last = name.rpartition("/")
     stem, _, kind = last.partition(".")
-    return folder + slash + stem, kind
+    return folder + slash + stem, kind.lower()
+
+
+def _label(content: bytes, name: str) -> int:
+    try:
+        label = int(content)
+    except ValueError as error:
+        raise DataError(f"{name} must hold a class index, got {content!r}") from error
+    if not 0 <= label < 2**31:
+        raise DataError(f"{name} must hold a class index from 0 on, got {label}")
+    return label
 
 
 def _images_of(shard: str) -> Iterator[tuple[str, int, int, int | None]]:
@@ -163,11 +178,15 @@ def _images_of(shard: str) -> Iterator[tuple[str, int, int, int | None]]:
                 key, kind = _key(member.name)
                 if not member.isfile():
                     continue
-                if f".{kind.lower()}" in EXTENSIONS:
+                if f".{kind}" in EXTENSIONS:
                     images.append((key, member.name, member.offset_data, member.size))
                 elif kind == "cls" and (content := archive.extractfile(member)):
-                    labels[key] = int(content.read(32))
-    except (tarfile.TarError, OSError, ValueError) as error:
+                    labels[key] = _label(content.read(32), f"{shard}:{member.name}")
+            end = archive.offset
+        with open(shard, "rb") as file:  # tarfile ends quietly where a header is damaged
+            if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"damaged or cut off at byte {end}")
+    except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard}: not a whole, uncompressed tar file of images ({error})") from error
     for key, name, offset, size in images:
         yield name, offset, size, labels.get(key)

@@ -50,6 +50,8 @@ class WrappedDataset(ImageDataset):
         if self.labels is not None:
             if self.labels.shape != (len(self),) or self.labels.is_floating_point():
                 raise ValueError(f"targets must be {len(self)} integers, got {tuple(self.labels.shape)}")
+            if len(self.labels) and int(self.labels.min()) < 0:
+                raise ValueError(f"targets must not be negative, got {int(self.labels.min())}: give a set with labels")
             self.labels = self.labels.long()
         self.read(0)  # what is no image is refused before any worker starts
 

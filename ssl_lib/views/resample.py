@@ -14,10 +14,11 @@ __all__ = ["erase_", "gaussian_blur", "resized_crop", "resized_crop_bytes", "rot
 def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
     """See `functional.resized_crop`."""
     height, width = images.shape[-2:]
-    top, left, box_height, box_width = boxes.to(images.dtype).unsqueeze(2).unbind(1)  # each (N, 1)
+    exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot tell neighbouring pixels apart
+    top, left, box_height, box_width = boxes.to(exact).unsqueeze(2).unbind(1)  # each (N, 1)
     rows = _resize_weights(top, box_height, height, size, cubic)
     columns = _resize_weights(left, box_width, width, size, cubic)
-    return _separable(images, rows, columns)
+    return _separable(images, rows.to(images.dtype), columns.to(images.dtype))
 
 
 def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
@@ -37,8 +38,10 @@ def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) ->
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     """See `functional.gaussian_blur`; `sigma` is (N, 1, 1, 1)."""
     if images.device.type == "cpu":
-        radius = min(kernel_size // 2, math.ceil(4.5 * sigma.max()))  # what lies further out weighs 7e-6
+        reach = (4.5 * sigma.view(-1, 1)).ceil().clamp(max=kernel_size // 2)  # what lies further out weighs 7e-6
+        radius = int(reach.max())
         kernel = _gaussian(sigma, kernel_size)[:, kernel_size // 2 : kernel_size // 2 + radius + 1]
+        kernel = kernel.masked_fill(torch.arange(radius + 1) > reach, 0)  # whatever the other images need
         return _sum_of_shifts(_sum_of_shifts(images, kernel, 3), kernel, 2)
     height, width = images.shape[-2:]
     kernel = _gaussian(sigma, kernel_size)

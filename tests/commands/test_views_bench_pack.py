@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from ssl_lib import data
 from ssl_lib.cli import main
 from ssl_lib.commands.bench import format_stages
+from ssl_lib.errors import DataError
 
 
 @pytest.fixture
@@ -115,3 +118,28 @@ def test_a_pack_that_is_not_finished_is_named(photos, tmp_path, capsys):
     assert main([*command, "--skip-unreadable"]) == 0
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     assert len(data.arrays(packed)) == 9
+
+
+def test_a_pack_with_wrong_numbers_writes_nothing(photos, tmp_path, capsys):
+    for arguments in (["--size", "0"], ["--workers", "-1"]):
+        assert main(["pack", str(photos), str(tmp_path / "packed"), *arguments]) == 2
+        assert "size must be at least 1 pixel and workers at least 0" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
+
+
+def test_two_packs_into_one_folder_are_refused(photos, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(DataError, match="another pack is writing to it"):
+            data.pack(data.FolderData(photos), tmp_path, 8, workers=0)
+    finally:
+        os.close(handle)
+
+
+def test_bench_needs_no_test_images_and_a_time(photos, tmp_path, capsys):
+    (photos / "val" / "cat" / "0.png").write_bytes(b"no image")
+    arguments = [f"data={{name: image_folder, root: {photos}}}", "backbone.width=8", "views.size=16"]
+    assert main(["bench", "quickstart", *arguments, "trainer={batch_size: 4, workers: 0}", "--seconds", "0.2"]) == 0
+    assert main(["bench", "quickstart", "--seconds", "nan"]) == 2
+    assert "--seconds must be above 0" in capsys.readouterr().err

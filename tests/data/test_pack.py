@@ -249,7 +249,7 @@ def test_a_destination_that_is_a_file(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file: cannot be written"):
         pack(FolderData(folder), tmp_path / "file", SIZE)
-    with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="at least 1 pixel and workers at least 0, got 0"):
         pack(FolderData(folder), tmp_path / "out", 0)
 
 

@@ -92,7 +92,7 @@ def test_a_damaged_image_is_named_or_skipped(tmp_path):
     [
         ([("x.png", encoded(PIXELS[0]))], "w:gz", "uncompressed tar"),
         ([("x.txt", b"text")], "w", "no images in these shards"),
-        ([("x.png", encoded(PIXELS[0])), ("x.cls", b"cat")], "w", "uncompressed tar file of images"),
+        ([("x.png", encoded(PIXELS[0])), ("x.cls", b"cat")], "w", "must hold a class index, got b'cat'"),
         ([("x.png", encoded(PIXELS[0])), ("x.cls", b"1"), ("y.png", encoded(PIXELS[0]))], "w", "1 of 2 images have no"),
     ],
 )
@@ -108,3 +108,28 @@ def test_shards_that_are_not_there_are_named(tmp_path):
         ShardData(f"{tmp_path}/b-{{0..1}}.tar")
     with pytest.raises(DataError, match="shards are read from disks"):
         ShardData("https://example.org/a.tar")
+
+
+def test_damage_that_tarfile_passes_over_is_found(tmp_path):
+    """A flipped byte in a header, and files cut at a header or between members: tarfile itself just ends there."""
+    write(tmp_path / "a.tar", [(f"{index}.png", encoded(PIXELS[index])) for index in range(6)])
+    whole = (tmp_path / "a.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        fourth = archive.getmembers()[3]
+    header = fourth.offset
+    flipped = whole[: header + 150] + bytes([whole[header + 150] ^ 1]) + whole[header + 151 :]
+    for damaged in (flipped, whole[: header + 100], whole[:header]):
+        (tmp_path / "b.tar").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"b\.tar: not a whole, uncompressed tar file"):
+            ShardData(str(tmp_path / "b.tar"))
+    data = ShardData(str(tmp_path / "a.tar"))
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(DataError, match="cannot be read any more"):
+        data.read(0)
+
+
+def test_labels_are_classes(tmp_path):
+    for content in (b"-1", b"1" + b"0" * 25):
+        write(tmp_path / "a.tar", [("x.png", encoded(PIXELS[0])), ("x.CLS", content)])
+        with pytest.raises(DataError, match=r"x\.CLS must hold a class index from 0 on"):
+            ShardData(str(tmp_path / "a.tar"))

@@ -232,3 +232,20 @@ def test_any_size_box_and_number_of_channels(seed):
 def test_wrong_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.rand(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
+def test_crops_of_half_precision_images_keep_their_places(dtype, atol):
+    """The pixels have few digits, the positions have not."""
+    images = torch.rand(4, 3, 400, 500, generator=torch.Generator().manual_seed(0)).to(dtype)
+    boxes = torch.tensor([[0, 0, 400, 500], [13, 301, 377, 199], [399, 499, 1, 1], [200, 100, 90, 301]])
+    exact = functional.resized_crop(images.double(), boxes, 96)
+    torch.testing.assert_close(functional.resized_crop(images, boxes, 96).double(), exact, rtol=0, atol=atol)
+
+
+def test_a_blur_does_not_depend_on_the_other_images():
+    images = torch.rand(8, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    sigma = torch.linspace(0.1, 2.0, 8)
+    together = functional.gaussian_blur(images, sigma, 23)
+    apart = [functional.gaussian_blur(x[None], s[None], 23) for x, s in zip(images, sigma, strict=True)]
+    assert torch.equal(together, torch.cat(apart))
