@@ -38,12 +38,11 @@ class SimSiam(Method):
         fix_predictor_lr: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.fix_predictor_lr = backbone, fix_predictor_lr
         widths = [feature_dim(backbone), hidden_dim, hidden_dim, out_dim]
         self.projector = mlp(widths, bias=False, last_bias=False, last_norm="plain")
         self.predictor = mlp([out_dim, predictor_dim, out_dim], bias=False)
         self.loss = NegativeCosineLoss()
-        self.fix_predictor_lr = fix_predictor_lr
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Predicts the projection of each view from the other's, without gradient through the target."""
