@@ -89,6 +89,7 @@ def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_saving_is_an_interrupt(tmp_path):
     """SIGINT sent again and again while a process saves: whole files only, and no other error."""
     script = """
