@@ -4,7 +4,10 @@ All contenders make SimCLR's two views of the same images, in turn, round after 
   32      32 x 32 colour images, no blur, one thread
   224     224 from 256 x 256, with blur, one thread
   jpeg    224 from JPEG files of 500 x 375 through the whole loader, two workers
-On CUDA the contenders are the pipeline, torchvision image by image on the card, and kornia where it is installed.
+  simclr  SimCLR's views of 256 images, beside a training step of ResNet-50 on as many ready ones
+  dino    DINO's two large and eight small views of 64 images, beside a training step of ViT-S/16
+On CUDA the contenders are the pipeline, plain and compiled, torchvision image by image on the card, and kornia where it
+is installed. The last two cases are for CUDA; on a CPU they run when asked for.
 
 Run it with: python benchmarks/views.py [--cases 32 224 jpeg] [--device cpu] [--json views.json]
 """
@@ -17,17 +20,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.optim import AdamW
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image
 
-from ssl_lib import Loader, ViewPipeline, views
+from ssl_lib import BACKBONES, DINO, LARS, Loader, Method, SimCLR, ViewPipeline, views
 from ssl_lib.data import FolderData
+from ssl_lib.precision import Precision
+from ssl_lib.types import Progress
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Run = Callable[[], int]
@@ -55,24 +62,53 @@ def preset(size: int, blur: bool) -> list[views.ViewConfig]:
     return [views.ViewConfig(count=2, size=size, interpolation="bicubic", jitter=(0.8, 0.8, 0.8, 0.2), **change)]
 
 
+def pipelines(configs: list[views.ViewConfig], images: Tensor) -> dict[str, Run]:
+    """Ours; on CUDA also with the colours compiled."""
+
+    def run(pipeline: ViewPipeline) -> int:
+        made = pipeline(images)
+        made.large[0].sum().item()  # waits for a GPU
+        return len(pipeline.views) * len(images)
+
+    plain, compiled = (ViewPipeline(configs, MEAN, STD) for _ in range(2))
+    compiled.compile()
+    runs = {"ssl_lib": plain, "ssl_lib compiled": compiled} if images.is_cuda else {"ssl_lib": plain}
+    return {name: partial(run, pipeline) for name, pipeline in runs.items()}
+
+
+def beside_a_step(
+    method: Method, optimizer: torch.optim.Optimizer, configs: list[views.ViewConfig], count: int, device: torch.device
+) -> dict[str, Run]:
+    """Views of one batch, and a training step on such views."""
+    images = torch.randint(256, (count, 3, 256, 256), dtype=torch.uint8).to(device)
+    made = ViewPipeline(configs, MEAN, STD)(images)
+    precision = Precision.resolve("auto", device)
+    method.to(device, memory_format=torch.channels_last).train()
+
+    def step() -> int:
+        with precision.autocast():
+            loss = method(made, Progress(0, 100, 1)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()
+        return len(made.large + made.small) * count
+
+    return {**pipelines(configs, images), "training step": step}
+
+
 def from_memory(size: int, source: int, count: int, blur: bool, device: torch.device) -> dict[str, Run]:
     """Views of one batch of random pixels; each run returns the number of views it made."""
     images = torch.randint(256, (count, 3, source, source), dtype=torch.uint8).to(device)
     images = images.contiguous(memory_format=torch.channels_last)  # as data sets hold them
-    pipeline = ViewPipeline(preset(size, blur), MEAN, STD)
     single = torchvision_transform(size, blur)
-
-    def ours() -> int:
-        made = pipeline(images)
-        made.large[0].sum().item()  # waits for a GPU
-        return 2 * count
 
     def torchvision() -> int:
         made = [torch.stack([single(image) for image in images]) for _ in range(2)]
         made[0].sum().item()
         return 2 * count
 
-    runs: dict[str, Run] = {"ssl_lib": ours, "torchvision": torchvision}
+    runs = {**pipelines(preset(size, blur), images), "torchvision": torchvision}
     if device.type == "cpu":
         runs |= _lightly(images, size, blur)
     else:
@@ -178,12 +214,20 @@ def cases(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[s
         with tempfile.TemporaryDirectory() as folder:
             write_jpegs(Path(folder), 256)
             yield "jpeg", from_files(Path(folder), workers=2, batch=32)
+    if "simclr" in options.cases:
+        simclr = SimCLR(BACKBONES["resnet50"]())
+        yield "simclr", beside_a_step(simclr, LARS(simclr.param_groups(1e-6), lr=0.3), preset(224, True), 256, device)
+    if "dino" in options.cases:
+        dino = DINO(BACKBONES["vit_small"](patch_size=16))
+        yield "dino", beside_a_step(dino, AdamW(dino.param_groups(0.04), lr=5e-4), views.presets.dino(), 64, device)
 
 
 def main() -> None:
     """Prints views a second (medians over the rounds), and how many times those of each peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=["32", "224", "jpeg"], choices=["32", "224", "jpeg"])
+    names = ["32", "224", "jpeg", "simclr", "dino"]
+    default = names if torch.cuda.is_available() else names[:3]
+    parser.add_argument("--cases", nargs="+", default=default, choices=names)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")

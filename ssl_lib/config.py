@@ -50,7 +50,7 @@ class TrainerConfig:
         batch_size: Images per optimizer update, over all micro-batches.
         precision: `auto` is bf16 where the hardware has it, else fp32.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        compile: Run the backbones through torch.compile.
+        compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per update.
         clip_norm: Largest gradient norm; null clips nothing.
         clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.

@@ -35,7 +35,7 @@ class Trainer:
         run_dir: Folder for metrics and checkpoints; None writes nothing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
-        compile: Run the backbones through torch.compile.
+        compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per optimizer update; must divide the batch size.
         clip: Called with the parameters before each optimizer step, to clip their gradients.
         log_every: Updates between logged lines.
@@ -140,6 +140,7 @@ class Trainer:
         if self.compile:
             for backbone in {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}:
                 backbone.compile()
+            loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
         scaler = self.precision.scaler()
         return TrainState(method, loader, optimizer, schedule, self.precision, scaler, self.callbacks)

@@ -44,10 +44,10 @@ def hue_(images: Tensor, factor: Tensor) -> Tensor:
     hue.div_(scratch).add_(2).copysign_(torch.sub(green, blue, out=scratch)).add_(6 * factor.squeeze(1))
     hue.sub_(torch.mul(hue, 1 / 6, out=scratch).round_(), alpha=6)  # in [-3, 3]
     fall = torch.abs(hue, out=scratch).sub_(1).clamp_(0, 1)  # from value, in parts of the chroma
-    torch.addcmul(value, chroma, fall, value=-1, out=red)
+    red.copy_(value).addcmul_(chroma, fall, value=-1)
     for channel, turn in ((green, 1), (blue, -1)):
         fall = torch.add(hue, turn, out=scratch).abs_().neg_().add_(2).clamp_(0, 1)
-        torch.addcmul(value, chroma, fall, value=-1, out=channel)
+        channel.copy_(value).addcmul_(chroma, fall, value=-1)
     return images
 
 

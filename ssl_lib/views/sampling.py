@@ -126,12 +126,12 @@ def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Sta
     return [
         one(_rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)),
         *_jitter_stages(config, numbers, channels),
-        one(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0)),
+        one(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0), fusible=True),
         one(
             partial(_blur, taps=config.kernel_size), numbers.chance(config.blur_p), numbers.uniform(*config.blur_sigma)
         ),
-        one(partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p)),
-        one(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p)),
+        one(partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p), fusible=True),
+        one(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p), fusible=True),
     ]
 
 
@@ -167,7 +167,7 @@ def _jitter_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[
     order = places[:, active].argsort(dim=1)  # the operation at each place
     factors = factors[:, active].gather(1, order)
     order = order.masked_fill(~mask.unsqueeze(1), len(active))
-    return [Stage.of(operations, order[:, place], factors[:, place]) for place in range(len(active))]
+    return [Stage.of(operations, order[:, place], factors[:, place], fusible=True) for place in range(len(active))]
 
 
 def _flip(images: Tensor, _: Tensor) -> None:

@@ -235,3 +235,13 @@ def test_wrong_pipelines_are_named():
         ViewPipeline([ViewConfig(size=8)], [0.5, 0.5], [0.5])(random_images(2))
     with pytest.raises(ValueError, match=r"one uint8 image \(C, H, W\)"):
         ViewPipeline([ViewConfig(size=8)], [0.5], [0.5]).crop(random_images(2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_views_equal_the_plain_ones():
+    plain, compiled = (ViewPipeline(presets.simclr(24), [0.5], [0.25]) for _ in range(2))
+    compiled.compile()
+    images = random_images(64, side=32).cuda()
+    for a, b in zip(compiled(images, seeded(0)).large, plain(images, seeded(0)).large, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
