@@ -16,6 +16,7 @@ import yaml
 from torch import nn
 from torch.optim import Optimizer
 
+from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
@@ -71,15 +72,20 @@ class Experiment:
         self.trainer.check_run_dir(resume)
         if resume:
             refuse_changes(saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
-        run_dir = Path(self.config.run_dir)
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
-        except OSError as error:
-            reason = "it is a file" if run_dir.is_file() else error.strerror
-            raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
-        seed_everything(self.config.seed)
+        if distributed.rank() == 0:
+            _write_config(self.config)
+        seed_everything(self.config.seed, *([distributed.rank()] if distributed.is_distributed() else []))
         return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
+
+
+def _write_config(config: RunConfig) -> None:
+    run_dir = Path(config.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    except OSError as error:
+        reason = "it is a file" if run_dir.is_file() else error.strerror
+        raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
 
 
 def build(config: RunConfig) -> Experiment:
@@ -99,7 +105,7 @@ def build(config: RunConfig) -> Experiment:
     loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
-    _rehearse(method, views, train, settings.batch_size // settings.accumulate)
+    _rehearse(method, views, train, settings.batch_size // (settings.accumulate * distributed.world_size()))
     optimizer = _build_optimizer(config, method)
     evaluator = build_evaluator(config, train, views.size)
     return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import ssl_lib
+from ssl_lib import distributed
 from ssl_lib.commands import bench, evaluate, listing, pack, train, views
 from ssl_lib.errors import SSLError
 
@@ -30,12 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
-        options.run(options)
+        with distributed.started():
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
-        print(f"ssl-lib: error: {error}", file=sys.stderr)
+        who = f" in process {distributed.rank()}" if distributed.is_distributed() else ""
+        print(f"ssl-lib: error{who}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nssl-lib: interrupted", file=sys.stderr)

@@ -7,6 +7,10 @@ passes below add the gradients of all processes.
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,15 +18,70 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ssl_lib.errors import ConfigError
+
 __all__ = [
     "all_reduce_sum",
+    "average",
+    "barrier",
     "batch_center",
+    "batch_moments",
     "batch_normalize",
     "gather",
+    "gather_objects",
+    "gather_uneven",
     "is_distributed",
+    "local_world_size",
     "rank",
+    "share",
+    "started",
     "world_size",
 ]
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """Joins the processes that torchrun or srun started, as their environment says; alone, it does nothing.
+
+    Tensors on CUDA go by nccl, each process on the card of its local rank, those on the CPU by gloo. The group ends
+    with the context. A group that runs already is left as it is.
+
+    Raises:
+        ConfigError: There are fewer CUDA devices than processes on this machine.
+    """
+    _export_slurm()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"{local_world_size()} processes were started on a machine with {torch.cuda.device_count()} CUDA "
+                "devices: start as many as there are devices"
+            )
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    yield
+    dist.destroy_process_group()  # not where an error ends this process: others may hang in a collective
+
+
+def _export_slurm() -> None:
+    """Translates what srun tells a task into what torch.distributed reads."""
+    here = os.environ
+    if "WORLD_SIZE" in here or int(here.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+        return
+    first_node = re.sub(r"\[(\d+).*", r"\1", here["SLURM_STEP_NODELIST"].split(",")[0])  # of "node[03-05,08],other"
+    tasks, nodes = int(here["SLURM_STEP_NUM_TASKS"]), int(here.get("SLURM_STEP_NUM_NODES", "1"))
+    here.update(
+        RANK=here["SLURM_PROCID"],
+        LOCAL_RANK=here["SLURM_LOCALID"],
+        WORLD_SIZE=here["SLURM_STEP_NUM_TASKS"],
+        LOCAL_WORLD_SIZE=str(-(-tasks // nodes)),
+        MASTER_ADDR=here.get("MASTER_ADDR", first_node),
+        MASTER_PORT=here.get("MASTER_PORT", str(20_000 + int(here["SLURM_JOB_ID"]) % 20_000)),
+    )
 
 
 def is_distributed() -> bool:
@@ -38,6 +97,54 @@ def world_size() -> int:
 def rank() -> int:
     """This process's index, 0 without a process group."""
     return dist.get_rank() if is_distributed() else 0
+
+
+def local_world_size() -> int:
+    """Number of processes on this machine, as torchrun or srun says; 1 without a process group."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_distributed() else 1
+
+
+def share(x: Tensor) -> Tensor:
+    """This process's rows: every world_size-th, from its rank on.
+
+    Taken in this way, the k-th parts of all processes' shares hold together what the k-th part of the whole does, so
+    that micro-batches are those of a single process.
+    """
+    return x[rank() :: world_size()]
+
+
+def gather_uneven(x: Tensor) -> Tensor:
+    """Joins tensors (N, ...) along dimension 0 in rank order, where N may differ between processes; no gradient."""
+    if not is_distributed():
+        return x
+    counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
+    rows = [int(count) for count in counts]
+    padded = torch.cat((x, x.new_zeros(max(rows) - len(x), *x.shape[1:])))
+    parts = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Plain values of all processes, in rank order."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@torch.no_grad()
+def average(x: Tensor) -> Tensor:
+    """The mean over the processes, without gradient."""
+    return all_reduce_sum(x) / world_size()
+
+
+def barrier() -> None:
+    """Waits for all processes."""
+    if is_distributed():
+        dist.barrier()
 
 
 def gather(x: Tensor) -> Tensor:
@@ -68,6 +175,15 @@ def batch_center(x: Tensor) -> Tensor:
     return x - all_reduce_sum(x.sum(0)) / (world_size() * len(x))
 
 
+def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of x (N, C, ...) over the images of all processes, both (1, C, 1...)."""
+    dims = [0, *range(2, x.ndim)]
+    count = world_size() * x.numel() / x.shape[1]
+    mean = all_reduce_sum(x.sum(dims, keepdim=True)) / count
+    variance = all_reduce_sum((x - mean).square().sum(dims, keepdim=True)) / count
+    return mean, variance
+
+
 def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Batch normalisation over the rows of all processes, by this batch's statistics, without scale and shift.
 
@@ -80,9 +196,8 @@ def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
     Returns:
         (N, D), each column of mean 0 and variance 1 over the rows of all processes.
     """
-    x = batch_center(x)
-    variance = all_reduce_sum(x.square().sum(0)) / (world_size() * len(x))
-    return x * torch.rsqrt(variance + eps)
+    mean, variance = batch_moments(x)
+    return (x - mean) * torch.rsqrt(variance + eps)
 
 
 class _Gather(torch.autograd.Function):

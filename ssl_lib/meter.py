@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data import Batch
+from ssl_lib.distributed import average, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
@@ -112,13 +113,14 @@ class Meter:
         noted = [record.scalars for record in self._records]
         names = dict.fromkeys(name for scalars in noted for name in scalars if name != _FINITE)
         means = {name: torch.stack([scalars[name] for scalars in noted if name in scalars]).mean() for name in names}
+        values = dict(zip(means, average(torch.stack(list(means.values()))).tolist(), strict=True))
         seconds = time.perf_counter() - self._start
         state.log(
             {
-                "loss": means.pop("loss").item(),
+                "loss": values.pop("loss"),
                 "lr": self._records[-1].lr,
-                **{name: value.item() for name, value in means.items()},
-                "images_per_second": self._images / seconds,
+                **values,
+                "images_per_second": self._images * world_size() / seconds,
                 "data_wait": self._wait / seconds,
             }
         )

@@ -19,8 +19,10 @@ def seeded_generator(use: Literal["order", "crops", "views"], *key: int) -> torc
     return torch.Generator().manual_seed(int(entropy[0]))
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds the global generators of torch, numpy and Python."""
+def seed_everything(seed: int, *key: int) -> None:
+    """Seeds the global generators of torch, numpy and Python; a key of non-negative integers gives other streams."""
+    if key:
+        seed = int(np.random.SeedSequence((seed, *key)).generate_state(1)[0])
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

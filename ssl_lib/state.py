@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
+from ssl_lib import distributed
 from ssl_lib.data import Loader
 from ssl_lib.errors import CheckpointError
 from ssl_lib.methods.base import Method
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision
-from ssl_lib.seeding import global_state, set_global_state
+from ssl_lib.seeding import global_state, seed_everything, set_global_state
 from ssl_lib.types import Progress
 
 if TYPE_CHECKING:
@@ -28,12 +30,15 @@ class TrainState:
     """The parts of a run and how far it has come.
 
     Attributes:
+        model: What is called in place of `method`: it averages gradients over the processes, and is the method itself
+            in a single one.
         step: Optimizer updates done, and so the index of the next one.
         resumed_at: Those that were done when this process took the run up.
         finished: Whether the last update has been made.
     """
 
     method: Method
+    model: nn.Module
     loader: Loader
     optimizer: Optimizer
     schedule: Schedule
@@ -75,7 +80,7 @@ class TrainState:
             callback.on_log(self, line)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on, as plain tensors and numbers."""
+        """All that the next update depends on, as plain tensors and numbers; all processes call it together."""
         return {
             "step": self.step,
             "total_steps": self.total_steps,
@@ -84,7 +89,7 @@ class TrainState:
             "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": global_state(self.precision.device),
+            "rng": distributed.gather_objects(global_state(self.precision.device)),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -108,4 +113,7 @@ class TrainState:
             reason = str(error)[:300]
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
         self.step = self.resumed_at = saved["step"]
-        set_global_state(saved["rng"], self.precision.device)
+        if len(saved["rng"]) == distributed.world_size():
+            set_global_state(saved["rng"][distributed.rank()], self.precision.device)
+        else:  # on another number of processes, theirs have no successors
+            seed_everything(self.loader.seed, self.step, distributed.rank())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, check_method, checked_output
 from ssl_lib.optim.schedules import Schedule
+from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.seeding import seeded_generator
 from ssl_lib.state import TrainState
@@ -29,7 +30,7 @@ __all__ = ["Trainer", "default_callbacks"]
 
 
 class Trainer:
-    """Trains any `Method` on any `Loader`.
+    """Trains any `Method` on any `Loader`, in one process or in all of a process group (see `distributed.started`).
 
     Args:
         run_dir: Folder for metrics and checkpoints; None writes nothing.
@@ -98,10 +99,11 @@ class Trainer:
         for value, kind in ((loader, Loader), (schedule, Schedule | None)):
             if not isinstance(value, kind):
                 raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
-        if distributed.world_size() > 1:
-            raise NotImplementedError("the Trainer does not average gradients over processes yet: run it in one")
-        if loader.batch_size % self.accumulate:
-            raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {loader.batch_size}")
+        if loader.batch_size % (self.accumulate * distributed.world_size()):
+            processes = f" times {distributed.world_size()} processes" if distributed.is_distributed() else ""
+            raise ValueError(
+                f"accumulate {self.accumulate}{processes} does not divide the batch of {loader.batch_size}"
+            )
         if self.accumulate > 1 and not loader.drop_last:
             raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
         _check_optimizer(optimizer, method)
@@ -142,8 +144,17 @@ class Trainer:
                 backbone.compile()
             loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
-        scaler = self.precision.scaler()
-        return TrainState(method, loader, optimizer, schedule, self.precision, scaler, self.callbacks)
+        callbacks = [callback for callback in self.callbacks if callback.every_rank or distributed.rank() == 0]
+        return TrainState(
+            method=method,
+            model=parallelize(method, self.precision.device),
+            loader=loader,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=self.precision,
+            scaler=self.precision.scaler(),
+            callbacks=callbacks,
+        )
 
     def _run_epoch(self, state: TrainState, meter: Meter) -> None:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
@@ -164,14 +175,17 @@ class Trainer:
         """One optimizer update: forward and backward per micro-batch, step, teachers."""
         method, progress = state.method, state.progress
         lr = state.schedule.apply(state.optimizer, progress)
-        generator = seeded_generator("views", state.loader.seed, state.step, distributed.rank())
-        for micro in _split(batch, self.accumulate):
-            views = self._make_views(state.loader, micro, generator)
-            with self.clock("forward"), self.precision.autocast():
-                output = checked_output(method(views, progress), method)
-            meter.record(state, output, lr, len(micro.indices))
-            with self.clock("backward"):
-                state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
+        generator = seeded_generator("views", state.loader.seed, state.step)
+        numbers = state.loader.views.draw(len(batch.indices) * distributed.world_size(), generator)
+        micros = zip(_split(batch, self.accumulate), distributed.share(numbers).chunk(self.accumulate), strict=True)
+        for number, (micro, rows) in enumerate(micros, start=1):
+            views = self._make_views(state.loader, micro, rows)
+            with unsynced(state.model) if number < self.accumulate else nullcontext():
+                with self.clock("forward"), self.precision.autocast():
+                    output = checked_output(state.model(views, progress), method)
+                meter.record(state, output, lr, len(micro.indices))
+                with self.clock("backward"):
+                    state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         with self.clock("optimizer"):
             stepped = self._step(state)
         if stepped:
@@ -197,14 +211,14 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         return scaler.get_scale() >= scale
 
-    def _make_views(self, loader: Loader, batch: Batch, generator: torch.Generator) -> Views:
+    def _make_views(self, loader: Loader, batch: Batch, numbers: Tensor) -> Views:
         def send(tensor: Tensor) -> Tensor:
             return tensor.to(self.precision.device, non_blocking=True)
 
         with self.clock("copy"):
             images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
         with self.clock("views"):
-            views = loader.views(images, generator)
+            views = loader.views(images, numbers=numbers)
         return dataclasses.replace(
             views,
             large=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.large),

@@ -57,6 +57,11 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def images() -> ArrayData:
+    """See `pattern_images`."""
+    return pattern_images()
+
+
+def pattern_images() -> ArrayData:
     """96 grey images of 16 x 16 in 4 classes, each class a pattern of its own plus noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 4
@@ -71,23 +76,27 @@ def make_loader(images: ArrayData) -> Callable[..., Loader]:
     """Builds a loader of small views, of the method's own preset where it has one."""
 
     def make(preset: str = "simclr", batch_size: int = 32, seed: int = 0) -> Loader:
-        if preset == "dino":
-            configs = views.presets.dino(size=16, small_size=8, small_count=2)
-        else:
-            configs = PRESETS[preset if preset in PRESETS else "simclr"](size=16)
-        return Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size, seed=seed)
+        return Loader(images, ViewPipeline(small_views(preset), images.mean, images.std), batch_size, seed=seed)
 
     return make
+
+
+def small_views(preset: str) -> list[views.ViewConfig]:
+    """The preset of a method at 16 pixels; SimCLR's where it has none of its own."""
+    if preset == "dino":
+        return views.presets.dino(size=16, small_size=8, small_count=2)
+    return PRESETS[preset if preset in PRESETS else "simclr"](size=16)
 
 
 @pytest.fixture
 def make_method() -> Callable[..., Method]:
+    """See `small_method`."""
+    return small_method
+
+
+def small_method(name: str, backbone: nn.Module | None = None, **arguments: object) -> Method:
     """Builds any registered method on the tiny backbone, its widths made small."""
-
-    def make(name: str, backbone: nn.Module | None = None, **arguments: object) -> Method:
-        torch.manual_seed(0)
-        part = METHODS[name]
-        small = {key: value for key, value in SMALL.items() if key in inspect.signature(part).parameters}
-        return part(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})
-
-    return make
+    torch.manual_seed(0)
+    part = METHODS[name]
+    small = {key: value for key, value in SMALL.items() if key in inspect.signature(part).parameters}
+    return part(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})

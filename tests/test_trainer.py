@@ -535,14 +535,6 @@ def test_numpys_and_pythons_random_numbers_are_resumed_too(make_loader, tmp_path
     assert_same(train(tmp_path / "b", resume=True), unbroken)
 
 
-def test_several_processes_are_refused_until_gradients_are_averaged(make_method, make_loader, monkeypatch):
-    method = make_method("simclr")
-    loader = make_loader()
-    monkeypatch.setattr("ssl_lib.distributed.world_size", lambda: 2)
-    with pytest.raises(NotImplementedError, match="does not average gradients over processes"):
-        Trainer(callbacks=[]).fit(method, loader, LARS(method.param_groups(0.0), lr=0.1))
-
-
 def test_arguments_in_the_wrong_places_are_named(make_method, make_loader):
     method, loader = make_method("simclr"), make_loader()
     optimizer = LARS(method.param_groups(0.0), lr=0.1)

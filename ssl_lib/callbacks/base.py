@@ -13,7 +13,12 @@ class Callback:
     """Observes a run; subclasses override the hooks they need.
 
     Hooks are called in the order of the callbacks, `on_end` in the reverse order.
+
+    Attributes:
+        every_rank: Whether each process calls it, for callbacks that need all of them; else only the first does.
     """
+
+    every_rank = False
 
     def on_start(self, state: TrainState) -> None:
         """Before the first update, after a resume has been loaded."""

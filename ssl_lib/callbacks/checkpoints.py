@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.state import TrainState
@@ -21,6 +22,8 @@ class Checkpoints(Callback):
         config: The run's resolved YAML, stored inside so that one file is enough to rebuild the model.
     """
 
+    every_rank = True  # a state is gathered from all
+
     def __init__(
         self, folder: str | Path, *, save_every: int = 1, keep_every: int | None = None, config: str | None = None
     ) -> None:
@@ -37,6 +40,8 @@ class Checkpoints(Callback):
         last = state.finished or epoch % self.save_every == 0
         kept = self.keep_every is not None and epoch == state.epochs_done and epoch % self.keep_every == 0
         saved = {**state.state_dict(), "config": self.config} if last or kept else {}
+        if distributed.rank() > 0:
+            return
         if last:
             save_checkpoint(self.folder / "last.pt", saved)
         if kept:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.evaluation import Evaluator, format_table
 from ssl_lib.state import TrainState
@@ -26,6 +27,8 @@ class Evaluation(Callback):
         every_epochs: Epochs between evaluations.
         path: Where the last result goes, such as `evaluation.json`; None writes none.
     """
+
+    every_rank = True  # each extracts its share of the features
 
     def __init__(self, evaluator: Evaluator, every_epochs: int, path: Path | None = None) -> None:
         if every_epochs < 1:
@@ -46,6 +49,8 @@ class Evaluation(Callback):
         device = state.precision.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             results = self.evaluator(state.method.encoder)
+        if distributed.rank() > 0:
+            return
         state.log(results["trained"])
         if self.path is not None:
             write_results(self.path, self.evaluator, results, state.step)

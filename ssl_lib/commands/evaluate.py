@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ssl_lib import distributed
 from ssl_lib.callbacks.evaluation import write_results
 from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted, print_skipped
@@ -39,6 +40,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
     print_skipped(evaluator.bank, evaluator.queries)
+    if distributed.rank() > 0:
+        return
     print(format_table(results, evaluator.protocols))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")

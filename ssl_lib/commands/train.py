@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssl_lib import distributed
 from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted, find_config, print_skipped
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    start = time.perf_counter()
+    start, first = time.perf_counter(), distributed.rank() == 0
     source = find_config(options.config)
     config = load_config(source, options.overrides)
     of_run = source == Path(options.config) / "config.yaml" and (source.parent / "metrics.jsonl").exists()
@@ -51,9 +52,11 @@ def _train(options: argparse.Namespace) -> None:
     if not of_run:
         _check_source(source, run_dir, options.resume)
     experiment = build(config)
-    if options.overwrite:
+    if options.overwrite and first:
         _delete_run(run_dir)
-    _describe(experiment)
+    distributed.barrier()
+    if first:
+        _describe(experiment)
     try:
         state = experiment.fit(resume=options.resume)
     except KeyboardInterrupt:
@@ -64,6 +67,8 @@ def _train(options: argparse.Namespace) -> None:
     finally:
         evaluator = experiment.evaluator
         print_skipped(experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else []))
+    if not first:
+        return
     again = f", or score it with other settings: ssl-lib evaluate {shlex.quote(str(run_dir))} evaluation.knn.k=200"
     print(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
@@ -75,11 +80,12 @@ def _train(options: argparse.Namespace) -> None:
 def _describe(experiment: Experiment) -> None:
     config, loader = experiment.config, experiment.loader
     precision = experiment.trainer.precision
+    processes = f", {distributed.world_size()} processes" if distributed.is_distributed() else ""
     millions = sum(parameter.numel() for parameter in experiment.method.backbone.parameters()) / 1e6
     print(
         f"{config.method.name} on {config.data.name} ({counted(len(loader.data), 'image')}), "
         f"{config.backbone.name} ({millions:.2f} M parameters), {counted(config.schedule.epochs, 'epoch')} of "
-        f"{counted(loader.steps_per_epoch, 'step')}, {precision.name} on {precision.device}",
+        f"{counted(loader.steps_per_epoch, 'step')}, {precision.name} on {precision.device}{processes}",
         file=sys.stderr,
         flush=True,
     )

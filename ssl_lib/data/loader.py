@@ -41,7 +41,7 @@ class Loader:
     Args:
         data: The images; any other torch data set is wrapped, see `WrappedDataset`.
         views: The views to be made; workers use its `crop`.
-        batch_size: Images per batch over all processes; each process yields its share, in rank order.
+        batch_size: Images per batch over all processes; each process yields its share (see `distributed.share`).
         seed: 0 or more.
         workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
         drop_last: Whether to leave out an epoch's last batch when it is not full.
@@ -102,8 +102,7 @@ class Loader:
             )
         order = torch.randperm(len(self.data), generator=seeded_generator("order", self.seed, epoch))
         batches = torch.split(order, self.batch_size)[start : self.steps_per_epoch]
-        if (processes := distributed.world_size()) > 1:
-            batches = tuple(batch.chunk(processes)[distributed.rank()] for batch in batches)
+        batches = tuple(map(distributed.share, batches))
         if isinstance(self.data, ArrayData):
             return _gathered(self.data, batches)
         assert self._workers is not None
@@ -111,7 +110,11 @@ class Loader:
 
 
 def evaluation_batches(
-    data: ImageData, batch_size: int = 512, size: int | None = None, workers: int | None = None
+    data: ImageData,
+    batch_size: int = 512,
+    size: int | None = None,
+    workers: int | None = None,
+    indices: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
 
@@ -124,6 +127,7 @@ def evaluation_batches(
         batch_size: Images per batch; the last may be smaller.
         size: Height and width of the images to yield.
         workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
+        indices: (N,), the images to yield instead.
 
     Raises:
         DataError: An image cannot be read. (One to be skipped is left out.)
@@ -131,7 +135,7 @@ def evaluation_batches(
     """
     if batch_size < 1 or (size is not None and size < 1):
         raise ValueError(f"batch_size and size must be at least 1, got {batch_size} and {size}")
-    batches = torch.split(torch.arange(len(data)), batch_size)
+    batches = torch.split(torch.arange(len(data)) if indices is None else indices, batch_size)
     if isinstance(data, ArrayData):
         if size is None or (data.height, data.width) == (size, size):
             return _gathered(data, batches)

@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from ssl_lib.data.base import ImageData, SkipImage
+from ssl_lib.distributed import local_world_size
 from ssl_lib.errors import DataError
 from ssl_lib.seeding import seeded_generator
 
@@ -91,7 +92,7 @@ class Workers:
 
     Args:
         batches: `CropBatches` or `EvaluationBatches`.
-        count: Number of processes; 0 reads in this one, None is the number of CPUs, at most 8.
+        count: Number of processes; 0 reads in this one, None is this process's part of the CPUs, at most 8.
         most: Number of batches that will be asked for at once; there are no more processes than that.
         skipped: Where skipped files are entered, each once.
 
@@ -102,7 +103,7 @@ class Workers:
     def __init__(
         self, batches: CropBatches | EvaluationBatches, count: int | None, most: int, skipped: list[str]
     ) -> None:
-        count = min(8, _cpu_count()) if count is None else count
+        count = min(8, max(1, _cpu_count() // local_world_size())) if count is None else count
         if count < 0:
             raise ValueError(f"workers must be 0 or more, got {count}")
         self.skipped = skipped

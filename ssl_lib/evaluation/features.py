@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_lib.data import ImageData, evaluation_batches
+from ssl_lib.distributed import gather_uneven, rank, share, world_size
 from ssl_lib.views.functional import normalize
 
 __all__ = ["RawPixels", "device_of", "extract_features"]
@@ -40,6 +42,8 @@ def extract_features(
 ) -> tuple[Tensor, Tensor | None]:
     """Passes every image once, in order, through the encoder in eval mode; its training mode is restored after.
 
+    Of several processes each takes a part of the images, and all get the features of all; they must call this together.
+
     Args:
         encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
         data: Images are normalised by its `mean` and `std`, without augmentation.
@@ -56,15 +60,21 @@ def extract_features(
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     features: list[Tensor] = []
-    labels: list[Tensor] = []
-    batches = evaluation_batches(data, batch_size, size, workers)
+    indices: list[Tensor] = []
+    everything = torch.arange(len(data))
+    mine = share(everything) if len(data) >= world_size() else everything  # so that no process is without
+    batches = evaluation_batches(data, batch_size, size, workers, mine)
+    hidden = True if rank() else None  # None: where there is no terminal
     try:
-        for batch in tqdm(batches, title, -(-len(data) // batch_size), leave=False, disable=None, unit="batch"):
+        for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
             assert isinstance(batch.images, Tensor)
             images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu())
-            labels += [] if batch.labels is None else [batch.labels]
+            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
+            indices.append(batch.indices)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return torch.cat(features), torch.cat(labels) if labels else None
+    order = gather_uneven(torch.cat(indices).to(device)).cpu()
+    places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])  # of each image once, in order
+    labels = None if data.labels is None else data.labels[order[places]]
+    return gather_uneven(torch.cat(features)).cpu()[places], labels

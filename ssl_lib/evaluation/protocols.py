@@ -8,14 +8,15 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from ssl_lib.evaluation.knn import knn_accuracy
+from ssl_lib.distributed import gather_uneven, share
+from ssl_lib.evaluation.knn import knn_scores
 from ssl_lib.evaluation.linear import few_labels, linear_probe
 
 __all__ = ["KNN", "EvaluationProtocol", "Linear"]
 
 
 class EvaluationProtocol(Protocol):
-    """Scores test features by labelled training features."""
+    """Scores test features by labelled training features; several processes call it together, all with all of them."""
 
     key: ClassVar[str]
 
@@ -60,9 +61,11 @@ class KNN:
             raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
 
     def __call__(self, bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
-        """Accuracy in [0, 1]."""
+        """Accuracy in [0, 1]; each process looks at its share of the queries."""
         num_classes = int(max(bank_labels.max(), query_labels.max())) + 1
-        return knn_accuracy(queries, query_labels, bank, bank_labels, num_classes, self.k, self.temperature)
+        scores = knn_scores(share(queries), bank, bank_labels, num_classes, self.k, self.temperature)
+        hits = scores.argmax(1) == share(query_labels)
+        return gather_uneven(hits.double()).mean().item()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,12 @@ class Method(nn.Module, ABC):
     Attributes:
         backbone: The network to be learned: (N, C, H, W) -> (N, out_dim), with an `out_dim` attribute.
         momentum: The teachers' momentum at the start, in methods that have teachers.
+        sync_batchnorm: Whether several processes normalise by the statistics of all their images, as most references.
     """
 
     backbone: nn.Module
     momentum: float
+    sync_batchnorm = True
 
     @abstractmethod
     def forward(self, views: Views, progress: Progress) -> StepOutput:

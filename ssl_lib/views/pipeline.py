@@ -75,7 +75,9 @@ class ViewPipeline:
         self._compiled = True
 
     @torch.no_grad()
-    def __call__(self, images: Tensor | Sequence[Tensor], generator: Generator | None = None) -> Views:
+    def __call__(
+        self, images: Tensor | Sequence[Tensor], generator: Generator | None = None, numbers: Tensor | None = None
+    ) -> Views:
         """Makes the views.
 
         Args:
@@ -83,6 +85,7 @@ class ViewPipeline:
                 stacked from `crop`, which is neither cropped nor resized again.
             generator: On the CPU; None takes torch's default one. A batch in parts, one after the other, makes the
                 same views as the whole.
+            numbers: The images' rows of what `draw` gave, in place of a generator.
 
         Returns:
             Views of (N, C, size, size), float32, without labels and indices.
@@ -91,24 +94,33 @@ class ViewPipeline:
             ValueError: The images are not uint8 batches of the right shapes, the generator is not on the CPU, or
                 colour operations or mean and std do not fit the number of channels.
         """
-        _check_generator(generator)
         cropped = not isinstance(images, Tensor)
         sources = (images,) if isinstance(images, Tensor) else tuple(images)
         self._check(sources, cropped)
         if not cropped:
             as_bytes = sources[0].device.type == "cpu" and max(sources[0].shape[-2:]) > _SMALL
             sources = (sources[0] if as_bytes else _to_floats(sources[0]),) * len(self.views)
-        rows = torch.rand(len(sources[0]), len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
+        rows = self.draw(len(sources[0]), generator) if numbers is None else numbers
+        if rows.shape != (len(sources[0]), len(self.views), NUMBERS):
+            raise ValueError(f"{len(sources[0])} images need as many rows of `draw`, got {tuple(rows.shape)}")
         with torch.autocast(sources[0].device.type, enabled=False):
             made = [
-                self._make(source, view, cropped, Numbers(numbers))
-                for source, view, numbers in zip(sources, self.views, rows.unbind(1), strict=True)
+                self._make(source, view, cropped, Numbers(row))
+                for source, view, row in zip(sources, self.views, rows.unbind(1), strict=True)
             ]
         pairs = list(zip(self.views, made, strict=True))
         return Views(
             large=tuple(images for view, images in pairs if view.size == self.size),
             small=tuple(images for view, images in pairs if view.size < self.size),
         )
+
+    def draw(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws the random numbers behind the views of a batch: (count, views, NUMBERS) in [0, 1), float64.
+
+        Several processes draw those of the joined batch and take their own rows: they make the views of a single one.
+        """
+        _check_generator(generator)
+        return torch.rand(count, len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
 
     def crop(self, image: Tensor, generator: Generator | None = None) -> tuple[Tensor, ...]:
         """Crops one image of any size for every view, as torchvision's RandomResizedCrop.
@@ -123,10 +135,9 @@ class ViewPipeline:
         Raises:
             ValueError: The image is not uint8 (C, H, W), or the generator is not on the CPU.
         """
-        _check_generator(generator)
         if image.dtype != torch.uint8 or image.ndim != 3:
             raise ValueError(f"crop takes one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
-        rows = torch.rand(1, len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
+        rows = self.draw(1, generator)
         height, width = image.shape[-2:]
         crops = []
         for view, numbers in zip(self.views, rows.unbind(1), strict=True):

@@ -1,0 +1,120 @@
+"""One method trained by several processes, as if by one on the joined batch."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssl_lib.distributed import batch_moments, is_distributed, world_size
+from ssl_lib.methods.base import Method
+
+__all__ = ["SyncBatchNorm", "parallelize", "synchronize_batchnorm", "unsynced"]
+
+# Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
+_names = inspect.signature(DistributedDataParallel).parameters
+_OPTIONS: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _names else "broadcast_buffers": False}
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation by the statistics of all processes' images, on any device.
+
+    Equal to `torch.nn.SyncBatchNorm`, which runs on GPUs alone; sums are taken in float32 or better. Every process
+    must hold as many images. In eval mode and in a single process it is plain batch normalisation.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape."""
+        if not self.training or not is_distributed():
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean, variance = batch_moments(wide)
+        self._track(mean.detach().flatten(), variance.detach().flatten(), world_size() * x.numel() // x.shape[1])
+        out = (wide - mean) * torch.rsqrt(variance + self.eps)
+        if self.affine:
+            weight, bias = (parameter.view_as(mean) for parameter in (self.weight, self.bias))
+            out = out * weight + bias
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Moves the running statistics, as torch does: the variance without bias."""
+        if not self.track_running_stats:
+            return
+        assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), share)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.ndim < 2:
+            raise ValueError(f"expected (N, C, ...), got {tuple(x.shape)}")
+
+
+def parallelize(method: Method, device: torch.device) -> nn.Module:
+    """What to call in place of the method, so that its gradients are averaged over the processes.
+
+    All processes begin with the weights of the first. The method's batch normalisations are made to share their
+    statistics, unless its `sync_batchnorm` is False. In a single process nothing is changed.
+
+    Args:
+        method: On `device`; its parameters stay the same objects.
+        device: On CUDA torch's own SyncBatchNorm is taken.
+    """
+    if not is_distributed():
+        return method
+    if method.sync_batchnorm and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    elif method.sync_batchnorm:
+        synchronize_batchnorm(method)
+    for buffer in method.buffers():
+        dist.broadcast(buffer, src=0)
+    model = DistributedDataParallel(_Model(method), gradient_as_bucket_view=True, **_OPTIONS)
+    model().backward()
+    model.zero_grad(set_to_none=True)
+    return model
+
+
+class _Model(nn.Module):
+    """The method's forward; without arguments, a scalar that depends on every parameter, with gradients of zero.
+
+    torch sorts its buckets of gradients anew after the first backward, and with a gradient's place in its bucket
+    changes the order in which the processes' are added. A first backward that is none makes the first update of a
+    resumed run bit for bit the one that it was in the unbroken run.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, *arguments: Any) -> Any:
+        if arguments:
+            return self.method(*arguments)
+        return torch.stack([0 * parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
+
+
+def unsynced(model: nn.Module) -> AbstractContextManager[Any]:
+    """The context of a forward and backward whose gradients wait for those of a later micro-batch."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+def synchronize_batchnorm(module: nn.Module) -> None:
+    """Makes every batch normalisation inside `module` a `SyncBatchNorm`, with the same parameters and buffers."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(module, name, _synced(child))
+        else:
+            synchronize_batchnorm(child)
+
+
+def _synced(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:
+    synced = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, affine=False, track_running_stats=False)
+    synced.affine, synced.track_running_stats = norm.affine, norm.track_running_stats
+    synced._parameters, synced._buffers = norm._parameters, norm._buffers
+    return synced.train(norm.training)

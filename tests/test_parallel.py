@@ -1,0 +1,209 @@
+"""Several processes train what one does on the joined batch: every method, in float64, to the last digits."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_lib import LARS, METHODS, Loader, Schedule, Trainer, ViewPipeline
+from ssl_lib.callbacks import Callback
+from ssl_lib.data import ArrayData
+from ssl_lib.distributed import gather_uneven, is_distributed, rank, share, world_size
+from ssl_lib.evaluation import KNN, RawPixels, extract_features
+from ssl_lib.parallel import SyncBatchNorm, synchronize_batchnorm
+from tests.conftest import pattern_images, small_method, small_views
+from tests.distributed_helper import run_processes
+
+WORLD_SIZES = (2, 4)
+ACCUMULATE = (1, 2)
+
+
+class DoubleViews(ViewPipeline):
+    """Views in float64."""
+
+    def __call__(self, *arguments, **keywords):
+        views = super().__call__(*arguments, **keywords)
+        large, small = (tuple(view.double() for view in part) for part in (views.large, views.small))
+        return dataclasses.replace(views, large=large, small=small)
+
+
+def train(name: str, accumulate: int, first_rank: int = 0) -> dict[str, Tensor]:
+    """Three updates of a method; its state after them, and the gradients of the first."""
+    gradients: list[Tensor] = []
+
+    def note(parameters) -> None:
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        )  # DINO's last layer is frozen at first
+
+    images = pattern_images()
+    loader = Loader(images, DoubleViews(small_views(name), images.mean, images.std), batch_size=16)
+    method = small_method(name).double()
+    if rank() != first_rank:  # the weights of the first process are what counts
+        nn.init.normal_(next(method.parameters()))
+    trainer = Trainer(device="cpu", precision="fp32", callbacks=[], clip=note, accumulate=accumulate)
+    trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.5), Schedule(epochs=3 / loader.steps_per_epoch))
+    return {"gradient": gradients[0], **method.state_dict()}
+
+
+def work(folder: Path) -> dict[str, Tensor]:
+    """All that is compared, in this process."""
+    trained = {
+        f"{name} {accumulate} {key}": value
+        for name in METHODS
+        for accumulate in ACCUMULATE
+        for key, value in train(name, accumulate).items()
+    }
+    return trained | normalize(synchronized=True) | resume(folder / str(world_size())) | evaluate()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    return run_processes(work, WORLD_SIZES, folder, folder) | {"folder": folder}
+
+
+@pytest.mark.parametrize("accumulate", ACCUMULATE)
+@pytest.mark.parametrize("name", METHODS)
+def test_several_processes_train_as_one(results, name, accumulate):
+    expected = train(name, accumulate)
+    for world in WORLD_SIZES:
+        for key, value in expected.items():
+            parts = [result[f"{name} {accumulate} {key}"] for result in results[world]]
+            assert all(torch.equal(part, parts[0]) for part in parts), f"{key} differs between {world} processes"
+            error = (parts[0].double() - value.double()).norm() / value.double().norm().clamp(min=1e-3)
+            assert error <= 1e-8, f"{key}: {error:.1e} off with {world} processes"
+
+
+def norms() -> dict[str, nn.Module]:
+    return {
+        "1d": nn.BatchNorm1d(3),
+        "2d, cumulative": nn.BatchNorm2d(3, momentum=None),
+        "3d, plain": nn.BatchNorm3d(3, affine=False),
+        "2d, untracked": nn.BatchNorm2d(3, track_running_stats=False),
+    }
+
+
+def inputs(case: str) -> Tensor:
+    """Eight images far from zero."""
+    shape = {"1d": (8, 3), "2d": (8, 3, 5, 4), "3d": (8, 3, 2, 3, 2)}[case[:2]]
+    return 100 + 3 * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def normalize(synchronized: bool) -> dict[str, Tensor]:
+    """Two forward passes of this process's share through each layer, the gradient of the second, the layer's state."""
+    results = {}
+    for case, norm in norms().items():
+        layers = nn.ModuleList([norm.double()])
+        if synchronized:
+            synchronize_batchnorm(layers)
+            assert type(layers[0]) is SyncBatchNorm and layers[0].weight is norm.weight
+        layers[0](share(inputs(case)) / 2)
+        x = share(inputs(case)).clone().requires_grad_()
+        out = layers[0](x)
+        (out.sin() * torch.linspace(-1, 1, out[0].numel(), dtype=torch.float64).view_as(out[0])).sum().backward()
+        assert x.grad is not None
+        found = {"out": out.detach(), "grad": x.grad, "eval": layers.eval()[0](inputs(case)).detach()}
+        results |= {f"{case} {key}": value for key, value in {**found, **layers[0].state_dict()}.items()}
+    return results
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+@pytest.mark.parametrize("case", norms())
+def test_synchronized_batchnorm_is_batchnorm_on_the_joined_batch(results, case, world):
+    expected = {key: value for key, value in normalize(synchronized=False).items() if key.startswith(case)}
+    assert len(expected) >= 3
+    for key, value in expected.items():
+        for place, result in enumerate(results[world]):
+            mine = value[place::world] if key.endswith(("out", "grad")) else value
+            torch.testing.assert_close(result[key], mine, rtol=1e-10, atol=1e-10, msg=f"{key} in process {place}")
+
+
+class Stop(Callback):
+    """Ends a run after some updates."""
+
+    every_rank = True
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_update(self, state) -> None:
+        if state.step == self.after:
+            raise KeyboardInterrupt
+
+
+def resume(folder: Path) -> dict[str, Tensor]:
+    """The states of a run of two epochs, of one that was broken off and resumed, and a draw of the random generator."""
+    states = [fit_noisy(folder / "unbroken")]
+    with pytest.raises(KeyboardInterrupt):
+        fit_noisy(folder / "broken", Stop(after=8))
+    states.append(fit_noisy(folder / "broken", resume=True))
+    if is_distributed():
+        with pytest.raises(KeyboardInterrupt):
+            fit_noisy(folder / "moved", Stop(after=8), dropout=0.0)
+    names = ("unbroken", "resumed")
+    return {f"{name} {key}": value for name, state in zip(names, states, strict=True) for key, value in state.items()}
+
+
+def fit_noisy(folder: Path, *callbacks: Callback, resume: bool = False, dropout: float = 0.5) -> dict[str, Tensor]:
+    """Two epochs of six updates."""
+    images = pattern_images()
+    torch.manual_seed(rank())
+    method = small_method("byol")
+    method.projector.append(nn.Dropout(dropout))
+    method.double()
+    loader = Loader(images, DoubleViews(small_views("byol"), images.mean, images.std), batch_size=16)
+    trainer = Trainer(folder, device="cpu", precision="fp32", log_every=2)
+    trainer.callbacks = [*trainer.callbacks, *callbacks]
+    torch.manual_seed(10 + rank())
+    trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.5), Schedule(epochs=2), resume=resume)
+    return {**method.state_dict(), "random": torch.rand(1)}
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_a_resumed_run_of_several_processes_is_the_unbroken_one(results, world):
+    for result in results[world]:
+        names = {key.partition(" ")[2] for key in result if key.startswith("resumed ")}
+        assert "random" in names and len(names) > 10
+        for name in names:
+            assert torch.equal(result[f"resumed {name}"], result[f"unbroken {name}"]), name
+    draws = [float(result["resumed random"]) for result in results[world]]
+    assert len(set(draws)) == world  # every process has a generator of its own
+    files = [results["folder"] / str(world) / name / "metrics.jsonl" for name in ("unbroken", "broken")]
+    lines = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    assert [line["step"] for line in lines[0]] == [1, 3, 5, 7, 9, 11]  # written by one process
+    assert [(line["step"], line["loss"]) for line in lines[0]] == [(line["step"], line["loss"]) for line in lines[1]]
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path):
+    moved = fit_noisy(results["folder"] / str(world) / "moved", resume=True, dropout=0.0)
+    alone = fit_noisy(tmp_path, dropout=0.0)
+    for key in alone.keys() - {"random"}:
+        torch.testing.assert_close(moved[key], alone[key], rtol=1e-8, atol=1e-11, msg=key)
+
+
+def evaluate() -> dict[str, Tensor]:
+    """Features and kNN of sets that do not divide among the processes."""
+    images = pattern_images()
+    results = {}
+    for count in (3, 13):
+        some = torch.arange(count)
+        part = ArrayData(images.gather(some), images.labels[some], images.class_names, images.mean, images.std)
+        features, labels = extract_features(RawPixels(), part, batch_size=2)
+        knn = KNN(k=5)(*extract_features(RawPixels(), images), features, labels)
+        results |= {f"{count} features": features, f"{count} labels": labels, f"{count} knn": torch.tensor(knn)}
+    return results | {"uneven": gather_uneven(torch.full((rank(), 2), float(rank())))}
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_processes_evaluate_every_image_once(results, world):
+    alone = evaluate()
+    for result in results[world]:
+        for key in alone.keys() - {"uneven"}:
+            torch.testing.assert_close(result[key], alone[key], rtol=1e-6, atol=1e-6, msg=key)
+        expected = torch.arange(world).repeat_interleave(torch.arange(world)).double()
+        assert torch.equal(result["uneven"].double(), expected.unsqueeze(1).expand(-1, 2))
