@@ -19,12 +19,13 @@ from torch.optim import Optimizer
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.chunks import check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
-from ssl_lib.methods.base import check_method, checked_output
+from ssl_lib.methods.base import backbones, check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
 from ssl_lib.resolve import BAD_ARGUMENTS, DERIVED, call, resolve
@@ -106,6 +107,8 @@ def build(config: RunConfig) -> Experiment:
     config = derive_backbone(config, train, views)
     method = build_method(config)
     _rehearse(method, views, train, settings.batch_size // (settings.accumulate * distributed.world_size()))
+    if settings.exact:
+        call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
     evaluator = build_evaluator(config, train, views.size)
     return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)
@@ -177,6 +180,7 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         precision=settings.precision,
         compile=settings.compile,
         accumulate=settings.accumulate,
+        exact=settings.exact,
         clip=clip,
         log_every=settings.log_every,
         callbacks=_build_callbacks(config, evaluator),

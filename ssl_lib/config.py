@@ -52,6 +52,8 @@ class TrainerConfig:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per update.
+        exact: The gradient of the whole batch also where the loss compares its images: only the backbone, which must
+            have no batch normalisation, goes through the micro-batches.
         clip_norm: Largest gradient norm; null clips nothing.
         clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.
         log_every: Updates between lines of metrics.jsonl.
@@ -66,6 +68,7 @@ class TrainerConfig:
     device: str = "auto"
     compile: bool = False
     accumulate: int = 1
+    exact: bool = False
     clip_norm: float | None = None
     clip_per_parameter: bool = False
     log_every: int = 20

@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.chunks import computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
-from ssl_lib.methods.base import Method, check_method, checked_output
+from ssl_lib.methods.base import Method, backbones, check_method, checked_output
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
@@ -38,6 +39,8 @@ class Trainer:
         precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
         compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per optimizer update; must divide the batch size.
+        exact: Whether the gradient is that of the whole batch, where the loss compares the images of a batch: only the
+            backbone goes through the micro-batches, twice. It must be one without batch normalisation.
         clip: Called with the parameters before each optimizer step, to clip their gradients.
         log_every: Updates between logged lines.
         callbacks: Observers; None takes `default_callbacks(run_dir)`.
@@ -55,6 +58,7 @@ class Trainer:
         precision: str = "auto",
         compile: bool = False,
         accumulate: int = 1,
+        exact: bool = False,
         clip: Callable[[Iterable[nn.Parameter]], object] | None = None,
         log_every: int = 20,
         callbacks: Sequence[Callback] | None = None,
@@ -65,6 +69,7 @@ class Trainer:
         self.precision = Precision.resolve(precision, resolve_device(device))
         self.compile = compile
         self.accumulate = accumulate
+        self.exact = exact
         self.clip = clip
         self.log_every = log_every
         self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
@@ -113,6 +118,8 @@ class Trainer:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
         with ExitStack() as stack:
             stack.enter_context(self.precision.tf32())
+            if self.exact:
+                stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
             for callback in state.callbacks:
                 callback.on_start(state)
                 stack.callback(callback.on_end, state)
@@ -140,7 +147,7 @@ class Trainer:
         method.to(device=self.precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         method.train()
         if self.compile:
-            for backbone in {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}:
+            for backbone in backbones(method):
                 backbone.compile()
             loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
@@ -177,10 +184,11 @@ class Trainer:
         lr = state.schedule.apply(state.optimizer, progress)
         generator = seeded_generator("views", state.loader.seed, state.step)
         numbers = state.loader.views.draw(len(batch.indices) * distributed.world_size(), generator)
-        micros = zip(_split(batch, self.accumulate), distributed.share(numbers).chunk(self.accumulate), strict=True)
+        count = 1 if self.exact else self.accumulate
+        micros = zip(_split(batch, count), distributed.share(numbers).chunk(count), strict=True)
         for number, (micro, rows) in enumerate(micros, start=1):
             views = self._make_views(state.loader, micro, rows)
-            with unsynced(state.model) if number < self.accumulate else nullcontext():
+            with unsynced(state.model) if number < count else nullcontext():
                 with self.clock("forward"), self.precision.autocast():
                     output = checked_output(state.model(views, progress), method)
                 meter.record(state, output, lr, len(micro.indices))

@@ -27,14 +27,14 @@ SMALL = {
 
 
 class TinyBackbone(nn.Sequential):
-    """A convolution, BatchNorm, ReLU and pooling: (N, C, H, W) -> (N, 16)."""
+    """A convolution, a norm (BatchNorm), ReLU and pooling: (N, C, H, W) -> (N, 16)."""
 
     out_dim = 16
 
-    def __init__(self, in_channels: int = 1) -> None:
+    def __init__(self, in_channels: int = 1, norm: nn.Module | None = None) -> None:
         super().__init__(
             nn.Conv2d(in_channels, 16, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(16),
+            nn.BatchNorm2d(16) if norm is None else norm,
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

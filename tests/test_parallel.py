@@ -14,7 +14,7 @@ from ssl_lib.data import ArrayData
 from ssl_lib.distributed import gather_uneven, is_distributed, rank, share, world_size
 from ssl_lib.evaluation import KNN, RawPixels, extract_features
 from ssl_lib.parallel import SyncBatchNorm, synchronize_batchnorm
-from tests.conftest import pattern_images, small_method, small_views
+from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 
 WORLD_SIZES = (2, 4)
@@ -30,7 +30,7 @@ class DoubleViews(ViewPipeline):
         return dataclasses.replace(views, large=large, small=small)
 
 
-def train(name: str, accumulate: int, first_rank: int = 0) -> dict[str, Tensor]:
+def train(name: str, accumulate: int, exact: bool = False) -> dict[str, Tensor]:
     """Three updates of a method; its state after them, and the gradients of the first."""
     gradients: list[Tensor] = []
 
@@ -41,10 +41,10 @@ def train(name: str, accumulate: int, first_rank: int = 0) -> dict[str, Tensor]:
 
     images = pattern_images()
     loader = Loader(images, DoubleViews(small_views(name), images.mean, images.std), batch_size=16)
-    method = small_method(name).double()
-    if rank() != first_rank:  # the weights of the first process are what counts
+    method = small_method(name, TinyBackbone(norm=nn.GroupNorm(4, 16)) if exact else None).double()
+    if rank() != 0:  # the weights of the first process are what counts
         nn.init.normal_(next(method.parameters()))
-    trainer = Trainer(device="cpu", precision="fp32", callbacks=[], clip=note, accumulate=accumulate)
+    trainer = Trainer(device="cpu", precision="fp32", callbacks=[], clip=note, accumulate=accumulate, exact=exact)
     trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.5), Schedule(epochs=3 / loader.steps_per_epoch))
     return {"gradient": gradients[0], **method.state_dict()}
 
@@ -57,6 +57,7 @@ def work(folder: Path) -> dict[str, Tensor]:
         for accumulate in ACCUMULATE
         for key, value in train(name, accumulate).items()
     }
+    trained |= {f"exact {key}": value for key, value in train("simclr", accumulate=2, exact=True).items()}
     return trained | normalize(synchronized=True) | resume(folder / str(world_size())) | evaluate()
 
 
@@ -69,10 +70,17 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("accumulate", ACCUMULATE)
 @pytest.mark.parametrize("name", METHODS)
 def test_several_processes_train_as_one(results, name, accumulate):
-    expected = train(name, accumulate)
+    assert_as_one(results, f"{name} {accumulate}", train(name, accumulate))
+
+
+def test_several_processes_accumulate_exactly(results):
+    assert_as_one(results, "exact", train("simclr", accumulate=1, exact=True))
+
+
+def assert_as_one(results, case, expected):
     for world in WORLD_SIZES:
         for key, value in expected.items():
-            parts = [result[f"{name} {accumulate} {key}"] for result in results[world]]
+            parts = [result[f"{case} {key}"] for result in results[world]]
             assert all(torch.equal(part, parts[0]) for part in parts), f"{key} differs between {world} processes"
             error = (parts[0].double() - value.double()).norm() / value.double().norm().clamp(min=1e-3)
             assert error <= 1e-8, f"{key}: {error:.1e} off with {world} processes"
