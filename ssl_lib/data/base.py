@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -98,6 +99,9 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
     @abstractmethod
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W)."""
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Told by a loader which images it will read next; for those that are better fetched together."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
         """Returns the uint8 image (C, H, W) at `index`, and its class where the data have labels."""
