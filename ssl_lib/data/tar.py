@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
-from ssl_lib.data.cache import Array, cache_file, read_array, write_array
+from ssl_lib.data.cache import Array, alone, cache_file, read_array, write_array
 from ssl_lib.data.index import EXTENSIONS
 from ssl_lib.data.remote import describe, is_remote, open_ranges
 from ssl_lib.errors import DataError
@@ -36,7 +36,8 @@ class _File(NamedTuple):
 def tables_of(shards: list[str]) -> list[Table]:
     """Lists the images of each shard, behind a progress bar on a terminal.
 
-    What is listed of a remote shard is kept in `$XDG_CACHE_HOME/ssl_lib`, if the server names the shard's version.
+    What is listed of a remote shard is kept in `$XDG_CACHE_HOME/ssl_lib`, if the server names the shard's version; of
+    several processes that share this folder, one lists it.
 
     Args:
         shards: Paths and URLs of uncompressed tar files.
@@ -67,11 +68,12 @@ def _table(file: _File) -> Table:
     if not is_remote(file.shard):
         return _local_table(file.shard)
     cache = cache_file("shard", file.shard, file.version, *EXTENSIONS) if file.version else None
-    images = read_array(cache)
-    if images is None:
-        with open_ranges(file.shard, file.size) as content:
-            images = images_of(content, file.shard)
-        write_array(cache, images)
+    with alone(cache):
+        images = read_array(cache)
+        if images is None:
+            with open_ranges(file.shard, file.size) as content:
+                images = images_of(content, file.shard)
+            write_array(cache, images)
     return images
 
 

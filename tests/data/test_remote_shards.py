@@ -9,7 +9,9 @@ import pickle
 import re
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.pool import ThreadPool
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         server, path = self.server, self.server.folder / self.path.lstrip("/")
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.ranges else None
         server.requests.append((self.command, self.path))
+        time.sleep(server.delay)
         if server.together and span:
             server.together.wait(timeout=10)
         if server.failures and span:
@@ -68,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     request_queue_size = 64
-    ranges, tells_size, tells_version, short, sent = True, True, True, 0, 0
+    ranges, tells_size, tells_version, short, sent, delay = True, True, True, 0, 0, 0.0
     together: threading.Barrier | None = None
 
     def __init__(self, folder):
@@ -174,6 +177,19 @@ def test_the_index_is_made_once_for_each_version_of_a_shard(server, shards, tmp_
     third = ShardData(f"{server.url}/{shards}")
     assert {path for kind, path in server.requests if kind == "GET"} == {"/train-1.tar"}
     assert third.labels.tolist() == [0, 1, 2, 3, 5, 8, 9, 10, 11]
+
+
+def test_of_those_who_start_together_one_makes_the_index(server, shards, tmp_path, monkeypatch):
+    ShardData(f"{server.url}/{shards}")
+    alone = [path for kind, path in server.requests if kind == "GET"]
+    server.requests.clear()
+    server.delay = 0.05  # so that all have begun before one is done
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    with ThreadPool(4) as threads:
+        several = threads.map(ShardData, [f"{server.url}/{shards}"] * 4)
+    assert all(data.labels.tolist() == list(range(12)) for data in several)
+    assert sorted(path for kind, path in server.requests if kind == "GET") == sorted(alone)
+    assert {file.suffix for file in (tmp_path / "another" / "ssl_lib").iterdir()} == {".npz"}
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-50], lambda content: b"no archive"])
