@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -99,6 +100,9 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W)."""
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Told by a loader which images it will read next; for those that are better fetched together."""
+
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
         """Returns the uint8 image (C, H, W) at `index`, and its class where the data have labels."""
         if not -len(self) <= index < len(self):
@@ -115,13 +119,15 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
 
 
 def checked_statistics(
-    mean: tuple[float, ...], std: tuple[float, ...], channels: int
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation as tuples.
+    """Mean and standard deviation as tuples; ImageNet's in the place of None (see `imagenet_statistics`).
 
     Raises:
         ValueError: There is not one of each per channel, or they do not suit values in [0, 1].
     """
+    standard = imagenet_statistics(channels)
+    mean, std = mean or standard[0], std or standard[1]
     if not len(mean) == len(std) == channels:
         raise ValueError(f"mean {mean} and std {std} need one value for each of {channels} channel(s)")
     if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ssl_lib.data.base import SkipImage
 from ssl_lib.errors import DataError
 
-__all__ = ["OnError", "decode_image", "read_image", "to_tensor"]
+__all__ = ["OnError", "check_reading", "decode_image", "read_image", "to_tensor"]
 
 OnError = Literal["raise", "skip"]
 
@@ -52,6 +52,18 @@ def decode_image(source: str | Path | bytes, channels: int = 3) -> Tensor:
                 return pixels
         ImageOps.exif_transpose(image, in_place=True)  # or else it copies every image that is upright already
         return to_tensor(image, channels)
+
+
+def check_reading(channels: int, on_error: OnError) -> None:
+    """Checks what `read_image` will be given for every image of a data set.
+
+    Raises:
+        ValueError: `channels` is not 3 or 1, or `on_error` not "raise" or "skip".
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
 
 
 def read_image(source: str | bytes, name: str, channels: int, on_error: OnError) -> Tensor:

@@ -11,14 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import (
-    ImageData,
-    ImageDataset,
-    Split,
-    checked_statistics,
-    imagenet_statistics,
-)
-from ssl_lib.data.decode import OnError, read_image
+from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
+from ssl_lib.data.decode import OnError, check_reading, read_image
 from ssl_lib.data.index import EXTENSIONS, list_images
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
@@ -57,12 +51,8 @@ class FolderData(ImageDataset):
         on_error: OnError = "raise",
         class_names: tuple[str, ...] = (),
     ) -> None:
-        if channels not in (1, 3):
-            raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        standard = imagenet_statistics(channels)
-        self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], channels)
+        check_reading(channels, on_error)
+        self.mean, self.std = checked_statistics(mean, std, channels)
         self.root = str(Path(root).expanduser())
         self.channels = channels
         self.on_error = on_error

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import time
-import zipfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from ssl_lib.data.cache import cache_file, read_array, write_array
 from ssl_lib.errors import DataError
 
 __all__ = ["EXTENSIONS", "list_images"]
@@ -55,11 +52,11 @@ def list_images(root: str) -> list[tuple[str, list[str]]]:
     Raises:
         DataError: A folder cannot be listed, or is a link to a folder above it.
     """
-    cache = _cache_file(root)
-    known = _load(cache) if cache else {}
+    cache = cache_file("index", os.path.realpath(root), *EXTENSIONS)
+    known = _load(cache)
     found: dict[str, _Folder] = {}
     images = list(_walk(root, "", (), known, found))
-    if cache and found != known and sum(len(folder.entries) for folder in found.values()) >= _CACHED_FROM:
+    if found != known and sum(len(folder.entries) for folder in found.values()) >= _CACHED_FROM:
         _save(cache, found)
     return images
 
@@ -115,44 +112,24 @@ def _scan(path: str, stamp: Stamp) -> _Folder:
     return _Folder(stamp if trusted else _UNSETTLED, [f"{name}/" if name in folders else name for name in names])
 
 
-def _cache_file(root: str) -> Path | None:
-    """Where the list of this folder is kept; None where the user has no home."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        caches = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    key = hashlib.sha256(os.fsencode("\0".join((os.path.realpath(root), *EXTENSIONS))))
-    return caches / "ssl_lib" / f"index-{key.hexdigest()[:32]}.npz"
-
-
-def _load(cache: Path) -> dict[str, _Folder]:
+def _load(cache: Path | None) -> dict[str, _Folder]:
     """The folders of a cache file by their relative paths; none where there is no file or it is damaged."""
+    text = read_array(cache)
+    if text is None:
+        return {}
     folders = {}
     try:
-        with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            text = os.fsdecode(arrays["folders"].tobytes())
-        for block in text.split("\0\0"):
+        for block in os.fsdecode(text.tobytes()).split("\0\0"):
             head, *entries = block.split("\0")
             device, inode, modified, changed, relative = head.split(" ", 4)
             folders[relative] = _Folder((int(device), int(inode), int(modified), int(changed)), entries)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except ValueError:
         return {}
     return folders
 
 
-def _save(cache: Path, folders: dict[str, _Folder]) -> None:
-    """Writes a cache file, whole or not at all; a cache that cannot be written is done without."""
+def _save(cache: Path | None, folders: dict[str, _Folder]) -> None:
     blocks = (
         "\0".join((f"{' '.join(map(str, stamp))} {relative}", *names)) for relative, (stamp, names) in folders.items()
     )
-    text = np.frombuffer(os.fsencode("\0\0".join(blocks)), np.uint8)
-    with contextlib.suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=cache.parent, prefix=cache.stem, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, folders=text)
-                file.close()
-                os.replace(file.name, cache)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+    write_array(cache, np.frombuffer(os.fsencode("\0\0".join(blocks)), np.uint8))

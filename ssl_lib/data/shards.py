@@ -2,115 +2,136 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
-import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics, imagenet_statistics
-from ssl_lib.data.decode import OnError, read_image
+from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
+from ssl_lib.data.decode import OnError, check_reading, read_image
 from ssl_lib.data.index import EXTENSIONS
+from ssl_lib.data.remote import is_remote, read_range
+from ssl_lib.data.tar import NO_LABEL, tables_of
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
 __all__ = ["ShardData", "webdataset"]
+
+_AT_ONCE = 16  # images of a batch that are waited for at a time
+
+
+class _Place(NamedTuple):
+    """Where an image lies; as text, what to call it in a message."""
+
+    shard: str
+    member: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}:{self.member}"
 
 
 class ShardData(ImageDataset):
     """An `ImageData` of the images in uncompressed tar files, in the order of the files and of their members.
 
     As in WebDataset, members of one name up to the first dot belong together: `0001.jpg` and `0001.cls`, which holds
-    the class index as text. At the start only the headers are read; later each image, from where it lies.
+    the class index as text. At the start only the headers are read; later each image, from where it lies. The list of
+    a remote shard is kept in `$XDG_CACHE_HOME/ssl_lib` until the server names another version of the shard.
 
     Args:
-        urls: Paths of the shards; braces are spelt out, "train-{000..146}.tar".
+        urls: Shards or lists of them: paths, with patterns as in "shards/*.tar" in the order of their names; or, with
+            the extra `remote`, URLs. Braces are spelt out in both: "https://host/train-{000..146}.tar".
         channels: 3 for RGB, 1 for grey.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
 
     Attributes:
+        shards: Path or URL of each shard.
         skipped: The unreadable images that loaders came upon and skipped, as shard:member.
 
     Raises:
-        DataError: A shard is missing, damaged, compressed or remote, there are no images, or some lack a label.
-        ValueError: `channels` or the statistics are out of range.
+        DataError: A shard is missing, damaged or compressed, there are no images, or some lack a label; a server does
+            not answer, or hands out whole files only.
+        ConfigError: A package that reads such URLs is missing.
+        ValueError: `channels`, `on_error` or the statistics are out of range.
     """
 
     def __init__(
         self,
-        urls: str,
+        urls: str | list[str],
         channels: int = 3,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         on_error: OnError = "raise",
     ) -> None:
-        if channels not in (1, 3):
-            raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        standard = imagenet_statistics(channels)
-        self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], channels)
+        check_reading(channels, on_error)
+        self.mean, self.std = checked_statistics(mean, std, channels)
         self.channels, self.on_error = channels, on_error
         self.class_names: tuple[str, ...] = ()
         self.skipped: list[str] = []
-        self.shards = [_checked(path) for path in _spell_out(urls)]
-        rows, names, labels = [], [], list[int | None]()
-        for number, shard in enumerate(tqdm(self.shards, "shards", leave=False, disable=None)):
-            for name, offset, size, label in _images_of(shard):
-                rows.append((number, offset, size))
-                names.append(os.fsencode(name))
-                labels.append(label)
-        if not rows:
+        self._fetched: dict[int, bytes] = {}
+        self.shards = _spell_out([urls] if isinstance(urls, str) else urls)
+        tables = tables_of(self.shards)
+        self._images = np.concatenate(tables)
+        self._shard_of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+        if not len(self):
             raise DataError(f"{urls}: no images in these shards (looked for *{', *'.join(EXTENSIONS)})")
-        known = [label for label in labels if label is not None]
-        if known and len(known) < len(labels):
-            raise DataError(f"{urls}: {len(labels) - len(known)} of {len(labels)} images have no .cls beside them")
-        self.labels = torch.tensor(known) if known else None
-        self._rows, self._names = np.array(rows, dtype=np.int64), np.array(names)
+        labels = torch.from_numpy(self._images["label"].copy())
+        missing = int((labels == NO_LABEL).sum())
+        if 0 < missing < len(self):
+            raise DataError(f"{urls}: {missing} of {len(self)} images have no .cls beside them")
+        self.labels = None if missing else labels
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._images)
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Fetches those images of a batch that lie in remote shards all at once, for `read` to find them here."""
+        places = {index: self._place(index) for index in indices}
+        remote = {index: place for index, place in places.items() if is_remote(place.shard)}
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            self._fetched = dict(zip(remote, threads.map(_content, remote.values()), strict=True))
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
 
         Raises:
-            DataError: It cannot be read; a SkipImage where `on_error` is "skip".
+            DataError: It cannot be read; a SkipImage where `on_error` is "skip" and it is its content that cannot.
         """
-        number, offset, size = self._rows[index].tolist()
-        try:
-            with open(self.shards[number], "rb") as file:
-                content = os.pread(file.fileno(), size, offset)
-        except OSError as error:
-            raise DataError(f"{self.shards[number]}: cannot be read any more ({error.strerror})") from error
-        return read_image(
-            content, f"{self.shards[number]}:{os.fsdecode(self._names[index])}", self.channels, self.on_error
-        )
+        place = self._place(index)
+        content = self._fetched.pop(index, None)
+        return read_image(_content(place) if content is None else content, str(place), self.channels, self.on_error)
+
+    def _place(self, index: int) -> _Place:
+        member, offset, size, _ = self._images[index].tolist()
+        return _Place(self.shards[int(self._shard_of[index])], os.fsdecode(member), offset, size)
 
 
 @DATASETS.register("webdataset")
 def webdataset(
-    urls: str,
-    test_urls: str | None = None,
+    urls: str | list[str],
+    test_urls: str | list[str] | None = None,
     channels: int = 3,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
     split: Split = "train",
 ) -> ImageData | None:
-    """WebDataset shards on disk: tar files of images, with `.cls` files where they have labels (see `ShardData`).
+    """WebDataset shards: tar files of images, with `.cls` files where they have labels (see `ShardData`).
 
     Args:
-        urls: Paths of the training shards, such as "train-{000..146}.tar".
-        test_urls: Paths of labelled test shards.
+        urls: The training shards, as a text or a list: "train-{000..146}.tar", "shards/*.tar", or URLs such as
+            "https://host/train-{000..146}.tar" and "s3://bucket/train-{000..146}.tar" with the extra `remote`.
+        test_urls: Labelled test shards, likewise.
         channels: 3 for RGB, 1 for grey.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
@@ -119,6 +140,7 @@ def webdataset(
 
     Raises:
         DataError: As `ShardData`; or the test images have no labels.
+        ConfigError: As `ShardData`.
     """
     if split == "train":
         return ShardData(urls, channels, mean, std, on_error)
@@ -130,9 +152,17 @@ def webdataset(
     return data
 
 
-def _spell_out(urls: str) -> list[str]:
-    """`a-{00..02}.tar` and `{a,b}.tar` as lists of paths."""
-    parts = re.split(r"\{([^{}]*)\}", urls)  # text and braces by turns
+def _spell_out(urls: list[str]) -> list[str]:
+    """The shards that patterns stand for."""
+    shards = [shard for text in urls for url in _without_braces(text) for shard in _matches(url)]
+    if not shards:
+        raise DataError("no shards are named: urls is empty")
+    return shards
+
+
+def _without_braces(text: str) -> list[str]:
+    """`a-{00..02}.tar` and `{a,b}.tar` as lists."""
+    parts = re.split(r"\{([^{}]*)\}", text)  # text and braces by turns
     choices = []
     for place, part in enumerate(parts):
         span = re.fullmatch(r"(\d+)\.\.(\d+)", part) if place % 2 else None
@@ -144,49 +174,22 @@ def _spell_out(urls: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*choices)]
 
 
-def _checked(path: str) -> str:
-    if re.match(r"\w+:", path) and not os.path.exists(path):
-        raise DataError(f"{path}: shards are read from disks; fetch them first, or mount where they lie")
-    if not Path(path).expanduser().is_file():
-        raise DataError(f"{Path(path).expanduser().absolute()}: no such shard")
-    return str(Path(path).expanduser())
+def _matches(url: str) -> list[str]:
+    """A URL as it is; the files of a path, which may be a pattern."""
+    if is_remote(url):
+        return [url]
+    path = os.path.expanduser(url)
+    files = [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path)))
+    if not files:
+        raise DataError(f"{os.path.abspath(path)}: no such shard")
+    return files
 
 
-def _key(name: str) -> tuple[str, str]:
-    """A member's folder and name up to the first dot of the name, and what follows."""
-    folder, slash, last = name.rpartition("/")
-    stem, _, kind = last.partition(".")
-    return folder + slash + stem, kind.lower()
-
-
-def _label(content: bytes, name: str) -> int:
+def _content(place: _Place) -> bytes:
+    if is_remote(place.shard):
+        return read_range(place.shard, place.offset, place.size, str(place))
     try:
-        label = int(content)
-    except ValueError as error:
-        raise DataError(f"{name} must hold a class index, got {content!r}") from error
-    if not 0 <= label < 2**31:
-        raise DataError(f"{name} must hold a class index from 0 on, got {label}")
-    return label
-
-
-def _images_of(shard: str) -> Iterator[tuple[str, int, int, int | None]]:
-    """Name, offset, size and label of each image of a shard."""
-    images, labels = [], {}
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                key, kind = _key(member.name)
-                if not member.isfile():
-                    continue
-                if f".{kind}" in EXTENSIONS:
-                    images.append((key, member.name, member.offset_data, member.size))
-                elif kind == "cls" and (content := archive.extractfile(member)):
-                    labels[key] = _label(content.read(32), f"{shard}:{member.name}")
-            end = archive.offset
-        with open(shard, "rb") as file:  # tarfile ends quietly where a header is damaged
-            if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"damaged or cut off at byte {end}")
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{shard}: not a whole, uncompressed tar file of images ({error})") from error
-    for key, name, offset, size in images:
-        yield name, offset, size, labels.get(key)
+        with open(place.shard, "rb") as file:
+            return os.pread(file.fileno(), place.size, place.offset)
+    except OSError as error:
+        raise DataError(f"{place.shard}: cannot be read any more ({error.strerror})") from error

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ssl_lib.data.base import ImageData, SkipImage
+from ssl_lib.data.base import ImageData, ImageDataset, SkipImage
 from ssl_lib.distributed import local_world_size
 from ssl_lib.errors import DataError
 from ssl_lib.seeding import seeded_generator
@@ -48,6 +48,7 @@ class CropBatches(Dataset[ReadBatch | DataError]):
         epoch, indices = request
         crops, read, skipped = [], [], list[str]()
         try:
+            _prepare(self.data, indices)
             for index in indices:
                 image, found = self._read(index, skipped)
                 crops.append(self.views.crop(image, seeded_generator("crops", self.seed, epoch, index)))
@@ -75,6 +76,7 @@ class EvaluationBatches(Dataset[ReadBatch | DataError]):
     def __getitem__(self, request: Request) -> ReadBatch | DataError:
         images, read, skipped = [], [], list[str]()
         try:
+            _prepare(self.data, request[1])
             for index in request[1]:
                 try:
                     images.append((resize_and_crop(self.data.read(index), self.size, self.shorter_side),))
@@ -160,6 +162,11 @@ def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) 
     resized = F.resize(images, [shorter_side or round(size * 256 / 224)], InterpolationMode.BICUBIC, antialias=True)
     cropped: Tensor = F.center_crop(resized, [size, size])
     return cropped
+
+
+def _prepare(data: ImageData, indices: Sequence[int]) -> None:
+    if isinstance(data, ImageDataset):
+        data.prepare(indices)
 
 
 def _stack(items: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, checked_statistics, imagenet_statistics
+from ssl_lib.data.base import ImageData, ImageDataset, checked_statistics
 from ssl_lib.data.decode import to_tensor
 from ssl_lib.errors import DataError
 
@@ -42,8 +42,7 @@ class WrappedDataset(ImageDataset):
             raise DataError(f"{type(dataset).__name__} is empty")
         self.dataset = dataset
         self.channels = len(mean) if mean is not None else _channels(self._image(0))
-        standard = imagenet_statistics(self.channels)
-        self.mean, self.std = checked_statistics(mean or standard[0], std or standard[1], self.channels)
+        self.mean, self.std = checked_statistics(mean, std, self.channels)
         self.class_names = tuple(str(name) for name in getattr(dataset, "classes", ()))
         targets = getattr(dataset, "targets", None)
         self.labels = None if targets is None else torch.as_tensor(targets)

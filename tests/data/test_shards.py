@@ -9,26 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shard_samples import encoded, write
 
 from ssl_lib import Loader, ViewConfig, ViewPipeline
 from ssl_lib.data import ShardData, webdataset
 from ssl_lib.errors import DataError
+from ssl_lib.schema import arguments_of, check_arguments
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 11, 3), dtype=np.uint8)
-
-
-def encoded(pixels, kind="PNG"):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def write(path, members, mode="w"):
-    with tarfile.open(path, mode) as archive:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
 
 
 @pytest.fixture
@@ -106,8 +94,25 @@ def test_shards_that_are_not_there_are_named(tmp_path):
     with pytest.raises(DataError, match=r"b-1\.tar: no such shard"):
         write(tmp_path / "b-0.tar", [("x.png", encoded(PIXELS[0]))])
         ShardData(f"{tmp_path}/b-{{0..1}}.tar")
-    with pytest.raises(DataError, match="shards are read from disks"):
-        ShardData("https://example.org/a.tar")
+    for urls in (f"{tmp_path}/c-*.tar", [f"{tmp_path}/b-0.tar", f"{tmp_path}/c-*.tar"]):
+        with pytest.raises(DataError, match=r"c-\*\.tar: no such shard"):
+            ShardData(urls)
+    with pytest.raises(DataError, match="urls is empty"):
+        ShardData([])
+
+
+def test_lists_and_patterns(shards, tmp_path):
+    expected = ShardData(shards)
+    (tmp_path / "train-none.tar").mkdir()
+    write(tmp_path / "odd[0-9].tar", [("x.png", encoded(PIXELS[11]))])
+    for urls in (f"{tmp_path}/train-*.tar", [f"{tmp_path}/train-00[01].tar", f"{tmp_path}/*-002.tar"]):
+        assert ShardData(urls).shards == expected.shards
+    assert torch.equal(ShardData(f"{tmp_path}/odd[0-9].tar").read(0), expected.read(11))  # a name before a pattern
+    parts = [f"{tmp_path}/train-002.tar", f"{tmp_path}/train-000.tar"]
+    arguments = check_arguments({"urls": parts}, arguments_of(webdataset, ["split"]), "data")
+    data = webdataset(**arguments)
+    assert data.shards == parts and data.labels.tolist() == [3, 4, 0, 1, 0, 1, 2, 3]
+    assert torch.equal(data.read(4), expected.read(0))
 
 
 def test_damage_that_tarfile_passes_over_is_found(tmp_path):
