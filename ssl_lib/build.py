@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 from torch.optim import Optimizer
 
-from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, ProgressBar
+from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
@@ -173,6 +173,7 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         accumulate=settings.accumulate,
         clip=clip,
         log_every=settings.log_every,
+        skip_nonfinite=settings.skip_nonfinite,
         callbacks=_build_callbacks(config, evaluator),
     )
 
@@ -186,7 +187,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         keep_every=settings.keep_every,
         config=to_yaml(config),
     )
-    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved]
+    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json"))
     return callbacks

@@ -55,6 +55,7 @@ class TrainerConfig:
         clip_norm: Largest gradient norm; null clips nothing.
         clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.
         log_every: Updates between lines of metrics.jsonl.
+        skip_nonfinite: Updates in a row that are skipped for a NaN or infinite loss or gradient before the run stops.
         save_every: Epochs between saves of checkpoints/last.pt.
         keep_every: Epochs between checkpoints that are kept; null keeps the last one only.
         workers: Processes that decode images; null chooses. In-memory data need none.
@@ -69,6 +70,7 @@ class TrainerConfig:
     clip_norm: float | None = None
     clip_per_parameter: bool = False
     log_every: int = 20
+    skip_nonfinite: int = 0
     save_every: int = 1
     keep_every: int | None = None
     workers: int | None = None
@@ -79,8 +81,10 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        for name in ("workers", "skip_nonfinite"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -191,14 +195,16 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
 def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
-    Where the run and its data lie, how often it logs, saves and evaluates, its device and its workers may change.
+    Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers and how many bad
+    updates it skips may change.
 
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
     harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {
-        f"trainer.{name}" for name in ("device", "compile", "log_every", "save_every", "keep_every", "workers")
+        f"trainer.{name}"
+        for name in ("device", "compile", "log_every", "skip_nonfinite", "save_every", "keep_every", "workers")
     }
     before, after = _flat(_plain(saved)), _flat(_plain(now))
     changed = [
