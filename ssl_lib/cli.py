@@ -1,4 +1,4 @@
-"""The command line: `ssl-lib train | evaluate | list | views | bench | pack`."""
+"""The command line: `ssl-lib train | evaluate | list | views | bench | pack | replay`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import ssl_lib
-from ssl_lib.commands import bench, evaluate, listing, pack, train, views
+from ssl_lib.commands import bench, evaluate, listing, pack, replay, train, views
 from ssl_lib.errors import SSLError
 
 __all__ = ["main"]
@@ -47,6 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, listing, views, bench, pack):
+    for command in (train, evaluate, listing, views, bench, pack, replay):
         command.add(commands)
     return parser
