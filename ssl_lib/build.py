@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
+from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
@@ -133,14 +132,19 @@ def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Run
     """The config inside a loaded checkpoint.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or it is not one.
+        ConfigError: It cannot be read.
     """
+    where = "the config inside the checkpoint"
     if saved.get("config") is None:
         raise CheckpointError(
             "the checkpoint was saved by a script, without a config: build the method there and load into it "
             "ssl_lib.checkpoint.load_checkpoint(path)['method']"
         )
-    return parse_config(yaml.safe_load(saved["config"]), overrides)
+    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
+    return parse_config(values, overrides)
 
 
 def build_method(config: RunConfig) -> Method:

@@ -23,6 +23,7 @@ __all__ = [
     "TrainerConfig",
     "load_config",
     "parse_config",
+    "parse_yaml",
     "refuse_changes",
     "to_yaml",
 ]
@@ -155,7 +156,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
-    values = _parse_yaml(text, str(path))
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(f"{path} must hold a mapping of keys to values, such as `seed: 0`; it holds {found}")
@@ -179,7 +180,7 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
-        _assign(values, key.split("."), _parse_yaml(text, f"the value of {key}={text}"), key)
+        _assign(values, key.split("."), parse_yaml(text, f"the value of {key}={text}"), key)
     for key in values:
         for section, kind in _SECTIONS.items():
             if key in {field.name for field in dataclasses.fields(kind)}:
@@ -288,7 +289,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: It is not readable, asks for anything but plain values, or gives a key twice; `source` names it.
+    """
     try:
         return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError, RecursionError) as error:

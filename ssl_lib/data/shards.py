@@ -176,7 +176,7 @@ def _images_of(shard: str) -> Iterator[tuple[str, int, int, int | None]]:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 key, kind = _key(member.name)
-                if not member.isfile():
+                if not member.isfile() or member.issparse():  # links and the like; files with holes left out
                     continue
                 if f".{kind}" in EXTENSIONS:
                     images.append((key, member.name, member.offset_data, member.size))
