@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import ssl_lib
 from ssl_lib.commands import bench, evaluate, listing, pack, replay, train, views
+from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import SSLError
 
 __all__ = ["main"]
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
-        options.run(options)
+        with worker_crashes():
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

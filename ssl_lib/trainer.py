@@ -15,6 +15,7 @@ from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.data import Batch, Loader
+from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, check_method, checked_output
@@ -96,6 +97,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: The loss, a gradient or the weights became NaN or infinite, or fp16 gradients overflow
                 at any scale; the last checkpoint is left as it was.
+            DataError: An image cannot be read, or a process that reads images was killed.
             ValueError: The optimizer holds other parameters than the method's, or the batch cannot be accumulated.
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
@@ -116,6 +118,7 @@ class Trainer:
         if resume and self.run_dir is not None:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
         with ExitStack() as stack:
+            stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
             for callback in state.callbacks:
                 callback.on_start(state)

@@ -23,6 +23,7 @@ from ssl_lib import CheckpointError, ConfigError, DataError, load_method
 from ssl_lib.build import build
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.commands.common import config_folder
 from ssl_lib.config import load_config, parse_config
 from ssl_lib.data import FolderData, ShardData, arrays
 
@@ -83,7 +84,7 @@ def test_a_malicious_checkpoint_is_never_executed(way, kind, tmp_path, capsys):
             load_method(tmp_path / "run")
     else:
         (tmp_path / "run" / "nonfinite.json").write_text('{"step": 1}')
-        (tmp_path / "run" / "config.yaml").write_text(Path("configs/quickstart.yaml").read_text())
+        (tmp_path / "run" / "config.yaml").write_text((config_folder() / "quickstart.yaml").read_text())
         arguments = {
             "evaluate": ["evaluate", str(bad)],
             "resume": ["train", str(tmp_path / "run"), "--resume", f"run_dir={tmp_path / 'run'}"],
@@ -154,7 +155,7 @@ def _resolve(key, name):
 def test_imports_of_the_config_that_the_user_names_are_the_only_code_that_runs(tmp_path, run, capsys):
     (tmp_path / "own_code.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()")
     config = tmp_path / "own.yaml"
-    config.write_text(Path("configs/quickstart.yaml").read_text() + "imports: [own_code.py]\n")
+    config.write_text((config_folder() / "quickstart.yaml").read_text() + "imports: [own_code.py]\n")
     assert load_config(config).imports == (str(tmp_path / "own_code.py"),)
     assert not (tmp_path / "executed").exists(), "reading a config runs nothing"
 
