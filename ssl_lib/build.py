@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, ProgressBar
+from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import check_separable
-from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
+from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
@@ -142,14 +141,19 @@ def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Run
     """The config inside a loaded checkpoint.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or it is not one.
+        ConfigError: It cannot be read.
     """
+    where = "the config inside the checkpoint"
     if saved.get("config") is None:
         raise CheckpointError(
             "the checkpoint was saved by a script, without a config: build the method there and load into it "
             "ssl_lib.checkpoint.load_checkpoint(path)['method']"
         )
-    return parse_config(yaml.safe_load(saved["config"]), overrides)
+    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
+    return parse_config(values, overrides)
 
 
 def build_method(config: RunConfig) -> Method:
@@ -183,6 +187,7 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         exact=settings.exact,
         clip=clip,
         log_every=settings.log_every,
+        skip_nonfinite=settings.skip_nonfinite,
         callbacks=_build_callbacks(config, evaluator),
     )
 
@@ -196,7 +201,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         keep_every=settings.keep_every,
         config=to_yaml(config),
     )
-    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved]
+    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json"))
     return callbacks

@@ -23,6 +23,7 @@ __all__ = [
     "TrainerConfig",
     "load_config",
     "parse_config",
+    "parse_yaml",
     "refuse_changes",
     "to_yaml",
 ]
@@ -57,6 +58,7 @@ class TrainerConfig:
         clip_norm: Largest gradient norm; null clips nothing.
         clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.
         log_every: Updates between lines of metrics.jsonl.
+        skip_nonfinite: Updates in a row that are skipped for a NaN or infinite loss or gradient before the run stops.
         save_every: Epochs between saves of checkpoints/last.pt.
         keep_every: Epochs between checkpoints that are kept; null keeps the last one only.
         workers: Processes that decode images; null chooses. In-memory data need none.
@@ -72,6 +74,7 @@ class TrainerConfig:
     clip_norm: float | None = None
     clip_per_parameter: bool = False
     log_every: int = 20
+    skip_nonfinite: int = 0
     save_every: int = 1
     keep_every: int | None = None
     workers: int | None = None
@@ -82,8 +85,10 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        for name in ("workers", "skip_nonfinite"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -154,7 +159,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
-    values = _parse_yaml(text, str(path))
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(f"{path} must hold a mapping of keys to values, such as `seed: 0`; it holds {found}")
@@ -178,7 +183,7 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
-        _assign(values, key.split("."), _parse_yaml(text, f"the value of {key}={text}"), key)
+        _assign(values, key.split("."), parse_yaml(text, f"the value of {key}={text}"), key)
     for key in values:
         for section, kind in _SECTIONS.items():
             if key in {field.name for field in dataclasses.fields(kind)}:
@@ -194,14 +199,16 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
 def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
-    Where the run and its data lie, how often it logs, saves and evaluates, its device and its workers may change.
+    Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers and how many bad
+    updates it skips may change.
 
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
     harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {
-        f"trainer.{name}" for name in ("device", "compile", "log_every", "save_every", "keep_every", "workers")
+        f"trainer.{name}"
+        for name in ("device", "compile", "log_every", "skip_nonfinite", "save_every", "keep_every", "workers")
     }
     before, after = _flat(_plain(saved)), _flat(_plain(now))
     changed = [
@@ -285,7 +292,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: It is not readable, asks for anything but plain values, or gives a key twice; `source` names it.
+    """
     try:
         return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -25,7 +25,7 @@ class CheckpointError(SSLError):
 
 
 class NonFiniteLossError(SSLError, ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss, a gradient or a weight became NaN or infinite."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +13,17 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import average, world_size
+from ssl_lib.distributed import all_reduce_sum, average, is_distributed, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
-from ssl_lib.types import StepOutput
+from ssl_lib.types import NonFinite, StepOutput
 
 __all__ = ["Meter"]
 
-_RESERVED = {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
-_FINITE = "embeddings finite"
+_RESERVED = {"step", "epoch", "loss", "lr", "images_per_second", "data_wait", "skipped"}
+_EMBEDDINGS, _GRADIENTS = _FLAGS = "embeddings finite", "gradients finite"
 _DIVERGED = "lower the lr, warm up longer or clip gradients"
 _KEPT = "What was saved before is left as it was."
 
@@ -33,19 +34,23 @@ class _Record:
 
     step: int
     lr: float
+    indices: Tensor
     scalars: dict[str, Tensor]
 
 
 class Meter:
-    """Averages a run's scalars from one logged line to the next, and stops the run at a loss that is not finite.
+    """Averages a run's scalars from one logged line to the next, and deals with numbers that are not finite.
 
     Args:
-        at_once: Look at every loss as it comes. On CUDA the values had better stay on the device until they are logged,
-            so that no step waits for them.
+        at_once: Look at losses and gradients before each optimizer step. On CUDA the values had better stay on the
+            device until they are logged, so that no step waits for them.
+        max_skips: Updates in a row to skip for a bad number before the run stops; needs `at_once`.
     """
 
-    def __init__(self, at_once: bool) -> None:
+    def __init__(self, at_once: bool, max_skips: int = 0) -> None:
         self.at_once = at_once
+        self.max_skips = max_skips
+        self._in_a_row = 0
         self.restart()
 
     def restart(self) -> None:
@@ -53,6 +58,7 @@ class Meter:
         self._start = time.perf_counter()
         self._wait = 0.0
         self._images = 0
+        self._skips = 0
         self._records: list[_Record] = []
 
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
@@ -67,7 +73,7 @@ class Meter:
                 return
             yield batch
 
-    def record(self, state: TrainState, output: StepOutput, lr: float, images: int) -> None:
+    def record(self, state: TrainState, output: StepOutput, lr: float, indices: Tensor) -> None:
         """Notes a forward pass, before its backward pass."""
         taken = _RESERVED & output.metrics.keys()
         if taken:
@@ -77,11 +83,35 @@ class Meter:
             for name, value in {**output.metrics, "loss": output.loss}.items()
         }
         if output.embeddings is not None:
-            scalars[_FINITE] = output.embeddings.isfinite().all().float()
-        self._images += images
-        self._records.append(_Record(state.step, lr, scalars))
-        if self.at_once:
-            self._raise_if_not_finite(state, self._records[-1:])
+            scalars[_EMBEDDINGS] = output.embeddings.isfinite().all().float()
+        self._images += len(indices)
+        self._records.append(_Record(state.step, lr, indices, scalars))
+
+    def may_step(self, state: TrainState) -> bool:
+        """Looks at the update under way, at once or later, between its last backward pass and the clipping.
+
+        Returns:
+            False where the update is to be skipped.
+
+        Raises:
+            NonFiniteLossError: A loss or gradient is not finite, and the run is to stop.
+        """
+        if not state.scaler.is_enabled():  # which looks at fp16's gradients itself
+            self._records[-1].scalars[_GRADIENTS] = _finite_gradients(state)
+        if not self.at_once:
+            return True
+        found = _in_any_process(
+            state, self._find(state, [entry for entry in self._records if entry.step == state.step])
+        )
+        self._in_a_row = 0 if found is None else self._in_a_row + 1
+        if found is None:
+            return True
+        if self._in_a_row > self.max_skips:
+            self._stop(state, found)
+        self._records = [entry for entry in self._records if entry.step != state.step]
+        self._skips += 1
+        self._tell(state, dataclasses.replace(found, skipped=self._in_a_row))
+        return False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -91,27 +121,33 @@ class Meter:
         self._start += time.perf_counter() - start
 
     def check(self, state: TrainState) -> None:
-        """Raises NonFiniteLossError if a recorded loss, or a weight as it is now, is NaN or infinite."""
-        self._raise_if_not_finite(state, self._records)
+        """Raises NonFiniteLossError if a recorded loss or gradient, or a weight as it is now, is NaN or infinite."""
+        self._stop(state, self._find(state, self._records))
         if not _all_finite(state.method):
-            raise NonFiniteLossError(
-                f"the weights became NaN or infinite by step {max(0, state.step - 1)}, in {state.precision.name}: "
-                f"{_DIVERGED}. {_KEPT}"
-            )
+            step = max(0, state.step - 1)
+            reason = f"the weights became NaN or infinite by step {step}, in {state.precision.name}: {_DIVERGED}"
+            self._stop(state, NonFinite(step, reason, torch.tensor([], dtype=torch.int64)))
 
     def check_scale(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if fp16 gradients overflow however small the loss is scaled."""
         if state.scaler.get_scale() < 1.0:
-            raise NonFiniteLossError(
+            reason = (
                 f"the fp16 gradients are NaN or infinite at step {state.step} and before, at any "
-                f"loss scale: try precision bf16 or fp32, or a lower lr. {_KEPT}"
+                "loss scale: try precision bf16 or fp32, or a lower lr"
             )
+            record = self._records[-1]
+            self._stop(state, NonFinite(state.step, reason, record.indices, record.scalars["loss"].item(), record.lr))
 
     def log(self, state: TrainState) -> None:
         """Logs a line and begins the next."""
-        self._raise_if_not_finite(state, self._records)
+        self._stop(state, self._find(state, self._records))
         noted = [record.scalars for record in self._records]
-        names = dict.fromkeys(name for scalars in noted for name in scalars if name != _FINITE)
+        skipped = {"skipped": self._skips} if self._skips else {}
+        if not noted:
+            state.log(skipped)
+            self.restart()
+            return
+        names = dict.fromkeys(name for scalars in noted for name in scalars if name not in _FLAGS)
         means = {name: torch.stack([scalars[name] for scalars in noted if name in scalars]).mean() for name in names}
         values = dict(zip(means, average(torch.stack(list(means.values()))).tolist(), strict=True))
         seconds = time.perf_counter() - self._start
@@ -122,34 +158,78 @@ class Meter:
                 **values,
                 "images_per_second": self._images * world_size() / seconds,
                 "data_wait": self._wait / seconds,
+                **skipped,
             }
         )
         self.restart()
 
-    def _raise_if_not_finite(self, state: TrainState, records: Sequence[_Record]) -> None:
+    def _find(self, state: TrainState, records: Sequence[_Record]) -> NonFinite | None:
+        """The first loss or gradient that is not finite."""
         if not records:
-            return
-        losses = torch.stack([record.scalars["loss"] for record in records]).tolist()
-        for loss, record in zip(losses, records, strict=True):
+            return None
+        one = torch.ones_like(records[0].scalars["loss"])
+        values = [torch.stack((entry.scalars["loss"], entry.scalars.get(_GRADIENTS, one))) for entry in records]
+        for (loss, gradients), record in zip(torch.stack(values).tolist(), records, strict=True):
+            where = f"at step {record.step}, in {state.precision.name}, at lr {record.lr:.3g}"
             if not math.isfinite(loss):
-                precision = state.precision.name
-                raise NonFiniteLossError(
-                    f"the loss became {loss} at step {record.step}, in {precision}, at lr {record.lr:.3g}: "
-                    f"{self._cause(state, record)}. {_KEPT}"
+                reason = f"the loss became {loss} {where}: {self._cause(state, record)}"
+            elif not gradients:
+                reason = (
+                    f"a gradient became NaN or infinite {where}: the loss of {loss:.4g} is finite, so it arose in the "
+                    "backward pass: a root, norm or quotient at zero, or an overflow"
                 )
+            else:
+                continue
+            indices = torch.cat([other.indices for other in records if other.step == record.step])
+            return NonFinite(record.step, reason, indices, loss, record.lr)
+        return None
+
+    def _stop(self, state: TrainState, found: NonFinite | None) -> None:
+        """Ends the run where anything was found."""
+        if found is None:
+            return
+        self._tell(state, found)
+        before = f" The {self._in_a_row - 1} updates before it were skipped." if self._in_a_row > 1 else ""
+        raise NonFiniteLossError(f"{found.reason}.{before} {_KEPT}")
+
+    @staticmethod
+    def _tell(state: TrainState, found: NonFinite) -> None:
+        for callback in state.callbacks:
+            callback.on_nonfinite(state, found)
 
     def _cause(self, state: TrainState, record: _Record) -> str:
         """What the step's own numbers say; its weights are there only if it is looked at at once."""
         precision = state.precision.name
-        if record.scalars.get(_FINITE):
+        if record.scalars.get(_EMBEDDINGS):
             return "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
         if self.at_once and not _all_finite(state.method):
             return f"the weights are not finite: training diverged; {_DIVERGED}"
-        if self.at_once and _FINITE not in record.scalars:
+        if self.at_once and _EMBEDDINGS not in record.scalars:
             return f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
         if self.at_once:
-            return f"the weights are finite, so the forward pass overflowed in {precision}: try precision bf16 or fp32"
+            cure = _DIVERGED if precision == "fp32" else "try precision bf16 or fp32"
+            return f"the weights are finite, so the forward pass overflowed in {precision}: {cure}"
         return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
+
+
+def _in_any_process(state: TrainState, found: NonFinite | None) -> NonFinite | None:
+    """What was found here or, so that all processes skip or stop together, in another one."""
+    if not is_distributed():
+        return found
+    count = all_reduce_sum(torch.tensor(float(found is not None), device=state.precision.device))
+    if found is None and count.item():
+        reason = f"a loss or gradient became NaN or infinite at step {state.step} in another process"
+        return NonFinite(state.step, reason, torch.tensor([], dtype=torch.int64))
+    return found
+
+
+def _finite_gradients(state: TrainState) -> Tensor:
+    """1.0 where every gradient is finite, else 0.0, on the device; nothing waits for it."""
+    parameters = (parameter for group in state.optimizer.param_groups for parameter in group["params"])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None and parameter.numel()]
+    if not gradients:
+        return torch.ones((), device=state.precision.device)
+    return torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
 
 
 def _all_finite(method: Method) -> bool:

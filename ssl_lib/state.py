@@ -48,6 +48,7 @@ class TrainState:
     step: int = 0
     resumed_at: int = 0
     total_steps: int = field(init=False)
+    _mark: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.total_steps = max(1, round(self.schedule.epochs * self.loader.steps_per_epoch))
@@ -91,6 +92,29 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "rng": distributed.gather_objects(global_state(self.precision.device)),
         }
+
+    def mark(self) -> None:
+        """Notes what the forward passes of the next update change: generators, and buffers such as BatchNorm's."""
+        self._mark = {
+            "step": self.step,
+            "buffers": {name: buffer.clone() for name, buffer in self.method.named_buffers()},
+            "scaler": self.scaler.state_dict(),
+            "rng": global_state(self.precision.device),
+        }
+
+    def restore_buffers(self) -> None:
+        """Sets the buffers back to the mark."""
+        for name, buffer in self._mark["buffers"].items():
+            self.method.get_buffer(name).copy_(buffer)
+
+    def marked_state_dict(self) -> dict[str, Any] | None:
+        """The `state_dict` as it was at the mark; None where there is none, or the optimizer has stepped since."""
+        if self._mark.get("step") != self.step:
+            return None
+        state = self.state_dict()
+        before = {name: value for name, value in self._mark["buffers"].items() if name in state["method"]}
+        state["method"].update(before)
+        return {**state, "scaler": self._mark["scaler"], "rng": distributed.gather_objects(self._mark["rng"])}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken.

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, ProgressBar
+from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import computed_in_chunks
 from ssl_lib.data import Batch, Loader
+from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, backbones, check_method, checked_output
@@ -43,11 +44,13 @@ class Trainer:
             backbone goes through the micro-batches, twice. It must be one without batch normalisation.
         clip: Called with the parameters before each optimizer step, to clip their gradients.
         log_every: Updates between logged lines.
+        skip_nonfinite: Updates in a row that are skipped for a loss or gradient that is NaN or infinite, before the run
+            stops; with 0 it stops at the first. Above 0 every step on CUDA waits for its own numbers.
         callbacks: Observers; None takes `default_callbacks(run_dir)`.
 
     Raises:
         ConfigError: The device or the precision is unknown or not there.
-        ValueError: A number is below 1.
+        ValueError: A number is out of range.
     """
 
     def __init__(
@@ -61,10 +64,13 @@ class Trainer:
         exact: bool = False,
         clip: Callable[[Iterable[nn.Parameter]], object] | None = None,
         log_every: int = 20,
+        skip_nonfinite: int = 0,
         callbacks: Sequence[Callback] | None = None,
     ) -> None:
         if accumulate < 1 or log_every < 1:
             raise ValueError(f"accumulate and log_every must be at least 1, got {accumulate} and {log_every}")
+        if skip_nonfinite < 0:
+            raise ValueError(f"skip_nonfinite must be at least 0, got {skip_nonfinite}")
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser()
         self.precision = Precision.resolve(precision, resolve_device(device))
         self.compile = compile
@@ -72,6 +78,7 @@ class Trainer:
         self.exact = exact
         self.clip = clip
         self.log_every = log_every
+        self.skip_nonfinite = skip_nonfinite
         self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
         self.clock = Stopwatch()  # `ssl-lib bench` sets one that runs
 
@@ -94,8 +101,9 @@ class Trainer:
             resume: Go on from `run_dir/checkpoints/last.pt`.
 
         Raises:
-            NonFiniteLossError: The loss or the weights became NaN or infinite, or fp16 gradients overflow at any
-                scale; the last checkpoint is left as it was.
+            NonFiniteLossError: The loss, a gradient or the weights became NaN or infinite, or fp16 gradients overflow
+                at any scale; the last checkpoint is left as it was.
+            DataError: An image cannot be read, or a process that reads images was killed.
             ValueError: The optimizer holds other parameters than the method's, or the batch cannot be accumulated.
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
@@ -117,13 +125,15 @@ class Trainer:
         if resume and self.run_dir is not None:
             state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
         with ExitStack() as stack:
+            stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
             if self.exact:
                 stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
             for callback in state.callbacks:
                 callback.on_start(state)
                 stack.callback(callback.on_end, state)
-            meter = Meter(at_once=self.precision.device.type == "cpu")
+            at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0
+            meter = Meter(at_once=at_once, max_skips=self.skip_nonfinite)
             while not state.finished:
                 self._run_epoch(state, meter)
         return state
@@ -182,6 +192,8 @@ class Trainer:
         """One optimizer update: forward and backward per micro-batch, step, teachers."""
         method, progress = state.method, state.progress
         lr = state.schedule.apply(state.optimizer, progress)
+        if meter.at_once:
+            state.mark()
         generator = seeded_generator("views", state.loader.seed, state.step)
         numbers = state.loader.views.draw(len(batch.indices) * distributed.world_size(), generator)
         count = 1 if self.exact else self.accumulate
@@ -191,11 +203,11 @@ class Trainer:
             with unsynced(state.model) if number < count else nullcontext():
                 with self.clock("forward"), self.precision.autocast():
                     output = checked_output(state.model(views, progress), method)
-                meter.record(state, output, lr, len(micro.indices))
+                meter.record(state, output, lr, micro.indices)
                 with self.clock("backward"):
                     state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         with self.clock("optimizer"):
-            stepped = self._step(state)
+            stepped = self._step(state, meter)
         if stepped:
             with self.clock("teacher"):
                 for teacher, parts in method.ema_pairs():
@@ -206,18 +218,21 @@ class Trainer:
             meter.check_scale(state)
         state.step += 1
 
-    def _step(self, state: TrainState) -> bool:
-        """Clips and steps; False where fp16 gradients overflowed, and the optimizer did not step."""
+    def _step(self, state: TrainState, meter: Meter) -> bool:
+        """Clips and steps; False where numbers were not finite, and the optimizer did not step."""
         optimizer, scaler = state.optimizer, state.scaler
         scaler.unscale_(optimizer)
         state.method.before_update(state.progress)
-        if self.clip is not None:
-            self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
+        good, scale = meter.may_step(state), scaler.get_scale()
+        if good:
+            if self.clip is not None:
+                self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
+            scaler.step(optimizer)
+        else:
+            state.restore_buffers()
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return scaler.get_scale() >= scale
+        return good and scaler.get_scale() >= scale
 
     def _make_views(self, loader: Loader, batch: Batch, numbers: Tensor) -> Views:
         def send(tensor: Tensor) -> Tensor:
@@ -255,7 +270,11 @@ def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
     """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
     if run_dir is None:
         return [ProgressBar()]
-    return [ProgressBar(), MetricsLog(Path(run_dir) / "metrics.jsonl"), Checkpoints(Path(run_dir) / "checkpoints")]
+    folder = Path(run_dir)
+    return [
+        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
+        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
+    ]
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Progress", "StepOutput", "Views"]
+__all__ = ["NonFinite", "Progress", "StepOutput", "Views"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,24 @@ class StepOutput:
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     embeddings: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """An update whose loss, gradients or weights became NaN or infinite.
+
+    Attributes:
+        step: 0-based index of the update.
+        reason: What became of what, in words.
+        indices: Positions of the update's images in the data set (N,), where they are still known.
+        loss: The bad loss, or the last one of the update; None where it is no longer known.
+        lr: The learning rate.
+        skipped: Number of updates skipped in a row, this one included; 0 where the run stops here.
+    """
+
+    step: int
+    reason: str
+    indices: Tensor
+    loss: float | None = None
+    lr: float | None = None
+    skipped: int = 0

@@ -41,6 +41,11 @@ class TinyBackbone(nn.Sequential):
         )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The length of tests/test_soak.py; some thousands for an evening."""
+    parser.addoption("--soak-steps", type=int, default=300, help="updates that the soak tests train for (slow)")
+
+
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it, and so are the files that its configs imported."""

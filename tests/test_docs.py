@@ -113,6 +113,13 @@ def test_links_lead_somewhere(path):
         assert (path.parent / target).exists(), target
 
 
+def test_the_guarantees_name_tests_that_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"))
+    assert len(named) >= 9
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / path).read_text("utf-8"), name
+
+
 def test_the_readme_commands_name_files_and_extras_that_exist():
     quickstart, tests = blocks(README, "bash")[:2]
     assert "configs/quickstart.yaml" in quickstart and (ROOT / "configs/quickstart.yaml").exists()

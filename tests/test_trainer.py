@@ -506,7 +506,7 @@ def test_the_cause_is_read_from_the_step_itself_where_it_is_looked_at_later(make
 
     method = Spoils()
     trainer = Trainer(callbacks=[], precision="fp32", device="cpu", log_every=6)
-    monkeypatch.setattr("ssl_lib.trainer.Meter", lambda at_once: Meter(at_once=False))
+    monkeypatch.setattr("ssl_lib.trainer.Meter", lambda **options: Meter(at_once=False))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     with pytest.raises(NonFiniteLossError, match=r"at step 4, .* the embeddings are finite, so it arose in the loss"):
         trainer.fit(method, make_loader(), optimizer, Schedule(epochs=3))

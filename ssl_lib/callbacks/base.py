@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssl_lib.state import TrainState
+from ssl_lib.types import NonFinite
 
 __all__ = ["Callback"]
 
@@ -28,6 +29,9 @@ class Callback:
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """When scalars are logged: `step`, `epoch`, and e.g. `loss`, `lr`, `images_per_second`, `data_wait`."""
+
+    def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
+        """When an update is skipped for a number that is NaN or infinite, or before it stops the run."""
 
     def on_epoch(self, state: TrainState) -> None:
         """At the end of every epoch, and of the run where it ends within one."""

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.state import TrainState
+from ssl_lib.types import NonFinite
 
 __all__ = ["ProgressBar"]
 
@@ -57,6 +58,11 @@ class ProgressBar(Callback):
         if not self._bar.disable:
             self._bar.set_description(_epoch(state), refresh=False)
             self._bar.set_postfix_str(_scalars(metrics["loss"], metrics["lr"], metrics["images_per_second"]))
+
+    def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
+        """Names an update that is skipped."""
+        if found.skipped:
+            self._say(f"{_epoch(state)}  skipped: {found.reason}")
 
     def on_epoch(self, state: TrainState) -> None:
         """Prints the epoch's line where no bar is drawn."""

@@ -15,7 +15,7 @@ from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted, find_config, print_skipped
 from ssl_lib.config import load_config
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, NonFiniteLossError
 
 __all__ = ["add"]
 
@@ -59,6 +59,9 @@ def _train(options: argparse.Namespace) -> None:
         _describe(experiment)
     try:
         state = experiment.fit(resume=options.resume)
+    except NonFiniteLossError as error:
+        again = f"ssl-lib replay {shlex.quote(str(run_dir))}"
+        raise NonFiniteLossError(f"{error} To repeat that step and see where it arose: {again}") from error
     except KeyboardInterrupt:
         saved = f"to go on from the last checkpoint: ssl-lib train {shlex.quote(str(run_dir))} --resume"
         unsaved = "nothing was saved yet, as the first epoch was not over: start again with the same command"
@@ -101,5 +104,6 @@ def _delete_run(run_dir: Path) -> None:
     """Removes what an earlier run wrote, and nothing else in its folder."""
     checkpoints = run_dir / "checkpoints"
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), checkpoints / "last.pt"]
+    files += [run_dir / "nonfinite.json", run_dir / "nonfinite.pt"]
     for path in [*files, *checkpoints.glob("epoch_*.pt"), *checkpoints.glob("*.pt.partial")]:
         path.unlink(missing_ok=True)

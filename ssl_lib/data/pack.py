@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.decode import OnError
 from ssl_lib.data.folder import FolderData, image_folder
-from ssl_lib.data.workers import EvaluationBatches, Workers
+from ssl_lib.data.workers import EvaluationBatches, Workers, worker_crashes
 from ssl_lib.errors import DataError
 
 __all__ = ["Packed", "pack", "pack_folder"]
@@ -71,8 +71,8 @@ def pack(
         progress: Whether to show a progress bar on a terminal.
 
     Raises:
-        DataError: An image cannot be read, the destination is of another source or cannot be written, the disk is too
-            small, or no image can be read.
+        DataError: An image cannot be read, a worker is killed, the destination is of another source or cannot be
+            written, the disk is too small, or no image can be read.
         ValueError: `size` is below 1 or `workers` below 0.
     """
     if size < 1 or (workers is not None and workers < 0):
@@ -80,7 +80,7 @@ def pack(
     folder = Path(destination).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with _alone(folder), worker_crashes():
             job = _Job(data, folder, size)
             before = job.count
             if job.done < len(data):

@@ -104,7 +104,7 @@ def images_of(file: IO[bytes], shard: str) -> Table:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 key, kind = _key(member.name)
-                if not member.isfile():
+                if not member.isfile() or member.issparse():  # links and the like; files with holes left out
                     continue
                 if f".{kind}" in EXTENSIONS:
                     images.append((key, member.name, member.offset_data, member.size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -20,7 +21,7 @@ from ssl_lib.seeding import seeded_generator
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
-__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop"]
+__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "worker_crashes"]
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
@@ -125,9 +126,13 @@ class Workers:
         """Yields the batches of these indices, in their order.
 
         Raises:
-            DataError: An image cannot be read.
+            DataError: An image cannot be read, or a process was killed.
             RuntimeError: Another epoch was begun meanwhile: the processes read for one at a time.
         """
+        with worker_crashes():
+            yield from self._read(epoch, batches)
+
+    def _read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
         mine = self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
         results = iter(self._loader)
         for _ in mine:
@@ -138,6 +143,28 @@ class Workers:
                 raise result
             self.skipped.extend(sorted(set(result.skipped).difference(self.skipped)))
             yield result
+
+
+@contextmanager
+def worker_crashes() -> Iterator[None]:
+    """Turns DataLoader's RuntimeError about a worker that was killed into a DataError that says what to do.
+
+    DataLoader raises it wherever the main process happens to be, so that a whole run is put into this context.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        reason, more = "the machine most likely ran out of memory", ""
+        if "bus error" in str(error).lower():
+            reason = "the shared memory, /dev/shm, is most likely full"
+            more = "give it more (docker run --shm-size=8g), "
+        raise DataError(
+            f"a process that reads images was killed, {reason}: {more}use fewer processes (trainer.workers) or smaller "
+            "images (resized once by `ssl-lib pack`). What was saved before is left as it was: training goes on from "
+            f"its last checkpoint with --resume, a pack with the same command ({str(error).partition('. ')[0]})"
+        ) from error
 
 
 class _Requests(Sampler[Request]):

@@ -61,7 +61,7 @@ class Method(nn.Module, ABC):
         """Runs once per optimizer update, after the step and the teachers' move: centres, queues."""
 
     def on_skipped_update(self, progress: Progress) -> None:
-        """Runs instead of `after_update` when fp16 gradients overflowed and the optimizer did not step."""
+        """Runs instead of `after_update` when numbers were not finite and the optimizer did not step."""
 
 
 def backbones(method: Method) -> set[nn.Module]:

@@ -1,0 +1,68 @@
+"""A worker process that is killed: one clear error, no process left behind, and a run that goes on."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lib.checkpoint import load_checkpoint
+from ssl_lib.cli import main
+
+KILLS = """
+import multiprocessing, os, pathlib, signal
+from ssl_lib import METHODS, SimCLR
+
+@METHODS.register("kills")
+class Kills(SimCLR):
+    \"\"\"SimCLR that once, in the fourth step, kills one of the processes that read the images.\"\"\"
+
+    def __init__(self, backbone, *, once: str = "", sent: str = "SIGKILL"):
+        super().__init__(backbone, hidden_dim=16, out_dim=8)
+        self.once, self.sent = once, sent
+
+    def forward(self, views, progress):
+        if self.once and progress.step == 4 and not pathlib.Path(self.once).exists():
+            pathlib.Path(self.once).touch()
+            os.kill(multiprocessing.active_children()[-1].pid, getattr(signal, self.sent))
+        return super().forward(views, progress)
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Four steps an epoch, read by two processes."""
+    (tmp_path / "kills.py").write_text(KILLS)
+    for index in range(32):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index:02}.png")
+    trainer = "trainer={batch_size: 8, workers: 2, precision: fp32, device: cpu}"
+    plain = [f"data={{name: image_folder, root: {tmp_path}}}", "views={preset: simclr, size: 16}", "backbone.width=8"]
+    return ["quickstart", f"imports=[{tmp_path}/kills.py]", *plain, trainer, "schedule={epochs: 3}",
+            "evaluation.every_epochs=0"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "reason"), [("SIGKILL", "ran out of memory"), ("SIGBUS", "/dev/shm, is most likely")])
+def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, arguments, tmp_path, capfd):
+    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    method = f"method={{name: kills, once: {tmp_path / 'killed'}, sent: {sent}}}"
+    assert main(["train", *arguments, method, f"run_dir={run}"]) == 2
+    error = capfd.readouterr().err
+    assert (tmp_path / "killed").exists() and "Traceback" not in error
+    last = error.strip().splitlines()[-1].lstrip("\0")  # torch's worker ends its line so
+    assert last.startswith("ssl-lib: error: a process that reads images was killed") and reason in last
+    assert "trainer.workers" in last and "--resume" in last and "DataLoader worker (pid" in last
+    for survivor in multiprocessing.active_children():  # or else DataLoader waits for it, up to 5 s
+        survivor.kill()
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 4
+
+    assert main(["train", str(run), "--resume"]) == 0
+    assert main(["train", *arguments, method, f"run_dir={unbroken}"]) == 0
+    weights = [load_checkpoint(folder / "checkpoints" / "last.pt")["method"] for folder in (run, unbroken)]
+    assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
