@@ -259,6 +259,25 @@ def test_no_optimizer_step_lies_between_the_written_state_and_the_step(train, tm
     assert json.loads((tmp_path / "nonfinite.json").read_text())["loss"] == "inf"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("how", [infinite, bad_gradient])
+def test_on_cuda_a_step_waits_for_nothing_and_the_cause_is_found_later(how, make_method, make_loader):
+    class NoWaiting(Meter):
+        def may_step(self, state):
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                return super().may_step(state)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssl_lib.trainer.Meter", NoWaiting)
+        method = breaking(make_method("simclr"), [4], how)
+        trainer = Trainer(callbacks=[], precision="fp32", device="cuda", log_every=9)
+        with pytest.raises(NonFiniteLossError, match="at step 4"):
+            trainer.fit(method, make_loader(), LARS(method.param_groups(1e-4), lr=0.3), SCHEDULE)
+
+
 def test_a_negative_number_of_skips_is_refused():
     with pytest.raises(ValueError, match="skip_nonfinite must be at least 0, got -1"):
         Trainer(callbacks=[], skip_nonfinite=-1)

@@ -46,7 +46,10 @@ def arguments(tmp_path):
             "evaluation.every_epochs=0"]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sent", "reason"), [("SIGKILL", "ran out of memory"), ("SIGBUS", "/dev/shm, is most likely")])
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [("SIGKILL", "ran out of memory"), pytest.param("SIGBUS", "/dev/shm, is most likely", marks=pytest.mark.slow)],
+)
 def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, arguments, tmp_path, capfd):
     run, unbroken = tmp_path / "run", tmp_path / "unbroken"
     method = f"method={{name: kills, once: {tmp_path / 'killed'}, sent: {sent}}}"
