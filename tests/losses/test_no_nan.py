@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import ssl_lib.losses  # noqa: F401  (fills the registry)
 from ssl_lib.registry import LOSSES
-from ssl_lib.schema import REQUIRED, arguments_of
+from tests.losses.generic import build, inputs, move_on
 
 DIM = 6
-BATCHES: dict[str, typing.Callable[[Tensor], Tensor]] = {
+BATCHES: dict[str, Callable[[Tensor], Tensor]] = {
     "black": torch.zeros_like,
     "constant": torch.ones_like,
     "one number per image": lambda z: z[:, :1].repeat(1, DIM),
@@ -27,39 +25,12 @@ BATCHES: dict[str, typing.Callable[[Tensor], Tensor]] = {
 }
 
 
-def build(name: str) -> nn.Module:
-    """A loss, every width that it asks for being that of the embeddings."""
-    required = {key: entry for key, entry in arguments_of(LOSSES[name]).items() if entry.default is REQUIRED}
-    unknown = {key for key, entry in required.items() if entry.annotation is not int}
-    assert not unknown, f"teach this test what {name} takes as {unknown}"
-    return LOSSES[name](**dict.fromkeys(required, DIM))
-
-
-def inputs(loss: nn.Module, make: typing.Callable[[], Tensor]) -> dict[str, typing.Any]:
-    """An argument for each parameter of `forward` without a default, by its annotation."""
-    hints = typing.get_type_hints(loss.forward)
-    given: dict[str, typing.Any] = {}
-    for name, entry in arguments_of(loss.forward).items():
-        if entry.default is not REQUIRED:
-            continue
-        hint = hints[name]
-        if hint is Tensor:
-            given[name] = make()
-        elif typing.get_origin(hint) in (Sequence, list, tuple):
-            given[name] = [make(), make()]
-        elif hint is float:
-            given[name] = 0.04
-        else:
-            raise AssertionError(f"teach this test what {type(loss).__name__}.forward takes as {name}: {hint}")
-    return given
-
-
 @pytest.mark.parametrize("same_views", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_values_and_gradients_are_finite(name, batch, dtype, same_views) -> None:
-    loss, generator = build(name), torch.Generator()
+    loss, generator = build(name, DIM), torch.Generator()
     leaves: list[Tensor] = []
 
     def make() -> Tensor:
@@ -72,8 +43,7 @@ def test_values_and_gradients_are_finite(name, batch, dtype, same_views) -> None
         value = loss(**inputs(loss, make))
         assert value.isfinite() and value.dtype == dtype
         value.backward()
-        if hasattr(loss, "update_center"):
-            loss.update_center()
+        move_on(loss)
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
     assert all(buffer.isfinite().all() for buffer in loss.buffers())
