@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 from ssl_lib.errors import ConfigError
 
@@ -31,6 +32,7 @@ __all__ = [
     "gather_objects",
     "gather_uneven",
     "is_distributed",
+    "local",
     "local_world_size",
     "rank",
     "share",
@@ -102,6 +104,12 @@ def rank() -> int:
 def local_world_size() -> int:
     """Number of processes on this machine, as torchrun or srun says; 1 without a process group."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_distributed() else 1
+
+
+def local(x: Tensor) -> Tensor:
+    """This process's part of a tensor that is sharded over the processes; any other as it is. No gradient."""
+    with torch.no_grad():
+        return x.to_local() if isinstance(x, DTensor) else x
 
 
 def share(x: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import all_reduce_sum, average, is_distributed, world_size
+from ssl_lib.distributed import all_reduce_sum, average, is_distributed, local, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
@@ -123,10 +124,11 @@ class Meter:
     def check(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if a recorded loss or gradient, or a weight as it is now, is NaN or infinite."""
         self._stop(state, self._find(state, self._records))
+        step, found = max(0, state.step - 1), None
         if not _all_finite(state.method):
-            step = max(0, state.step - 1)
             reason = f"the weights became NaN or infinite by step {step}, in {state.precision.name}: {_DIVERGED}"
-            self._stop(state, NonFinite(step, reason, torch.tensor([], dtype=torch.int64)))
+            found = NonFinite(step, reason, torch.tensor([], dtype=torch.int64))
+        self._stop(state, _in_any_process(state, found))
 
     def check_scale(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if fp16 gradients overflow however small the loss is scaled."""
@@ -218,20 +220,23 @@ def _in_any_process(state: TrainState, found: NonFinite | None) -> NonFinite | N
         return found
     count = all_reduce_sum(torch.tensor(float(found is not None), device=state.precision.device))
     if found is None and count.item():
-        reason = f"a loss or gradient became NaN or infinite at step {state.step} in another process"
+        reason = f"a loss, gradient or weight became NaN or infinite at step {state.step} in another process"
         return NonFinite(state.step, reason, torch.tensor([], dtype=torch.int64))
     return found
 
 
 def _finite_gradients(state: TrainState) -> Tensor:
     """1.0 where every gradient is finite, else 0.0, on the device; nothing waits for it."""
-    parameters = (parameter for group in state.optimizer.param_groups for parameter in group["params"])
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None and parameter.numel()]
-    if not gradients:
-        return torch.ones((), device=state.precision.device)
-    return torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    gradients = [gradient for gradient in gradients if gradient.numel()]
+    finite = torch.ones((), device=state.precision.device)
+    if gradients:
+        finite = torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
+    sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+    return average(finite).floor() if sharded else finite  # alike in all processes
 
 
 def _all_finite(method: Method) -> bool:
-    flags = [parameter.detach().isfinite().all() for parameter in method.parameters()]
+    flags = [local(parameter).isfinite().all() for parameter in method.parameters()]
     return bool(torch.stack(flags).all())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ssl_lib.distributed import local
 from ssl_lib.optim.foreach import by_device, norms
 
 __all__ = ["clip_grad_per_parameter"]
@@ -34,7 +35,7 @@ def clip_grad_per_parameter(parameters: Iterable[Tensor], max_norm: float) -> Te
     for _, grads in by_device(parameters):
         sizes = norms(grads)
         factors = (max_norm / (sizes + 1e-6)).clamp_max(1.0)
-        torch._foreach_mul_(grads, factors.unbind())
+        torch._foreach_mul_([local(grad) for grad in grads], factors.unbind())
         parts.append(torch.linalg.vector_norm(sizes))
     if not parts:
         return torch.zeros(())

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ssl_lib.distributed import all_reduce_sum, local
+
 __all__ = ["by_device", "norms"]
 
 
@@ -32,10 +34,14 @@ def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Ten
 
 
 def norms(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of each of T tensors of one device, as a tensor (T,), without waiting for the device."""
-    if tensors[0].device.type != "cpu":
-        return torch.stack(torch._foreach_norm(tensors))
-    return torch.stack([_norm(tensor) for tensor in tensors])
+    """The Euclidean norm of each of T tensors of one device, as a tensor (T,), without waiting for the device.
+
+    Of tensors that are sharded over the processes it is that of the whole.
+    """
+    parts = [local(tensor) for tensor in tensors]
+    on_cpu = parts[0].device.type == "cpu"
+    sizes = torch.stack([_norm(part) for part in parts] if on_cpu else torch._foreach_norm(parts))
+    return sizes if parts[0] is tensors[0] else all_reduce_sum(sizes.square()).sqrt()
 
 
 def _norm(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from ssl_lib.distributed import local
 from ssl_lib.optim.foreach import by_device, norms
 from ssl_lib.registry import OPTIMIZERS
 
@@ -100,8 +101,9 @@ class LARS(Optimizer):
         return loss
 
     def _update(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
-        buffers = [self._momentum_buffer(p) for p in params]
+        buffers = [local(self._momentum_buffer(p)) for p in params]
         ratios = _decay_and_ratios(params, grads, group)
+        params, grads = [local(p) for p in params], [local(g) for g in grads]
         torch._foreach_mul_(buffers, group["momentum"])
         if ratios is None:
             torch._foreach_add_(buffers, grads)
