@@ -182,6 +182,7 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         config.run_dir,
         device=settings.device,
         precision=settings.precision,
+        strategy=settings.strategy,
         compile=settings.compile,
         accumulate=settings.accumulate,
         exact=settings.exact,

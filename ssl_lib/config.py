@@ -51,6 +51,7 @@ class TrainerConfig:
         batch_size: Images per optimizer update, over all micro-batches.
         precision: `auto` is bf16 where the hardware has it, else fp32.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        strategy: Of several processes, each holds the whole method (`ddp`) or a share of it (`fsdp2`).
         compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per update.
         exact: The gradient of the whole batch also where the loss compares its images: only the backbone, which must
@@ -68,6 +69,7 @@ class TrainerConfig:
     batch_size: int = 256
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
     compile: bool = False
     accumulate: int = 1
     exact: bool = False
@@ -199,8 +201,8 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
 def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
-    Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers and how many bad
-    updates it skips may change.
+    Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers, its
+    strategy and how many bad updates it skips may change.
 
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
@@ -208,7 +210,16 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
     harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {
         f"trainer.{name}"
-        for name in ("device", "compile", "log_every", "skip_nonfinite", "save_every", "keep_every", "workers")
+        for name in (
+            "device",
+            "strategy",
+            "compile",
+            "log_every",
+            "skip_nonfinite",
+            "save_every",
+            "keep_every",
+            "workers",
+        )
     }
     before, after = _flat(_plain(saved)), _flat(_plain(now))
     changed = [

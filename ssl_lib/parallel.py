@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from ssl_lib.distributed import batch_moments, is_distributed, world_size
 from ssl_lib.methods.base import Method
+from ssl_lib.precision import Precision
 
-__all__ = ["SyncBatchNorm", "parallelize", "synchronize_batchnorm", "unsynced"]
+__all__ = ["SyncBatchNorm", "parallelize", "synchronize", "synchronize_batchnorm", "unsynced"]
 
 # Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
 _names = inspect.signature(DistributedDataParallel).parameters
@@ -57,28 +61,34 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected (N, C, ...), got {tuple(x.shape)}")
 
 
-def parallelize(method: Method, device: torch.device) -> nn.Module:
+def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> nn.Module:
     """What to call in place of the method, so that its gradients are averaged over the processes.
 
     All processes begin with the weights of the first. The method's batch normalisations are made to share their
     statistics, unless its `sync_batchnorm` is False. In a single process nothing is changed.
 
     Args:
-        method: On `device`; its parameters stay the same objects.
-        device: On CUDA torch's own SyncBatchNorm is taken.
+        method: On its device; its parameters stay the same objects.
+        optimizer: Left as it is.
+        precision: On CUDA torch's own SyncBatchNorm is taken.
     """
     if not is_distributed():
         return method
-    if method.sync_batchnorm and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    elif method.sync_batchnorm:
-        synchronize_batchnorm(method)
+    synchronize(method, precision.device)
     for buffer in method.buffers():
         dist.broadcast(buffer, src=0)
     model = DistributedDataParallel(_Model(method), gradient_as_bucket_view=True, **_OPTIONS)
     model().backward()
     model.zero_grad(set_to_none=True)
     return model
+
+
+def synchronize(method: Method, device: torch.device) -> None:
+    """Makes the method's batch normalisations share their statistics, unless its `sync_batchnorm` is False."""
+    if method.sync_batchnorm and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    elif method.sync_batchnorm:
+        synchronize_batchnorm(method)
 
 
 class _Model(nn.Module):
@@ -101,7 +111,16 @@ class _Model(nn.Module):
 
 def unsynced(model: nn.Module) -> AbstractContextManager[Any]:
     """The context of a forward and backward whose gradients wait for those of a later micro-batch."""
-    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+    if isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    return _kept_apart(model) if isinstance(model, FSDPModule) else nullcontext()
+
+
+@contextmanager
+def _kept_apart(model: FSDPModule) -> Iterator[None]:
+    model.set_requires_gradient_sync(False)
+    yield
+    model.set_requires_gradient_sync(True)
 
 
 def synchronize_batchnorm(module: nn.Module) -> None:

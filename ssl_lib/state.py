@@ -17,6 +17,7 @@ from ssl_lib.methods.base import Method
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.precision import Precision
 from ssl_lib.seeding import global_state, seed_everything, set_global_state
+from ssl_lib.sharding import gathered, scattered, scattered_optimizer
 from ssl_lib.types import Progress
 
 if TYPE_CHECKING:
@@ -84,13 +85,20 @@ class TrainState:
         """All that the next update depends on, as plain tensors and numbers; all processes call it together."""
         return {
             "step": self.step,
-            "total_steps": self.total_steps,
-            "data": {"seed": self.loader.seed, "batch_size": self.loader.batch_size, "images": len(self.loader.data)},
-            "method": self.method.state_dict(),
+            **self._identity(),
+            "method": gathered(self.method.state_dict()),
             "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "rng": distributed.gather_objects(global_state(self.precision.device)),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the run that goes on from it."""
+        loader = self.loader
+        return {
+            "data": {"seed": loader.seed, "batch_size": loader.batch_size, "images": len(loader.data)},
+            "total_steps": self.total_steps,
         }
 
     def mark(self) -> None:
@@ -122,16 +130,15 @@ class TrainState:
         Raises:
             CheckpointError: The state was saved by another model, data set or batch size; the message says which.
         """
-        here = self.state_dict()
-        for key in ("data", "total_steps"):
-            if saved[key] != here[key]:
+        for key, here in self._identity().items():
+            if saved[key] != here:
                 raise CheckpointError(
-                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here[key]}: "
+                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here}: "
                     "resume with the config it was started with, or start a new run"
                 )
         try:
-            self.method.load_state_dict(saved["method"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.method.load_state_dict(scattered(saved["method"], self.method.state_dict()))
+            self.optimizer.load_state_dict(scattered_optimizer(saved["optimizer"], self.optimizer))
             self.scaler.load_state_dict(saved["scaler"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error)[:300]

@@ -17,18 +17,21 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.data.workers import worker_crashes
-from ssl_lib.errors import CheckpointError
+from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, backbones, check_method, checked_output
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.seeding import seeded_generator
+from ssl_lib.sharding import check_sharding, shard
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import Views
 
 __all__ = ["Trainer", "default_callbacks"]
+
+_STRATEGIES = {"ddp": parallelize, "fsdp2": shard}
 
 
 class Trainer:
@@ -38,6 +41,8 @@ class Trainer:
         run_dir: Folder for metrics and checkpoints; None writes nothing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
+        strategy: Of several processes, each holds the whole method (`ddp`) or, for what is too large for one device,
+            a share of its weights, gradients and optimizer state (`fsdp2`).
         compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
         accumulate: Micro-batches per optimizer update; must divide the batch size.
         exact: Whether the gradient is that of the whole batch, where the loss compares the images of a batch: only the
@@ -49,7 +54,7 @@ class Trainer:
         callbacks: Observers; None takes `default_callbacks(run_dir)`.
 
     Raises:
-        ConfigError: The device or the precision is unknown or not there.
+        ConfigError: The device, the precision or the strategy is unknown or not there.
         ValueError: A number is out of range.
     """
 
@@ -59,6 +64,7 @@ class Trainer:
         *,
         device: str = "auto",
         precision: str = "auto",
+        strategy: str = "ddp",
         compile: bool = False,
         accumulate: int = 1,
         exact: bool = False,
@@ -73,6 +79,11 @@ class Trainer:
             raise ValueError(f"skip_nonfinite must be at least 0, got {skip_nonfinite}")
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser()
         self.precision = Precision.resolve(precision, resolve_device(device))
+        if strategy not in _STRATEGIES:
+            raise ConfigError(f"unknown strategy {strategy!r}: one of {', '.join(_STRATEGIES)}")
+        if strategy == "fsdp2":
+            check_sharding(self.precision)
+        self.strategy = strategy
         self.compile = compile
         self.accumulate = accumulate
         self.exact = exact
@@ -164,7 +175,7 @@ class Trainer:
         callbacks = [callback for callback in self.callbacks if callback.every_rank or distributed.rank() == 0]
         return TrainState(
             method=method,
-            model=parallelize(method, self.precision.device),
+            model=_STRATEGIES[self.strategy](method, optimizer, self.precision),
             loader=loader,
             optimizer=optimizer,
             schedule=schedule,

@@ -12,6 +12,7 @@ import torch
 from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.evaluation import Evaluator, format_table
+from ssl_lib.sharding import whole
 from ssl_lib.state import TrainState
 
 __all__ = ["Evaluation", "write_results"]
@@ -46,9 +47,9 @@ class Evaluation(Callback):
         """Evaluates where the epoch is due; prints the table after the last."""
         if not state.finished and round(state.epochs_done) % self.every_epochs:
             return
-        device = state.precision.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            results = self.evaluator(state.method.encoder)
+        device, encoder = state.precision.device, state.method.encoder
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), whole(state.model, encoder):
+            results = self.evaluator(encoder)
         if distributed.rank() > 0:
             return
         state.log(results["trained"])

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ssl_lib.sharding import OLDEST_TORCH
 from tests.conftest import pattern_images
 
 pytestmark = pytest.mark.slow
@@ -101,6 +103,26 @@ def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder):
     done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "evaluate", "two"], folder)
     assert done.returncode == 0 and done.stdout.count("random init") == 1, done.stderr
     assert json.loads((folder / "two" / "evaluation.json").read_text())["results"] == before
+
+
+@pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason="fsdp2 is refused with this torch")
+def test_processes_that_share_weights_train_and_evaluate_as_one(folder):
+    train = ["-m", "ssl_lib", "train", "config.yaml", "backbone=vit_micro"]
+    sharded = [*train, "trainer.strategy=fsdp2", "run_dir=sharded"]
+    for command in ([sys.executable, *train, "run_dir=alone"], [*TORCHRUN, free_port(), *sharded]):
+        done = call(command, folder)
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    assert_same_run(folder / "sharded", folder / "alone")
+
+    before = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
+    (folder / "sharded" / "evaluation.json").unlink()
+    done = call([*TORCHRUN, free_port(), *sharded, "--resume"], folder)  # makes up for the evaluation
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "sharded" / "evaluation.json").read_text())["results"] == before
+    done = call([sys.executable, "-m", "ssl_lib", "evaluate", "sharded"], folder)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
+    assert after["trained"]["knn"] == pytest.approx(before["trained"]["knn"], abs=0.07)
 
 
 def test_an_error_in_one_process_ends_the_job_with_its_message(folder):
