@@ -22,6 +22,7 @@ from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, t
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
+from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
@@ -60,21 +61,26 @@ class Experiment:
     trainer: Trainer
     evaluator: Evaluator | None
 
-    def fit(self, *, resume: bool = False) -> TrainState:
+    def fit(self, *, resume: bool | str | Path = False) -> TrainState:
         """Trains as the config says, with config, metrics, evaluation and checkpoints in its `run_dir`.
+
+        Args:
+            resume: Go on from the newest whole checkpoint in `run_dir`, or from the file given. Settings that do not
+                touch the training may have changed: they are printed.
 
         Raises:
             CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
                 folder already, and `resume` is False.
             ConfigError: The folder cannot be written to.
         """
-        self.trainer.check_run_dir(resume)
-        if resume:
-            refuse_changes(saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
+        self.trainer.check_run_dir(bool(resume))
         run_dir = Path(self.config.run_dir)
+        if resume:
+            resume = find_checkpoint(run_dir if resume is True else resume)
+            if changes := refuse_changes(saved_config(load_checkpoint(resume)), self.config):
+                print(f"note: going on with other settings: {'; '.join(changes)}", file=sys.stderr)
         try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / "config.yaml").write_text(to_yaml(self.config), encoding="utf-8")
+            write_text(run_dir / "config.yaml", to_yaml(self.config))
         except OSError as error:
             reason = "it is a file" if run_dir.is_file() else error.strerror
             raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
@@ -183,7 +189,10 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
     saved = Checkpoints(
         run_dir / "checkpoints",
         save_every=settings.save_every,
+        save_minutes=settings.save_minutes,
+        keep=settings.keep,
         keep_every=settings.keep_every,
+        keep_best=settings.keep_best,
         config=to_yaml(config),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved]

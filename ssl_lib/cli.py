@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 for a user's error, 130 when interrupted."""
+    """Runs a command and returns its exit code: 0, 2 for a user's error, 128 and its number for a signal."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
-        options.run(options)
+        code: int | None = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
+        code = 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
         print(f"ssl-lib: error: {error}", file=sys.stderr)
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nssl-lib: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,22 @@ class Meter:
         self._wait = 0.0
         self._images = 0
         self._records: list[_Record] = []
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The updates noted since the last line, so that a run broken off within a line resumes within it."""
+        saved = []
+        for entry in self._records:
+            scalars = {name: value.item() for name, value in entry.scalars.items()}
+            saved.append({"step": entry.step, "lr": entry.lr, "scalars": scalars})
+        return saved
+
+    def load_state_dict(self, saved: Sequence[Mapping[str, Any]], device: torch.device) -> None:
+        """Goes on within a line. Its speed is that from here on."""
+        self.restart()
+        for entry in saved:
+            values = entry["scalars"].items()
+            scalars = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in values}
+            self._records.append(_Record(entry["step"], entry["lr"], scalars))
 
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
         """Passes batches on and counts the time spent waiting for them."""

@@ -19,6 +19,7 @@ from ssl_lib.types import Progress
 
 if TYPE_CHECKING:
     from ssl_lib.callbacks.base import Callback
+    from ssl_lib.meter import Meter
 
 __all__ = ["TrainState"]
 
@@ -31,6 +32,9 @@ class TrainState:
         step: Optimizer updates done, and so the index of the next one.
         resumed_at: Those that were done when this process took the run up.
         finished: Whether the last update has been made.
+        stopping: Whether the run was asked to stop, and goes no further.
+        lines: Number of lines logged so far.
+        evaluations: The accuracies measured so far, by the updates done then.
     """
 
     method: Method
@@ -39,9 +43,13 @@ class TrainState:
     schedule: Schedule
     precision: Precision
     scaler: torch.amp.GradScaler
+    meter: Meter
     callbacks: Sequence[Callback] = ()
     step: int = 0
     resumed_at: int = 0
+    stopping: bool = False
+    lines: int = 0
+    evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     total_steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +79,7 @@ class TrainState:
         """Hands scalars of the last update to every callback, with its step and epoch."""
         last = max(0, self.step - 1)
         line = {"step": last, "epoch": last // self.loader.steps_per_epoch, **metrics}
+        self.lines += 1
         for callback in self.callbacks:
             callback.on_log(self, line)
 
@@ -85,6 +94,9 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": global_state(self.precision.device),
+            "meter": self.meter.state_dict(),
+            "lines": self.lines,
+            "evaluations": dict(self.evaluations),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -94,6 +106,11 @@ class TrainState:
             CheckpointError: The state was saved by another model, data set or batch size; the message says which.
         """
         here = self.state_dict()
+        if missing := sorted(here.keys() - saved.keys()):
+            raise CheckpointError(
+                f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, with which the run "
+                "goes on; here, begin a new run with its weights, by backbone.weights"
+            )
         for key in ("data", "total_steps"):
             if saved[key] != here[key]:
                 raise CheckpointError(
@@ -108,4 +125,6 @@ class TrainState:
             reason = str(error)[:300]
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
         self.step = self.resumed_at = saved["step"]
+        self.meter.load_state_dict(saved["meter"], self.precision.device)
+        self.lines, self.evaluations = saved["lines"], dict(saved["evaluations"])
         set_global_state(saved["rng"], self.precision.device)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.build import Experiment, build
-from ssl_lib.checkpoint import find_checkpoint
+from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
 from ssl_lib.commands.common import counted, find_config, print_skipped
 from ssl_lib.config import load_config
 from ssl_lib.errors import ConfigError
+from ssl_lib.signals import stop_on_signals
 
 __all__ = ["add"]
 
@@ -32,7 +33,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_train)
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     source = find_config(options.config)
     config = load_config(source, options.overrides)
@@ -40,36 +41,51 @@ def _train(options: argparse.Namespace) -> None:
     if of_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     run_dir = Path(config.run_dir)
-    last = run_dir / "checkpoints" / "last.pt"
-    if last.exists() and not (options.resume or options.overwrite):
+    if list_checkpoints(run_dir) and not (options.resume or options.overwrite):
         raise ConfigError(
             f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
             "or choose another folder with run_dir=..."
         )
-    if options.resume:
-        find_checkpoint(run_dir)
+    checkpoint = _find_last(run_dir) if options.resume else None
     if not of_run:
-        _check_source(source, run_dir, options.resume)
+        _check_source(source, run_dir, checkpoint is not None)
     experiment = build(config)
     if options.overwrite:
         _delete_run(run_dir)
     _describe(experiment)
+    return _fit(experiment, run_dir, checkpoint, start)
+
+
+def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: float) -> int:
+    """Trains, says how it ended and what can be done next, and returns the exit code."""
+    evaluator, folder = experiment.evaluator, shlex.quote(str(run_dir))
+    go_on = f"go on with: ssl-lib train {folder} --resume"
     try:
-        state = experiment.fit(resume=options.resume)
+        with stop_on_signals(experiment.trainer.stop) as received:
+            state = experiment.fit(resume=checkpoint or False)
     except KeyboardInterrupt:
-        saved = f"to go on from the last checkpoint: ssl-lib train {shlex.quote(str(run_dir))} --resume"
-        unsaved = "nothing was saved yet, as the first epoch was not over: start again with the same command"
-        print(f"\n{saved if last.exists() else unsaved}", file=sys.stderr)
+        saved = f"ended at once, after the last checkpoint; {go_on}"
+        print(f"\n{saved if list_checkpoints(run_dir) else 'nothing was saved yet: start again'}", file=sys.stderr)
         raise
     finally:
-        evaluator = experiment.evaluator
         print_skipped(experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else []))
-    again = f", or score it with other settings: ssl-lib evaluate {shlex.quote(str(run_dir))} evaluation.knn.k=200"
+    if state.stopping:
+        print(f"stopped and saved after {state.step} of {counted(state.total_steps, 'step')}; {go_on}", file=sys.stderr)
+        return received.exit_code
+    again = f", or score it with other settings: ssl-lib evaluate {folder} evaluation.knn.k=200" if evaluator else ""
     print(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
-        f"The run is in {run_dir}: take its backbone with ssl_lib.load_method({str(run_dir)!r}).encoder"
-        f"{again if evaluator else ''}"
+        f"The run is in {run_dir}: take its backbone with ssl_lib.load_method({str(run_dir)!r}).encoder{again}"
     )
+    return 0
+
+
+def _find_last(run_dir: Path) -> Path | None:
+    """The checkpoint to go on from; None where the run was broken off before its first, and begins again."""
+    if not list_checkpoints(run_dir) and (run_dir / "config.yaml").is_file():
+        print(f"note: {run_dir} holds no checkpoint yet: the run begins again", file=sys.stderr)
+        return None
+    return find_checkpoint(run_dir)
 
 
 def _describe(experiment: Experiment) -> None:
@@ -94,6 +110,7 @@ def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
 def _delete_run(run_dir: Path) -> None:
     """Removes what an earlier run wrote, and nothing else in its folder."""
     checkpoints = run_dir / "checkpoints"
-    files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), checkpoints / "last.pt"]
-    for path in [*files, *checkpoints.glob("epoch_*.pt"), *checkpoints.glob("*.pt.partial")]:
+    names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
+    files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json")]
+    for path in [*files, *(path for name in names for path in checkpoints.glob(name))]:
         path.unlink(missing_ok=True)
