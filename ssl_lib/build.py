@@ -23,6 +23,7 @@ from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refus
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
+from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import backbones, check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
@@ -61,17 +62,24 @@ class Experiment:
     trainer: Trainer
     evaluator: Evaluator | None
 
-    def fit(self, *, resume: bool = False) -> TrainState:
+    def fit(self, *, resume: bool | str | Path = False) -> TrainState:
         """Trains as the config says, with config, metrics, evaluation and checkpoints in its `run_dir`.
+
+        Args:
+            resume: Go on from the newest whole checkpoint in `run_dir`, or from the file given. Settings that do not
+                touch the training may have changed: they are printed.
 
         Raises:
             CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
                 folder already, and `resume` is False.
             ConfigError: The folder cannot be written to.
         """
-        self.trainer.check_run_dir(resume)
+        self.trainer.check_run_dir(bool(resume))
         if resume:
-            refuse_changes(saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
+            resume = find_checkpoint(self.config.run_dir if resume is True else resume)
+            changes = refuse_changes(saved_config(load_checkpoint(resume)), self.config)
+            if changes and distributed.rank() == 0:
+                print(f"note: going on with other settings: {'; '.join(changes)}", file=sys.stderr)
         if distributed.rank() == 0:
             _write_config(self.config)
         seed_everything(self.config.seed, *([distributed.rank()] if distributed.is_distributed() else []))
@@ -81,8 +89,7 @@ class Experiment:
 def _write_config(config: RunConfig) -> None:
     run_dir = Path(config.run_dir)
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        write_text(run_dir / "config.yaml", to_yaml(config))
     except OSError as error:
         reason = "it is a file" if run_dir.is_file() else error.strerror
         raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
@@ -198,7 +205,10 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
     saved = Checkpoints(
         run_dir / "checkpoints",
         save_every=settings.save_every,
+        save_minutes=settings.save_minutes,
+        keep=settings.keep,
         keep_every=settings.keep_every,
+        keep_best=settings.keep_best,
         config=to_yaml(config),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]

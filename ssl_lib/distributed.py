@@ -30,6 +30,7 @@ __all__ = [
     "gather",
     "gather_objects",
     "gather_uneven",
+    "in_any",
     "is_distributed",
     "local_world_size",
     "rank",
@@ -139,6 +140,14 @@ def gather_objects(value: Any) -> list[Any]:
 def average(x: Tensor) -> Tensor:
     """The mean over the processes, without gradient."""
     return all_reduce_sum(x) / world_size()
+
+
+def in_any(flag: bool) -> bool:
+    """Whether a flag is set in any process."""
+    if not is_distributed():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # of the groups of `started`, one that no GPU waits for
+    return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item())
 
 
 def barrier() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import all_reduce_sum, average, is_distributed, world_size
+from ssl_lib.distributed import average, in_any, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
@@ -60,6 +61,23 @@ class Meter:
         self._images = 0
         self._skips = 0
         self._records: list[_Record] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was noted since the last line, so that a run broken off within a line resumes within it."""
+        records = []
+        for entry in self._records:
+            scalars = {name: value.item() for name, value in entry.scalars.items()}
+            records.append({"step": entry.step, "lr": entry.lr, "indices": entry.indices, "scalars": scalars})
+        return {"records": records, "skips": self._skips, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Goes on within a line. Its speed is that from here on."""
+        self.restart()
+        self._skips, self._in_a_row = saved["skips"], saved["in_a_row"]
+        for entry in saved["records"]:
+            values = entry["scalars"].items()
+            scalars = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in values}
+            self._records.append(_Record(entry["step"], entry["lr"], entry["indices"], scalars))
 
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
         """Passes batches on and counts the time spent waiting for them."""
@@ -214,10 +232,8 @@ class Meter:
 
 def _in_any_process(state: TrainState, found: NonFinite | None) -> NonFinite | None:
     """What was found here or, so that all processes skip or stop together, in another one."""
-    if not is_distributed():
-        return found
-    count = all_reduce_sum(torch.tensor(float(found is not None), device=state.precision.device))
-    if found is None and count.item():
+    anywhere = in_any(found is not None)
+    if found is None and anywhere:
         reason = f"a loss or gradient became NaN or infinite at step {state.step} in another process"
         return NonFinite(state.step, reason, torch.tensor([], dtype=torch.int64))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, NonFiniteReport, ProgressBar
-from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from ssl_lib.chunks import computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.data.workers import worker_crashes
@@ -81,6 +82,7 @@ class Trainer:
         self.skip_nonfinite = skip_nonfinite
         self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
         self.clock = Stopwatch()  # `ssl-lib bench` sets one that runs
+        self._stop = threading.Event()
 
     def fit(
         self,
@@ -89,16 +91,16 @@ class Trainer:
         optimizer: Optimizer,
         schedule: Schedule | None = None,
         *,
-        resume: bool = False,
+        resume: bool | str | Path = False,
     ) -> TrainState:
-        """Trains to the schedule's end.
+        """Trains to the schedule's end, or until `stop` is called.
 
         Args:
             method: Trained in place, and moved to the device.
             loader: Its seed also seeds the views, by step.
             optimizer: Over `method.param_groups(...)`; its lr, meant for a batch of 256, is scaled by the schedule.
             schedule: 100 epochs of cosine decay unless given.
-            resume: Go on from `run_dir/checkpoints/last.pt`.
+            resume: Go on from the newest whole checkpoint in `run_dir`, or from the file given.
 
         Raises:
             NonFiniteLossError: The loss, a gradient or the weights became NaN or infinite, or fp16 gradients overflow
@@ -120,23 +122,31 @@ class Trainer:
         if self.accumulate > 1 and not loader.drop_last:
             raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
         _check_optimizer(optimizer, method)
-        self.check_run_dir(resume)
+        self.check_run_dir(bool(resume))
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
         if resume and self.run_dir is not None:
-            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
+            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir if resume is True else str(resume))))
         with ExitStack() as stack:
             stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
             if self.exact:
                 stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
-            for callback in state.callbacks:
-                callback.on_start(state)
-                stack.callback(callback.on_end, state)
-            at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0
-            meter = Meter(at_once=at_once, max_skips=self.skip_nonfinite)
-            while not state.finished:
-                self._run_epoch(state, meter)
+            stack.callback(self._stop.clear)
+            with state.meter.paused():
+                for callback in state.callbacks:
+                    callback.on_start(state)
+                    stack.callback(callback.on_end, state)
+            while not (state.finished or state.stopping):
+                self._run_epoch(state, state.meter)
         return state
+
+    def stop(self) -> None:
+        """Asks `fit` to return after the update under way, or the next; the state is saved first.
+
+        For signal handlers, other threads and callbacks. A run that is stopped goes on with `resume`, and ends as if it
+        had never been.
+        """
+        self._stop.set()
 
     def check_run_dir(self, resume: bool) -> None:
         """Refuses to write over a run, and to resume where none can be; `fit` does so before anything else.
@@ -147,7 +157,7 @@ class Trainer:
         """
         if resume and self.run_dir is None:
             raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
-        if not resume and self.run_dir is not None and (self.run_dir / "checkpoints" / "last.pt").exists():
+        if not resume and self.run_dir is not None and list_checkpoints(self.run_dir):
             raise CheckpointError(
                 f"{self.run_dir} holds a run already: pass resume=True to go on with it, choose another run_dir, "
                 "or delete its checkpoints"
@@ -162,6 +172,7 @@ class Trainer:
             loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
         callbacks = [callback for callback in self.callbacks if callback.every_rank or distributed.rank() == 0]
+        at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0
         return TrainState(
             method=method,
             model=parallelize(method, self.precision.device),
@@ -170,6 +181,7 @@ class Trainer:
             schedule=schedule,
             precision=self.precision,
             scaler=self.precision.scaler(),
+            meter=Meter(at_once=at_once, max_skips=self.skip_nonfinite),
             callbacks=callbacks,
         )
 
@@ -177,16 +189,19 @@ class Trainer:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             self._update(state, batch, meter)
+            if state.step % self.log_every == 0 or state.epoch_ended:
+                meter.log(state)
             for callback in state.callbacks:
                 callback.on_update(state)
-            if state.step % self.log_every == 0 or state.epoch_ended:  # no line spans a checkpoint
-                meter.log(state)
-            if state.finished:
+            state.stopping = distributed.in_any(self._stop.is_set())
+            if state.finished or state.stopping:
                 break
         meter.check(state)
         with meter.paused():
-            for callback in state.callbacks:
+            for callback in state.callbacks if state.epoch_ended else ():
                 callback.on_epoch(state)
+            for callback in state.callbacks if state.stopping else ():
+                callback.on_stop(state)
 
     def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
         """One optimizer update: forward and backward per micro-batch, step, teachers."""

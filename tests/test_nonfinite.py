@@ -83,7 +83,7 @@ def test_a_bad_update_that_is_skipped_moves_nothing(name, how, train):
     before, after = seen.states[4], seen.states[5]
     assert_same(before["method"], after["method"])
     assert_same(before["optimizer"]["state"], after["optimizer"]["state"])
-    assert not torch.equal(before["rng"][0]["cpu"], after["rng"][0]["cpu"]), "the step itself is over"
+    assert not torch.equal(before["processes"][0]["rng"]["cpu"], after["processes"][0]["rng"]["cpu"]), "the step itself is over"
     assert not all(torch.equal(after["method"][key], seen.states[6]["method"][key]) for key in after["method"])
     assert [(found.step, found.skipped, len(found.indices)) for found in seen.found] == [(4, 1, 32)]
     assert [line.get("skipped") for line in recorder.lines] == [None] * 4 + [1] + [None] * 4
@@ -147,7 +147,7 @@ def test_the_state_before_the_step_is_written_bit_for_bit(name, how, train, tmp_
     expected = seen.states[4]
     for group in (group for state in (written, expected) for group in state["optimizer"]["param_groups"]):
         group["lr"] = None  # set by the schedule as the step begins
-    expected["rng"] = [_listed(rng) for rng in expected["rng"]]
+    expected["processes"] = [{**own, "rng": _listed(own["rng"])} for own in expected["processes"]]
     assert_same({key: written[key] for key in expected}, expected)
     record = json.loads((tmp_path / "nonfinite.json").read_text())
     assert record["step"] == 4 and record["indices"] == seen.found[0].indices.tolist() and "step 4" in record["reason"]

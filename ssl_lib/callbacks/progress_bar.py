@@ -36,7 +36,7 @@ class ProgressBar(Callback):
         )
         self._begin_epoch(state)
         if state.step:
-            what = "this run is finished" if state.finished else "going on from the last checkpoint"
+            what = "this run is finished" if state.finished else "going on from a checkpoint"
             self._say(f"{what}: {state.step} of {state.total_steps} steps are done")
 
     def on_update(self, state: TrainState) -> None:
