@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
 from ssl_lib.files import link_or_copy, whole_file
 
@@ -129,7 +130,7 @@ def find_checkpoint(run: str | Path) -> Path:
     for path in found:
         damage = _damage(path)
         if damage is None:
-            if damaged:
+            if damaged and rank() == 0:
                 print(f"warning: {'; '.join(damaged)}; taking {path} instead", file=sys.stderr, flush=True)
             return path
         damaged.append(f"cannot read the checkpoint {path}: {damage}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, NonFiniteReport, ProgressBar
+from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from ssl_lib.chunks import computed_in_chunks
 from ssl_lib.data import Batch, Loader
@@ -21,6 +21,7 @@ from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, backbones, check_method, checked_output
+from ssl_lib.optim.param_groups import check_optimizer
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
@@ -29,7 +30,7 @@ from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import Views
 
-__all__ = ["Trainer", "default_callbacks"]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -121,7 +122,7 @@ class Trainer:
             )
         if self.accumulate > 1 and not loader.drop_last:
             raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
-        _check_optimizer(optimizer, method)
+        check_optimizer(optimizer, method)
         self.check_run_dir(bool(resume))
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
         if resume and self.run_dir is not None:
@@ -212,7 +213,7 @@ class Trainer:
         generator = seeded_generator("views", state.loader.seed, state.step)
         numbers = state.loader.views.draw(len(batch.indices) * distributed.world_size(), generator)
         count = 1 if self.exact else self.accumulate
-        micros = zip(_split(batch, count), distributed.share(numbers).chunk(count), strict=True)
+        micros = zip(batch.split(count), distributed.share(numbers).chunk(count), strict=True)
         for number, (micro, rows) in enumerate(micros, start=1):
             views = self._make_views(state.loader, micro, rows)
             with unsynced(state.model) if number < count else nullcontext():
@@ -264,42 +265,3 @@ class Trainer:
             labels=None if batch.labels is None else send(batch.labels),
             indices=send(batch.indices),
         )
-
-
-def _check_optimizer(optimizer: Optimizer, method: Method) -> None:
-    """Refuses an optimizer that would leave trainable parameters as they are, or move others."""
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    own = {id(parameter) for parameter in method.parameters()}
-    left_out = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in held]
-    cure = "build it from method.param_groups(weight_decay)"
-    if held - own:
-        raise ValueError(f"the optimizer holds {len(held - own)} parameters that are not the method's: {cure}")
-    if left_out:
-        raise ValueError(
-            f"the optimizer leaves out {len(left_out)} trainable parameters of the method, such as {left_out[0]}: "
-            f"{cure}, or freeze them with requires_grad_(False)"
-        )
-
-
-def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
-    """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
-    if run_dir is None:
-        return [ProgressBar()]
-    folder = Path(run_dir)
-    return [
-        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
-        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
-    ]
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into micro-batches of one size."""
-    if parts == 1:
-        return [batch]
-    whole = batch.images if isinstance(batch.images, tuple) else (batch.images,)
-    images = list(zip(*(tensor.chunk(parts) for tensor in whole), strict=True))
-    labels = [None] * len(images) if batch.labels is None else batch.labels.chunk(parts)
-    return [
-        Batch(micro if isinstance(batch.images, tuple) else micro[0], label, indices)
-        for micro, label, indices in zip(images, labels, batch.indices.chunk(parts), strict=True)
-    ]

@@ -83,7 +83,9 @@ def test_a_bad_update_that_is_skipped_moves_nothing(name, how, train):
     before, after = seen.states[4], seen.states[5]
     assert_same(before["method"], after["method"])
     assert_same(before["optimizer"]["state"], after["optimizer"]["state"])
-    assert not torch.equal(before["processes"][0]["rng"]["cpu"], after["processes"][0]["rng"]["cpu"]), "the step itself is over"
+    assert not torch.equal(before["processes"][0]["rng"]["cpu"], after["processes"][0]["rng"]["cpu"]), (
+        "the step itself is over"
+    )
     assert not all(torch.equal(after["method"][key], seen.states[6]["method"][key]) for key in after["method"])
     assert [(found.step, found.skipped, len(found.indices)) for found in seen.found] == [(4, 1, 32)]
     assert [line.get("skipped") for line in recorder.lines] == [None] * 4 + [1] + [None] * 4

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from ssl_lib import LARS, Schedule, Trainer
-from ssl_lib.callbacks import Callback
+from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.signals import STOP_SIGNALS, stop_on_signals
-from ssl_lib.trainer import default_callbacks
 
 
 def handlers():

@@ -25,12 +25,11 @@ from ssl_lib import (
     ViewPipeline,
     views,
 )
-from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog
+from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, default_callbacks
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.meter import Meter
 from ssl_lib.precision import Precision
 from ssl_lib.seeding import seed_everything
-from ssl_lib.trainer import default_callbacks
 from tests.conftest import TinyBackbone
 
 

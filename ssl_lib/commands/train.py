@@ -96,7 +96,7 @@ def _say_once(text: str, stream: TextIO) -> None:
 def _find_last(run_dir: Path) -> Path | None:
     """The checkpoint to go on from; None where the run was broken off before its first, and begins again."""
     if not list_checkpoints(run_dir) and (run_dir / "config.yaml").is_file():
-        print(f"note: {run_dir} holds no checkpoint yet: the run begins again", file=sys.stderr)
+        _say_once(f"note: {run_dir} holds no checkpoint yet: the run begins again", sys.stderr)
         return None
     return find_checkpoint(run_dir)
 
