@@ -18,14 +18,14 @@ from torch.optim import Optimizer
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.chunks import check_separable
+from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.files import write_text
 from ssl_lib.methods import Method
-from ssl_lib.methods.base import backbones, check_method, checked_output
+from ssl_lib.methods.base import check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
 from ssl_lib.resolve import BAD_ARGUMENTS, DERIVED, call, resolve

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["check_separable", "computed_in_chunks"]
+from ssl_lib.methods.base import Method
+
+__all__ = ["backbones", "check_separable", "computed_in_chunks"]
 
 
 @contextmanager
@@ -36,6 +38,11 @@ def computed_in_chunks(networks: Iterable[nn.Module], count: int) -> Iterator[No
     finally:
         for network in networks:
             del network.forward
+
+
+def backbones(method: Method) -> set[nn.Module]:
+    """The networks that see images: the student's, and those of its teachers."""
+    return {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}
 
 
 def check_separable(networks: Iterable[nn.Module]) -> None:

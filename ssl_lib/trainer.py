@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
-from ssl_lib.chunks import computed_in_chunks
+from ssl_lib.chunks import backbones, computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError
 from ssl_lib.meter import Meter
-from ssl_lib.methods.base import Method, backbones, check_method, checked_output
+from ssl_lib.methods.base import Method, check_method, checked_output
 from ssl_lib.optim.param_groups import check_optimizer
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
