@@ -262,6 +262,8 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
 def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
     """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError."""
     few = 8 if views.size <= 64 else 2  # large ones take seconds
+    if distributed.is_distributed():
+        micro_batch = max(2, micro_batch)  # of single images, batch statistics are those of all processes
     count = min(few, micro_batch, len(data))
     shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
@@ -276,6 +278,9 @@ def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch:
             checked_output(actor(made, progress), actor).loss.backward()
             for teacher, parts in actor.ema_pairs():
                 teacher.check(parts, actor.ema_momentum(progress))
+            unused = [name for name, part in actor.named_parameters() if part.requires_grad and part.grad is None]
+            if unused and distributed.is_distributed():
+                raise ValueError(f"in several processes the loss must depend on all parameters, and not on {unused[0]}")
         except (*BAD_ARGUMENTS, AttributeError, LookupError) as error:
             alone = " (in batches of one: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
             raise ConfigError(f"method, backbone and views do not fit each other{alone}: {error}") from error

@@ -50,6 +50,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         with whole_file(path) as partial:
             torch.save(content, str(partial))  # by name: written in one call, which Ctrl-C cannot break
     except (OSError, RuntimeError) as error:
+        if str(error).startswith("DataLoader worker"):  # whose end torch tells of wherever the program is
+            raise
         raise CheckpointError(_why_not(path, content, error)) from error
 
 

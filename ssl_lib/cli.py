@@ -11,7 +11,7 @@ import ssl_lib
 from ssl_lib import distributed
 from ssl_lib.commands import bench, evaluate, listing, pack, replay, train, views
 from ssl_lib.data.workers import worker_crashes
-from ssl_lib.errors import SSLError
+from ssl_lib.errors import ConfigError, SSLError
 
 __all__ = ["main"]
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
+        if distributed.processes_started() > 1 and not getattr(options, "parallel", False):
+            raise ConfigError("only train and evaluate run in several processes: start this command in one")
         with distributed.started(), worker_crashes():
             code: int | None = options.run(options)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import average, in_any, world_size
+from ssl_lib.distributed import average, gather_objects, in_any, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
@@ -118,9 +118,7 @@ class Meter:
             self._records[-1].scalars[_GRADIENTS] = _finite_gradients(state)
         if not self.at_once:
             return True
-        found = _in_any_process(
-            state, self._find(state, [entry for entry in self._records if entry.step == state.step])
-        )
+        found = _of_all_processes(self._find(state, [entry for entry in self._records if entry.step == state.step]))
         self._in_a_row = 0 if found is None else self._in_a_row + 1
         if found is None:
             return True
@@ -140,7 +138,7 @@ class Meter:
 
     def check(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if a recorded loss or gradient, or a weight as it is now, is NaN or infinite."""
-        self._stop(state, self._find(state, self._records))
+        self._stop(state, _of_all_processes(self._find(state, self._records)))
         if not _all_finite(state.method):
             step = max(0, state.step - 1)
             reason = f"the weights became NaN or infinite by step {step}, in {state.precision.name}: {_DIVERGED}"
@@ -158,7 +156,7 @@ class Meter:
 
     def log(self, state: TrainState) -> None:
         """Logs a line and begins the next."""
-        self._stop(state, self._find(state, self._records))
+        self._stop(state, _of_all_processes(self._find(state, self._records)))
         noted = [record.scalars for record in self._records]
         skipped = {"skipped": self._skips} if self._skips else {}
         if not noted:
@@ -230,13 +228,14 @@ class Meter:
         return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
 
 
-def _in_any_process(state: TrainState, found: NonFinite | None) -> NonFinite | None:
-    """What was found here or, so that all processes skip or stop together, in another one."""
-    anywhere = in_any(found is not None)
-    if found is None and anywhere:
-        reason = f"a loss or gradient became NaN or infinite at step {state.step} in another process"
-        return NonFinite(state.step, reason, torch.tensor([], dtype=torch.int64))
-    return found
+def _of_all_processes(found: NonFinite | None) -> NonFinite | None:
+    """What was found in any process, so that all stop or skip together; gradients are bad in all at once."""
+    if not in_any(found is not None):
+        return None
+    everywhere = [one for one in gather_objects(found) if one is not None]
+    bad_losses = [one for one in everywhere if one.loss is not None and not math.isfinite(one.loss)]
+    causes: list[NonFinite] = bad_losses or everywhere
+    return dataclasses.replace(causes[0], indices=torch.cat([one.indices for one in causes]))
 
 
 def _finite_gradients(state: TrainState) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lib.distributed import batch_moments, is_distributed, world_size
+from ssl_lib.errors import ConfigError
 from ssl_lib.methods.base import Method
 
-__all__ = ["SyncBatchNorm", "parallelize", "synchronize_batchnorm", "unsynced"]
+__all__ = ["SyncBatchNorm", "parallelize", "refuse_foreign_norms", "synchronize_batchnorm", "unsynced"]
 
 # Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
 _names = inspect.signature(DistributedDataParallel).parameters
@@ -66,13 +67,16 @@ def parallelize(method: Method, device: torch.device) -> nn.Module:
     Args:
         method: On `device`; its parameters stay the same objects.
         device: On CUDA torch's own SyncBatchNorm is taken.
+
+    Raises:
+        ConfigError: A batch normalisation does more than torch's, and cannot be made to share its statistics.
     """
     if not is_distributed():
         return method
-    if method.sync_batchnorm and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    elif method.sync_batchnorm:
-        synchronize_batchnorm(method)
+    if method.sync_batchnorm:
+        refuse_foreign_norms(method)
+        synchronize = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else synchronize_batchnorm
+        synchronize(method)
     for buffer in method.buffers():
         dist.broadcast(buffer, src=0)
     model = DistributedDataParallel(_Model(method), gradient_as_bucket_view=True, **_OPTIONS)
@@ -111,6 +115,22 @@ def synchronize_batchnorm(module: nn.Module) -> None:
             setattr(module, name, _synced(child))
         else:
             synchronize_batchnorm(child)
+
+
+def refuse_foreign_norms(method: Method) -> None:
+    """Refuses layers that do more than to normalise, such as timm's BatchNormAct2d, and would lose the rest.
+
+    Raises:
+        ConfigError: The message names the layer.
+    """
+    for name, module in method.named_modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
+            raise ConfigError(
+                f"{name} is a {type(module).__name__}, a batch normalisation of its own kind, whose statistics several "
+                "processes cannot share: train it in one process, take another backbone, or set sync_batchnorm = False "
+                "on the method, so that each process normalises by its own images"
+            )
 
 
 def _synced(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:

@@ -120,8 +120,10 @@ class Trainer:
             raise ValueError(
                 f"accumulate {self.accumulate}{processes} does not divide the batch of {loader.batch_size}"
             )
-        if self.accumulate > 1 and not loader.drop_last:
-            raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
+        if (self.accumulate > 1 or distributed.is_distributed()) and not loader.drop_last:
+            raise ValueError(
+                "batches that are divided, by accumulate or among processes, must be of one size: leave drop_last=True"
+            )
         check_optimizer(optimizer, method)
         self.check_run_dir(bool(resume))
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
@@ -130,7 +132,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
-            if self.exact:
+            if self.exact and self.accumulate > 1:
                 stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
             stack.callback(self._stop.clear)
             with state.meter.paused():

@@ -370,3 +370,9 @@ def test_the_module_runs_as_a_command():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("ssl-lib: error: no config 'nope'")
+
+
+def test_commands_of_one_process_are_refused_in_several(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["list"]) == 2
+    assert "only train and evaluate run in several processes" in capsys.readouterr().err

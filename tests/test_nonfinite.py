@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ssl_lib import LARS, CheckpointError, Method, NonFiniteLossError, Schedule, StepOutput, Trainer
-from ssl_lib.callbacks import Callback, Checkpoints, NonFiniteReport
+from ssl_lib.callbacks import Callback, Checkpoints, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.distributed import rank
 from ssl_lib.inspection import inspect_step
@@ -306,3 +306,11 @@ def one_bad_process():
 def test_all_processes_skip_together(tmp_path):
     for result in run_processes(one_bad_process, (2,), tmp_path)[2]:
         assert result["good"] and not result["bad"]
+
+
+def test_an_epoch_of_skipped_updates_is_told_and_goes_on(train, capsys):
+    train("simclr", [0, 1, 2, 4], infinite, callbacks=[ProgressBar()], skip_nonfinite=3, log_every=1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "step" in line and "skipped: " not in line]
+    assert lines[0].endswith("all updates skipped") and "loss" in lines[1]
+    loss = float(lines[1].split("loss ")[1].split()[0])
+    assert 3 < loss < 15  # the mean of the updates that were made

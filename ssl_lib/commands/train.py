@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     again.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=_train, parallel=True)
 
 
 def _train(options: argparse.Namespace) -> int:
