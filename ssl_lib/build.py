@@ -18,13 +18,14 @@ from torch.optim import Optimizer
 from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.chunks import check_separable
+from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
+from ssl_lib.files import write_text
 from ssl_lib.methods import Method
-from ssl_lib.methods.base import backbones, check_method, checked_output
+from ssl_lib.methods.base import check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
 from ssl_lib.resolve import BAD_ARGUMENTS, DERIVED, call, resolve
@@ -61,17 +62,24 @@ class Experiment:
     trainer: Trainer
     evaluator: Evaluator | None
 
-    def fit(self, *, resume: bool = False) -> TrainState:
+    def fit(self, *, resume: bool | str | Path = False) -> TrainState:
         """Trains as the config says, with config, metrics, evaluation and checkpoints in its `run_dir`.
+
+        Args:
+            resume: Go on from the newest whole checkpoint in `run_dir`, or from the file given. Settings that do not
+                touch the training may have changed: they are printed.
 
         Raises:
             CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
                 folder already, and `resume` is False.
             ConfigError: The folder cannot be written to.
         """
-        self.trainer.check_run_dir(resume)
+        self.trainer.check_run_dir(bool(resume))
         if resume:
-            refuse_changes(saved_config(load_checkpoint(find_checkpoint(self.config.run_dir))), self.config)
+            resume = find_checkpoint(self.config.run_dir if resume is True else resume)
+            changes = refuse_changes(saved_config(load_checkpoint(resume)), self.config)
+            if changes and distributed.rank() == 0:
+                print(f"note: going on with other settings: {'; '.join(changes)}", file=sys.stderr)
         if distributed.rank() == 0:
             _write_config(self.config)
         seed_everything(self.config.seed, *([distributed.rank()] if distributed.is_distributed() else []))
@@ -81,8 +89,7 @@ class Experiment:
 def _write_config(config: RunConfig) -> None:
     run_dir = Path(config.run_dir)
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        write_text(run_dir / "config.yaml", to_yaml(config))
     except OSError as error:
         reason = "it is a file" if run_dir.is_file() else error.strerror
         raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
@@ -199,7 +206,10 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
     saved = Checkpoints(
         run_dir / "checkpoints",
         save_every=settings.save_every,
+        save_minutes=settings.save_minutes,
+        keep=settings.keep,
         keep_every=settings.keep_every,
+        keep_best=settings.keep_best,
         config=to_yaml(config),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
@@ -253,6 +263,8 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
 def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
     """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError."""
     few = 8 if views.size <= 64 else 2  # large ones take seconds
+    if distributed.is_distributed():
+        micro_batch = max(2, micro_batch)  # of single images, batch statistics are those of all processes
     count = min(few, micro_batch, len(data))
     shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
@@ -267,6 +279,9 @@ def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch:
             checked_output(actor(made, progress), actor).loss.backward()
             for teacher, parts in actor.ema_pairs():
                 teacher.check(parts, actor.ema_momentum(progress))
+            unused = [name for name, part in actor.named_parameters() if part.requires_grad and part.grad is None]
+            if unused and distributed.is_distributed():
+                raise ValueError(f"in several processes the loss must depend on all parameters, and not on {unused[0]}")
         except (*BAD_ARGUMENTS, AttributeError, LookupError) as error:
             alone = " (in batches of one: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
             raise ConfigError(f"method, backbone and views do not fit each other{alone}: {error}") from error

@@ -1,12 +1,14 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""Checkpoints: written whole or not at all, checked and read without executing anything."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
+import re
+import shutil
+import sys
+import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
+from ssl_lib.files import link_or_copy, whole_file
 
-__all__ = ["find_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "name_checkpoint",
+    "save_checkpoint",
+    "save_in_folder",
+    "snapshot",
+    "tensor_bytes",
+]
 
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Writes a checkpoint beside `path`, flushes it to the disk and renames it, so that `path` is never half written.
 
     Args:
@@ -32,69 +45,177 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         CheckpointError: The disk is full or not writable, or the state holds more than plain values, which could not be
             read again; the checkpoint before it is left whole.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    content = {"format": FORMAT, **_plain(state)}
+    path, content = Path(path), {"format": FORMAT, **_plain(state)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, str(partial))  # by name: written in one call, which Ctrl-C cannot break
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with whole_file(path) as partial:
+            torch.save(content, str(partial))  # by name: written in one call, which Ctrl-C cannot break
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}; free some space and resume") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if str(error).startswith("DataLoader worker"):  # whose end torch tells of wherever the program is
+            raise
+        raise CheckpointError(_why_not(path, content, error)) from error
 
 
-def _plain(value: Any, key: str = "") -> Any:
-    """The value with numpy's numbers as Python's; what `weights_only=True` would not read is refused."""
-    if isinstance(value, Mapping):
-        plain = OrderedDict((name, _plain(entry, f"{key}.{name}")) for name, entry in value.items())
-        if hasattr(value, "_metadata"):  # versions of the modules, which load_state_dict reads
-            plain._metadata = value._metadata  # type: ignore[attr-defined]
-        return plain
-    if isinstance(value, list | tuple):
-        return [_plain(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str | Tensor):
-        return value
-    raise CheckpointError(
-        f"a checkpoint holds plain tensors and numbers; {key.lstrip('.')} is a {type(value).__name__}"
-    )
+def save_in_folder(folder: Path, state: Mapping[str, Any], names: Sequence[str], keep: int) -> None:
+    """Saves a run's state as `step_00000460.pt`, makes each of `names` that file too, and deletes older ones.
+
+    In this order, so that whenever the process is killed every name stands for a whole checkpoint.
+
+    Args:
+        folder: Where to.
+        state: With its `step`.
+        names: Such as `last.pt`.
+        keep: Number of `step_*.pt` that are left. Those past this step are of a course that was given up.
+
+    Raises:
+        CheckpointError: As for `save_checkpoint`.
+    """
+    step = state["step"]
+    path = folder / f"step_{step:08d}.pt"
+    save_checkpoint(path, state)
+    name_checkpoint(path, names)
+    numbered = _numbered(folder)
+    left = [found for number, found in numbered if number <= step][:keep]
+    for _, found in numbered:
+        if found not in left:
+            found.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU, with `weights_only=True`.
+def name_checkpoint(path: Path, names: Sequence[str]) -> None:
+    """Makes each of `names`, in the same folder, the checkpoint at `path`.
+
+    Raises:
+        CheckpointError: The folder is not writable.
+    """
+    for name in names:
+        try:
+            link_or_copy(path, path.with_name(name))
+        except OSError as error:
+            raise CheckpointError(f"cannot write the checkpoint {path.with_name(name)}: {error.strerror}") from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Checks a checkpoint by its checksums and reads it onto the CPU, with `weights_only=True`.
 
     Raises:
         CheckpointError: The file is missing, damaged, holds anything but plain data, or is no checkpoint of ours.
     """
+    if not Path(path).exists():
+        raise CheckpointError(f"no checkpoint at {path}")
+    if damage := _damage(Path(path)):
+        raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than plain tensors and numbers: not loaded") from error
+        raise CheckpointError(f"{path} holds more than plain tensors and numbers: not loaded") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}, it may be damaged: {error}") from error
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of ssl_lib (format {FORMAT})")
     return state
 
 
 def find_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that RUN means on the command line: the file itself, or the last one of a run's folder.
+    """The checkpoint that RUN means: the file itself, or the newest whole one of a run's folder.
+
+    Where the newest is damaged, a warning on stderr names it and the one taken instead.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or none that is whole.
     """
     run = Path(run)
     if run.is_file():
         return run
-    last = run / "checkpoints" / "last.pt"
-    if last.is_file():
-        return last
-    raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")
+    found = list_checkpoints(run)
+    if not found:
+        raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")
+    damaged: list[str] = []
+    for path in found:
+        damage = _damage(path)
+        if damage is None:
+            if damaged and rank() == 0:
+                print(f"warning: {'; '.join(damaged)}; taking {path} instead", file=sys.stderr, flush=True)
+            return path
+        damaged.append(f"cannot read the checkpoint {path}: {damage}")
+    raise CheckpointError(f"no checkpoint of {run} is whole, so that it has to start again: {'; '.join(damaged)}")
+
+
+def list_checkpoints(run: str | Path) -> list[Path]:
+    """The checkpoints of a run's folder, each file once: `last.pt`, then the others, newest first."""
+    folder = Path(run) / "checkpoints"
+    epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
+    paths = [folder / "last.pt", *(path for _, path in _numbered(folder)), *epochs]
+    files: dict[tuple[int, int], Path] = {}
+    for path in filter(Path.is_file, paths):
+        files.setdefault((path.stat().st_dev, path.stat().st_ino), path)
+    return list(files.values())
+
+
+def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a state in CPU memory, which training cannot change."""
+    return dict(_plain(state, tensor=lambda value: value.detach().to("cpu", copy=True)))
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in a state."""
+    return sum(tensor.nbytes for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(entry)
+
+
+def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambda value: value) -> Any:
+    """The value with numpy's numbers as Python's; what `weights_only=True` would not read is refused."""
+    if isinstance(value, Mapping):
+        plain = OrderedDict((name, _plain(entry, f"{key}.{name}", tensor)) for name, entry in value.items())
+        if hasattr(value, "_metadata"):  # versions of the modules, which load_state_dict reads
+            plain._metadata = value._metadata  # type: ignore[attr-defined]
+        return plain
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{key}[{index}]", tensor) for index, entry in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Tensor):
+        return tensor(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise CheckpointError(
+        f"a checkpoint holds plain tensors and numbers; {key.lstrip('.')} is a {type(value).__name__}"
+    )
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """The files `step_*.pt` with their steps, newest first."""
+    found = ((re.fullmatch(r"step_(\d+)\.pt", path.name), path) for path in folder.glob("step_*.pt"))
+    return sorted(((int(name[1]), path) for name, path in found if name), reverse=True)
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file; None where all of it is as it was written.
+
+    `torch.load` looks at no checksum: a flipped bit would be a wrong weight.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except OSError as error:
+        return error.strerror or str(error)
+    except Exception as error:  # the bytes of a broken file may mean anything
+        return f"it is damaged, or no checkpoint ({error})"
+    return None if bad is None else f"it is damaged, the checksum of {bad.partition('/')[2]} is wrong"
+
+
+def _why_not(path: Path, content: Mapping[str, Any], error: Exception) -> str:
+    """What to tell of a failed save; torch's own message of a full disk is about positions in a file."""
+    full = "inline_container" in str(error)
+    reason = "the disk did not take all of it" if full else getattr(error, "strerror", None) or str(error)
+    existing = next(folder for folder in (path.parent, *path.absolute().parents) if folder.is_dir())
+    needed, free = tensor_bytes(content) / 2**20, shutil.disk_usage(existing).free / 2**20
+    return (
+        f"cannot write the checkpoint {path}: {reason} ({needed:.1f} MB are needed, {free:.1f} MB free). "
+        "What was saved before is whole: make room, then go on with --resume"
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["check_separable", "computed_in_chunks"]
+from ssl_lib.methods.base import Method
+
+__all__ = ["backbones", "check_separable", "computed_in_chunks"]
 
 
 @contextmanager
@@ -29,13 +33,21 @@ def computed_in_chunks(networks: Iterable[nn.Module], count: int) -> Iterator[No
     """
     networks = list(networks)
     check_separable(networks)
-    for network in networks:
-        network.forward = _chunked(network, network.forward, count)
+    before = [network.__dict__.get("forward") for network in networks]
+    for network, forward in zip(networks, before, strict=True):
+        network.forward = MethodType(_chunked(forward, count), network)
     try:
         yield
     finally:
-        for network in networks:
+        for network, forward in zip(networks, before, strict=True):
             del network.forward
+            if forward is not None:
+                network.forward = forward
+
+
+def backbones(method: Method) -> set[nn.Module]:
+    """The networks that see images: the student's, and those of its teachers."""
+    return {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}
 
 
 def check_separable(networks: Iterable[nn.Module]) -> None:
@@ -54,10 +66,13 @@ def check_separable(networks: Iterable[nn.Module]) -> None:
                 )
 
 
-def _chunked(network: nn.Module, forward: Callable[..., Tensor], count: int) -> Callable[..., Tensor]:
-    def run(images: Tensor, *others: object) -> Tensor:
-        if not network.training:
-            return forward(images, *others)
-        return torch.cat([checkpoint(forward, chunk, *others, use_reentrant=False) for chunk in images.chunk(count)])
+def _chunked(own: Callable[..., Tensor] | None, count: int) -> Callable[..., Tensor]:
+    """A method that calls the instance's own forward, or else its class's."""
 
-    return run
+    def forward(network: nn.Module, images: Tensor) -> Tensor:
+        whole: Callable[[Tensor], Tensor] = own or partial(type(network).forward, network)
+        if not network.training:
+            return whole(images)
+        return torch.cat([checkpoint(whole, chunk, use_reentrant=False) for chunk in images.chunk(count)])
+
+    return forward

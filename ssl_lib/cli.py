@@ -11,13 +11,13 @@ import ssl_lib
 from ssl_lib import distributed
 from ssl_lib.commands import bench, evaluate, listing, pack, replay, train, views
 from ssl_lib.data.workers import worker_crashes
-from ssl_lib.errors import SSLError
+from ssl_lib.errors import ConfigError, SSLError
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 for a user's error, 130 when interrupted."""
+    """Runs a command and returns its exit code: 0, 2 for a user's error, 128 and its number for a signal."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
@@ -32,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:  # overrides that stand behind an option
         options.overrides = [*options.overrides, *rest]
     try:
+        if distributed.processes_started() > 1 and not getattr(options, "parallel", False):
+            raise ConfigError("only train and evaluate run in several processes: start this command in one")
         with distributed.started(), worker_crashes():
-            options.run(options)
+            code: int | None = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
+        code = 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
         who = f" in process {distributed.rank()}" if distributed.is_distributed() else ""
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nssl-lib: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:

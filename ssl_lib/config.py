@@ -33,6 +33,10 @@ _PLACES = (
     *("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "urls", "test_urls"),
     *("download", "on_error"),
 )
+_ABOUT_THE_RUN = (
+    *("device", "strategy", "compile", "workers", "log_every", "skip_nonfinite"),
+    *("save_every", "save_minutes", "keep", "keep_every", "keep_best"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,10 @@ class TrainerConfig:
         log_every: Updates between lines of metrics.jsonl.
         skip_nonfinite: Updates in a row that are skipped for a NaN or infinite loss or gradient before the run stops.
         save_every: Epochs between saves of checkpoints/last.pt.
-        keep_every: Epochs between checkpoints that are kept; null keeps the last one only.
+        save_minutes: Minutes after which to save within an epoch, too; null saves at the ends of epochs only.
+        keep: Number of last saves that are left, so that there is one to fall back to.
+        keep_every: Epochs between checkpoints that are kept for good; null keeps none.
+        keep_best: Keep the checkpoint of the best evaluation as best.pt, by kNN accuracy or else linear.
         workers: Processes that decode images; null chooses. In-memory data need none.
         drop_last: Leave out an epoch's last images where they fill no batch; others come in the next epochs.
     """
@@ -78,12 +85,15 @@ class TrainerConfig:
     log_every: int = 20
     skip_nonfinite: int = 0
     save_every: int = 1
+    save_minutes: float | None = 10.0
+    keep: int = 2
     keep_every: int | None = None
+    keep_best: bool = False
     workers: int | None = None
     drop_last: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep_every"):
+        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep", "keep_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -91,6 +101,8 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
+        if self.save_minutes is not None and not self.save_minutes > 0:
+            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}; null saves at epochs' ends only")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -198,40 +210,33 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
 
 
-def refuse_changes(saved: RunConfig, now: RunConfig) -> None:
+def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
     Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers, its
     strategy and how many bad updates it skips may change.
 
+    Returns:
+        The changes that are taken, such as `trainer.log_every was 20, is 10`.
+
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
     harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
-    harmless |= {
-        f"trainer.{name}"
-        for name in (
-            "device",
-            "strategy",
-            "compile",
-            "log_every",
-            "skip_nonfinite",
-            "save_every",
-            "keep_every",
-            "workers",
-        )
-    }
+    harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
     before, after = _flat(_plain(saved)), _flat(_plain(now))
-    changed = [
-        f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+    changed = {
+        key: f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and not any(key == name or key.startswith(f"{name}.") for name in harmless)
-    ]
-    if changed:
+        if before.get(key) != after.get(key)
+    }
+    taken = {key for key in changed if any(key == name or key.startswith(f"{name}.") for name in harmless)}
+    if refused := [text for key, text in changed.items() if key not in taken]:
         raise CheckpointError(
-            f"a run goes on with the config it was started with: {'; '.join(changed)}. To train differently or longer, "
+            f"a run goes on with the config it was started with: {'; '.join(refused)}. To train differently or longer, "
             f"start a new run; with backbone.weights={now.run_dir}/checkpoints/last.pt it begins where this one stands"
         )
+    return [text for key, text in changed.items() if key in taken]
 
 
 def to_yaml(config: RunConfig) -> str:

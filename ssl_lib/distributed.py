@@ -31,9 +31,11 @@ __all__ = [
     "gather",
     "gather_objects",
     "gather_uneven",
+    "in_any",
     "is_distributed",
     "local",
     "local_world_size",
+    "processes_started",
     "rank",
     "share",
     "started",
@@ -51,22 +53,27 @@ def started() -> Iterator[None]:
     Raises:
         ConfigError: There are fewer CUDA devices than processes on this machine.
     """
-    _export_slurm()
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if processes_started() == 1 or dist.is_initialized():
         yield
         return
     cuda = torch.cuda.is_available()
-    if cuda:
+    if cuda and torch.cuda.device_count() > 1:  # one alone is what srun --gpus-per-task=1 shows to each process
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"{local_world_size()} processes were started on a machine with {torch.cuda.device_count()} CUDA "
-                "devices: start as many as there are devices"
+                f"{os.environ.get('LOCAL_WORLD_SIZE', local_rank + 1)} processes were started on a machine with "
+                f"{torch.cuda.device_count()} CUDA devices: start as many as there are devices"
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     yield
     dist.destroy_process_group()  # not where an error ends this process: others may hang in a collective
+
+
+def processes_started() -> int:
+    """Number of processes that torchrun or srun started for this job, as the environment says."""
+    _export_slurm()
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _export_slurm() -> None:
@@ -147,6 +154,14 @@ def gather_objects(value: Any) -> list[Any]:
 def average(x: Tensor) -> Tensor:
     """The mean over the processes, without gradient."""
     return all_reduce_sum(x) / world_size()
+
+
+def in_any(flag: bool) -> bool:
+    """Whether a flag is set in any process."""
+    if not is_distributed():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # of the groups of `started`, one that no GPU waits for
+    return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item())
 
 
 def barrier() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import all_reduce_sum, average, is_distributed, local, world_size
+from ssl_lib.distributed import average, gather_objects, in_any, local, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
 from ssl_lib.state import TrainState
@@ -62,6 +63,23 @@ class Meter:
         self._skips = 0
         self._records: list[_Record] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was noted since the last line, so that a run broken off within a line resumes within it."""
+        records = []
+        for entry in self._records:
+            scalars = {name: value.item() for name, value in entry.scalars.items()}
+            records.append({"step": entry.step, "lr": entry.lr, "indices": entry.indices, "scalars": scalars})
+        return {"records": records, "skips": self._skips, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Goes on within a line. Its speed is that from here on."""
+        self.restart()
+        self._skips, self._in_a_row = saved["skips"], saved["in_a_row"]
+        for entry in saved["records"]:
+            values = entry["scalars"].items()
+            scalars = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in values}
+            self._records.append(_Record(entry["step"], entry["lr"], entry["indices"], scalars))
+
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
         """Passes batches on and counts the time spent waiting for them."""
         iterator = iter(batches)
@@ -101,9 +119,7 @@ class Meter:
             self._records[-1].scalars[_GRADIENTS] = _finite_gradients(state)
         if not self.at_once:
             return True
-        found = _in_any_process(
-            state, self._find(state, [entry for entry in self._records if entry.step == state.step])
-        )
+        found = _of_all_processes(self._find(state, [entry for entry in self._records if entry.step == state.step]))
         self._in_a_row = 0 if found is None else self._in_a_row + 1
         if found is None:
             return True
@@ -123,12 +139,12 @@ class Meter:
 
     def check(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if a recorded loss or gradient, or a weight as it is now, is NaN or infinite."""
-        self._stop(state, self._find(state, self._records))
+        self._stop(state, _of_all_processes(self._find(state, self._records)))
         step, found = max(0, state.step - 1), None
         if not _all_finite(state.method):
             reason = f"the weights became NaN or infinite by step {step}, in {state.precision.name}: {_DIVERGED}"
             found = NonFinite(step, reason, torch.tensor([], dtype=torch.int64))
-        self._stop(state, _in_any_process(state, found))
+        self._stop(state, _of_all_processes(found))
 
     def check_scale(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if fp16 gradients overflow however small the loss is scaled."""
@@ -142,7 +158,7 @@ class Meter:
 
     def log(self, state: TrainState) -> None:
         """Logs a line and begins the next."""
-        self._stop(state, self._find(state, self._records))
+        self._stop(state, _of_all_processes(self._find(state, self._records)))
         noted = [record.scalars for record in self._records]
         skipped = {"skipped": self._skips} if self._skips else {}
         if not noted:
@@ -214,15 +230,14 @@ class Meter:
         return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
 
 
-def _in_any_process(state: TrainState, found: NonFinite | None) -> NonFinite | None:
-    """What was found here or, so that all processes skip or stop together, in another one."""
-    if not is_distributed():
-        return found
-    count = all_reduce_sum(torch.tensor(float(found is not None), device=state.precision.device))
-    if found is None and count.item():
-        reason = f"a loss, gradient or weight became NaN or infinite at step {state.step} in another process"
-        return NonFinite(state.step, reason, torch.tensor([], dtype=torch.int64))
-    return found
+def _of_all_processes(found: NonFinite | None) -> NonFinite | None:
+    """What was found in any process, so that all stop or skip together; gradients are bad in all at once."""
+    if not in_any(found is not None):
+        return None
+    everywhere = [one for one in gather_objects(found) if one is not None]
+    bad_losses = [one for one in everywhere if one.loss is not None and not math.isfinite(one.loss)]
+    causes: list[NonFinite] = bad_losses or everywhere
+    return dataclasses.replace(causes[0], indices=torch.cat([one.indices for one in causes]))
 
 
 def _finite_gradients(state: TrainState) -> Tensor:

@@ -15,10 +15,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ssl_lib.distributed import batch_moments, is_distributed, world_size
+from ssl_lib.errors import ConfigError
 from ssl_lib.methods.base import Method
 from ssl_lib.precision import Precision
 
-__all__ = ["SyncBatchNorm", "parallelize", "synchronize", "synchronize_batchnorm", "unsynced"]
+__all__ = [
+    "SyncBatchNorm",
+    "parallelize",
+    "refuse_foreign_norms",
+    "synchronize",
+    "synchronize_batchnorm",
+    "unsynced",
+]
 
 # Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
 _names = inspect.signature(DistributedDataParallel).parameters
@@ -71,6 +79,9 @@ def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> n
         method: On its device; its parameters stay the same objects.
         optimizer: Left as it is.
         precision: On CUDA torch's own SyncBatchNorm is taken.
+
+    Raises:
+        ConfigError: A batch normalisation does more than torch's, and cannot be made to share its statistics.
     """
     if not is_distributed():
         return method
@@ -84,11 +95,15 @@ def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> n
 
 
 def synchronize(method: Method, device: torch.device) -> None:
-    """Makes the method's batch normalisations share their statistics, unless its `sync_batchnorm` is False."""
-    if method.sync_batchnorm and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    elif method.sync_batchnorm:
-        synchronize_batchnorm(method)
+    """Makes the method's batch normalisations share their statistics, unless its `sync_batchnorm` is False.
+
+    Raises:
+        ConfigError: One does more than torch's, and cannot be made to.
+    """
+    if method.sync_batchnorm:
+        refuse_foreign_norms(method)
+        convert = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else synchronize_batchnorm
+        convert(method)
 
 
 class _Model(nn.Module):
@@ -130,6 +145,22 @@ def synchronize_batchnorm(module: nn.Module) -> None:
             setattr(module, name, _synced(child))
         else:
             synchronize_batchnorm(child)
+
+
+def refuse_foreign_norms(method: Method) -> None:
+    """Refuses layers that do more than to normalise, such as timm's BatchNormAct2d, and would lose the rest.
+
+    Raises:
+        ConfigError: The message names the layer.
+    """
+    for name, module in method.named_modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
+            raise ConfigError(
+                f"{name} is a {type(module).__name__}, a batch normalisation of its own kind, whose statistics several "
+                "processes cannot share: train it in one process, take another backbone, or set sync_batchnorm = False "
+                "on the method, so that each process normalises by its own images"
+            )
 
 
 def _synced(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:

@@ -56,6 +56,7 @@ def shard(method: Method, optimizer: Optimizer, precision: Precision) -> nn.Modu
         precision: Its device, and the type of the blocks.
 
     Raises:
+        ConfigError: As `parallelize`.
         ValueError: The method was sharded before, or the optimizer has made a step.
     """
     if not is_distributed():

@@ -22,6 +22,7 @@ from ssl_lib.types import Progress
 
 if TYPE_CHECKING:
     from ssl_lib.callbacks.base import Callback
+    from ssl_lib.meter import Meter
 
 __all__ = ["TrainState"]
 
@@ -36,6 +37,9 @@ class TrainState:
         step: Optimizer updates done, and so the index of the next one.
         resumed_at: Those that were done when this process took the run up.
         finished: Whether the last update has been made.
+        stopping: Whether the run was asked to stop, and goes no further.
+        lines: Number of lines logged so far.
+        evaluations: The accuracies measured so far, by the updates done then.
     """
 
     method: Method
@@ -45,9 +49,13 @@ class TrainState:
     schedule: Schedule
     precision: Precision
     scaler: torch.amp.GradScaler
+    meter: Meter
     callbacks: Sequence[Callback] = ()
     step: int = 0
     resumed_at: int = 0
+    stopping: bool = False
+    lines: int = 0
+    evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     total_steps: int = field(init=False)
     _mark: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
@@ -78,6 +86,7 @@ class TrainState:
         """Hands scalars of the last update to every callback, with its step and epoch."""
         last = max(0, self.step - 1)
         line = {"step": last, "epoch": last // self.loader.steps_per_epoch, **metrics}
+        self.lines += 1
         for callback in self.callbacks:
             callback.on_log(self, line)
 
@@ -85,21 +94,20 @@ class TrainState:
         """All that the next update depends on, as plain tensors and numbers; all processes call it together."""
         return {
             "step": self.step,
-            **self._identity(),
+            "total_steps": self.total_steps,
+            "data": {"seed": self.loader.seed, "batch_size": self.loader.batch_size, "images": len(self.loader.data)},
             "method": gathered(self.method.state_dict()),
             "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
             "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "rng": distributed.gather_objects(global_state(self.precision.device)),
+            "processes": distributed.gather_objects(self._own()),
+            "lines": self.lines,
+            "evaluations": dict(self.evaluations),
         }
 
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must have in common with the run that goes on from it."""
-        loader = self.loader
-        return {
-            "data": {"seed": loader.seed, "batch_size": loader.batch_size, "images": len(loader.data)},
-            "total_steps": self.total_steps,
-        }
+    def _own(self) -> dict[str, Any]:
+        """What differs between processes."""
+        return {"rng": global_state(self.precision.device), "meter": self.meter.state_dict()}
 
     def mark(self) -> None:
         """Notes what the forward passes of the next update change: generators, and buffers such as BatchNorm's."""
@@ -107,7 +115,7 @@ class TrainState:
             "step": self.step,
             "buffers": {name: buffer.clone() for name, buffer in self.method.named_buffers()},
             "scaler": self.scaler.state_dict(),
-            "rng": global_state(self.precision.device),
+            "own": self._own(),
         }
 
     def restore_buffers(self) -> None:
@@ -122,7 +130,8 @@ class TrainState:
         state = self.state_dict()
         before = {name: value for name, value in self._mark["buffers"].items() if name in state["method"]}
         state["method"].update(before)
-        return {**state, "scaler": self._mark["scaler"], "rng": distributed.gather_objects(self._mark["rng"])}
+        processes = distributed.gather_objects(self._mark["own"])
+        return {**state, "scaler": self._mark["scaler"], "processes": processes}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continues where `state_dict` was taken.
@@ -130,10 +139,16 @@ class TrainState:
         Raises:
             CheckpointError: The state was saved by another model, data set or batch size; the message says which.
         """
-        for key, here in self._identity().items():
-            if saved[key] != here:
+        here = self.state_dict()
+        if missing := sorted(here.keys() - saved.keys()):
+            raise CheckpointError(
+                f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, with which the run "
+                "goes on; here, begin a new run with its weights, by backbone.weights"
+            )
+        for key in ("data", "total_steps"):
+            if saved[key] != here[key]:
                 raise CheckpointError(
-                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here}: "
+                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here[key]}: "
                     "resume with the config it was started with, or start a new run"
                 )
         try:
@@ -144,7 +159,10 @@ class TrainState:
             reason = str(error)[:300]
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
         self.step = self.resumed_at = saved["step"]
-        if len(saved["rng"]) == distributed.world_size():
-            set_global_state(saved["rng"][distributed.rank()], self.precision.device)
-        else:  # on another number of processes, theirs have no successors
+        self.lines, self.evaluations = saved["lines"], dict(saved["evaluations"])
+        own = saved["processes"][distributed.rank() % len(saved["processes"])]
+        self.meter.load_state_dict(own["meter"], self.precision.device)
+        if len(saved["processes"]) == distributed.world_size():
+            set_global_state(own["rng"], self.precision.device)
+        else:  # of another number of processes, the generators have no successors
             seed_everything(self.loader.seed, self.step, distributed.rank())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, NonFiniteReport, ProgressBar
-from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.chunks import computed_in_chunks
+from ssl_lib.callbacks import Callback, default_callbacks
+from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
+from ssl_lib.chunks import backbones, computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.meter import Meter
-from ssl_lib.methods.base import Method, backbones, check_method, checked_output
+from ssl_lib.methods.base import Method, check_method, checked_output
+from ssl_lib.optim.param_groups import check_optimizer
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
@@ -29,7 +31,7 @@ from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import Views
 
-__all__ = ["Trainer", "default_callbacks"]
+__all__ = ["Trainer"]
 
 _STRATEGIES = {"ddp": parallelize, "fsdp2": shard}
 
@@ -92,6 +94,7 @@ class Trainer:
         self.skip_nonfinite = skip_nonfinite
         self.callbacks = default_callbacks(self.run_dir) if callbacks is None else callbacks
         self.clock = Stopwatch()  # `ssl-lib bench` sets one that runs
+        self._stop = threading.Event()
 
     def fit(
         self,
@@ -100,16 +103,16 @@ class Trainer:
         optimizer: Optimizer,
         schedule: Schedule | None = None,
         *,
-        resume: bool = False,
+        resume: bool | str | Path = False,
     ) -> TrainState:
-        """Trains to the schedule's end.
+        """Trains to the schedule's end, or until `stop` is called.
 
         Args:
             method: Trained in place, and moved to the device.
             loader: Its seed also seeds the views, by step.
             optimizer: Over `method.param_groups(...)`; its lr, meant for a batch of 256, is scaled by the schedule.
             schedule: 100 epochs of cosine decay unless given.
-            resume: Go on from `run_dir/checkpoints/last.pt`.
+            resume: Go on from the newest whole checkpoint in `run_dir`, or from the file given.
 
         Raises:
             NonFiniteLossError: The loss, a gradient or the weights became NaN or infinite, or fp16 gradients overflow
@@ -128,26 +131,36 @@ class Trainer:
             raise ValueError(
                 f"accumulate {self.accumulate}{processes} does not divide the batch of {loader.batch_size}"
             )
-        if self.accumulate > 1 and not loader.drop_last:
-            raise ValueError("accumulate needs batches of one size: leave drop_last=True, or accumulate=1")
-        _check_optimizer(optimizer, method)
-        self.check_run_dir(resume)
+        if (self.accumulate > 1 or distributed.is_distributed()) and not loader.drop_last:
+            raise ValueError(
+                "batches that are divided, by accumulate or among processes, must be of one size: leave drop_last=True"
+            )
+        check_optimizer(optimizer, method)
+        self.check_run_dir(bool(resume))
         state = self._prepare(method, loader, optimizer, schedule or Schedule())
         if resume and self.run_dir is not None:
-            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir)))
+            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir if resume is True else str(resume))))
         with ExitStack() as stack:
             stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
-            if self.exact:
+            if self.exact and self.accumulate > 1:
                 stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
-            for callback in state.callbacks:
-                callback.on_start(state)
-                stack.callback(callback.on_end, state)
-            at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0
-            meter = Meter(at_once=at_once, max_skips=self.skip_nonfinite)
-            while not state.finished:
-                self._run_epoch(state, meter)
+            stack.callback(self._stop.clear)
+            with state.meter.paused():
+                for callback in state.callbacks:
+                    callback.on_start(state)
+                    stack.callback(callback.on_end, state)
+            while not (state.finished or state.stopping):
+                self._run_epoch(state, state.meter)
         return state
+
+    def stop(self) -> None:
+        """Asks `fit` to return after the update under way, or the next; the state is saved first.
+
+        For signal handlers, other threads and callbacks. A run that is stopped goes on with `resume`, and ends as if it
+        had never been.
+        """
+        self._stop.set()
 
     def check_run_dir(self, resume: bool) -> None:
         """Refuses to write over a run, and to resume where none can be; `fit` does so before anything else.
@@ -158,7 +171,7 @@ class Trainer:
         """
         if resume and self.run_dir is None:
             raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
-        if not resume and self.run_dir is not None and (self.run_dir / "checkpoints" / "last.pt").exists():
+        if not resume and self.run_dir is not None and list_checkpoints(self.run_dir):
             raise CheckpointError(
                 f"{self.run_dir} holds a run already: pass resume=True to go on with it, choose another run_dir, "
                 "or delete its checkpoints"
@@ -173,6 +186,7 @@ class Trainer:
             loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
         callbacks = [callback for callback in self.callbacks if callback.every_rank or distributed.rank() == 0]
+        at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0
         return TrainState(
             method=method,
             model=_STRATEGIES[self.strategy](method, optimizer, self.precision),
@@ -181,6 +195,7 @@ class Trainer:
             schedule=schedule,
             precision=self.precision,
             scaler=self.precision.scaler(),
+            meter=Meter(at_once=at_once, max_skips=self.skip_nonfinite),
             callbacks=callbacks,
         )
 
@@ -188,16 +203,19 @@ class Trainer:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             self._update(state, batch, meter)
+            if state.step % self.log_every == 0 or state.epoch_ended:
+                meter.log(state)
             for callback in state.callbacks:
                 callback.on_update(state)
-            if state.step % self.log_every == 0 or state.epoch_ended:  # no line spans a checkpoint
-                meter.log(state)
-            if state.finished:
+            state.stopping = distributed.in_any(self._stop.is_set())
+            if state.finished or state.stopping:
                 break
         meter.check(state)
         with meter.paused():
-            for callback in state.callbacks:
+            for callback in state.callbacks if state.epoch_ended else ():
                 callback.on_epoch(state)
+            for callback in state.callbacks if state.stopping else ():
+                callback.on_stop(state)
 
     def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
         """One optimizer update: forward and backward per micro-batch, step, teachers."""
@@ -208,7 +226,7 @@ class Trainer:
         generator = seeded_generator("views", state.loader.seed, state.step)
         numbers = state.loader.views.draw(len(batch.indices) * distributed.world_size(), generator)
         count = 1 if self.exact else self.accumulate
-        micros = zip(_split(batch, count), distributed.share(numbers).chunk(count), strict=True)
+        micros = zip(batch.split(count), distributed.share(numbers).chunk(count), strict=True)
         for number, (micro, rows) in enumerate(micros, start=1):
             views = self._make_views(state.loader, micro, rows)
             with unsynced(state.model) if number < count else nullcontext():
@@ -260,42 +278,3 @@ class Trainer:
             labels=None if batch.labels is None else send(batch.labels),
             indices=send(batch.indices),
         )
-
-
-def _check_optimizer(optimizer: Optimizer, method: Method) -> None:
-    """Refuses an optimizer that would leave trainable parameters as they are, or move others."""
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    own = {id(parameter) for parameter in method.parameters()}
-    left_out = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in held]
-    cure = "build it from method.param_groups(weight_decay)"
-    if held - own:
-        raise ValueError(f"the optimizer holds {len(held - own)} parameters that are not the method's: {cure}")
-    if left_out:
-        raise ValueError(
-            f"the optimizer leaves out {len(left_out)} trainable parameters of the method, such as {left_out[0]}: "
-            f"{cure}, or freeze them with requires_grad_(False)"
-        )
-
-
-def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
-    """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
-    if run_dir is None:
-        return [ProgressBar()]
-    folder = Path(run_dir)
-    return [
-        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
-        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
-    ]
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into micro-batches of one size."""
-    if parts == 1:
-        return [batch]
-    whole = batch.images if isinstance(batch.images, tuple) else (batch.images,)
-    images = list(zip(*(tensor.chunk(parts) for tensor in whole), strict=True))
-    labels = [None] * len(images) if batch.labels is None else batch.labels.chunk(parts)
-    return [
-        Batch(micro if isinstance(batch.images, tuple) else micro[0], label, indices)
-        for micro, label, indices in zip(images, labels, batch.indices.chunk(parts), strict=True)
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,14 @@ import pytest
 import torch
 
 from ssl_lib import CheckpointError
-from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from ssl_lib.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    save_in_folder,
+    snapshot,
+    tensor_bytes,
+)
 
 
 def test_round_trip(tmp_path):
@@ -87,6 +95,59 @@ def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path
     with pytest.raises(CheckpointError, match=r"groups\[0\]\.when is a object"):
         save_checkpoint(tmp_path / "last.pt", {"groups": [{"when": object()}]})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+def test_a_flipped_bit_is_found_wherever_it_matters(tmp_path):
+    """torch.load alone reads most of these without a word."""
+    state = {"w": torch.randn(500), "step": 7, "config": "seed: 1"}
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, state)
+    whole, chance, found = path.read_bytes(), random.Random(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            loaded = load_checkpoint(path)
+        except CheckpointError as error:
+            assert "last.pt" in str(error)
+            found += 1
+        else:
+            assert torch.equal(loaded["w"], state["w"]) and (loaded["step"], loaded["config"]) == (7, "seed: 1")
+    assert found > 200
+
+
+def numbered(folder, keep, *steps):
+    for step in steps:
+        save_in_folder(folder, {"step": step}, ["last.pt"], keep)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_last_ones_are_kept_and_those_of_a_course_given_up_are_not(tmp_path):
+    assert numbered(tmp_path, 3, 1, 2, 3, 12) == ["last.pt", *(f"step_000000{step}.pt" for step in ("02", "03", "12"))]
+    assert numbered(tmp_path, 2, 5) == ["last.pt", "step_00000003.pt", "step_00000005.pt"]
+    assert numbered(tmp_path, 1, 6) == ["last.pt", "step_00000006.pt"]
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 6
+
+
+def test_what_a_killed_process_left_is_not_written_through(tmp_path):
+    """Killed between its link and its rename, it leaves a second name for an older checkpoint."""
+    numbered(tmp_path, 2, 1)
+    for name in ("last.pt.partial", "step_00000002.pt.partial"):
+        os.link(tmp_path / "step_00000001.pt", tmp_path / name)
+    numbered(tmp_path, 2, 2)
+    assert [load_checkpoint(tmp_path / f"step_0000000{step}.pt")["step"] for step in (1, 2)] == [1, 2]
+
+
+def test_training_does_not_change_a_snapshot():
+    weights = torch.nn.Linear(3, 3)
+    taken = snapshot({"method": weights.state_dict(), "step": 1})
+    before = weights.weight.detach().clone()
+    with torch.no_grad():
+        weights.weight.zero_()
+    assert torch.equal(taken["method"]["weight"], before)
+    assert taken["method"]._metadata == weights.state_dict()._metadata
+    assert tensor_bytes(taken) == 4 * 12
 
 
 @pytest.mark.slow

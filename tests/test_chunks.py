@@ -1,5 +1,6 @@
 """Exact accumulation: the gradient of the whole batch with the memory of a micro-batch."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -47,6 +48,20 @@ def test_a_network_is_itself_again_afterwards():
     with pytest.raises(KeyboardInterrupt), computed_in_chunks([network], 2):
         raise KeyboardInterrupt
     assert network.__dict__ == before
+
+
+def test_a_forward_of_its_own_is_kept_and_a_copy_computes_with_its_own_weights():
+    network, x = TinyBackbone(norm=nn.GroupNorm(4, 16)), torch.rand(4, 1, 16, 16)
+    with computed_in_chunks([network], 2):
+        other = copy.deepcopy(network)
+        nn.init.zeros_(other[1].weight)
+        nn.init.zeros_(other[1].bias)
+        assert other(x).abs().max() == 0 < network(x).abs().max()
+    plain = network(x)
+    network.forward = lambda images: 2 * TinyBackbone.forward(network, images)
+    with computed_in_chunks([network], 2):
+        torch.testing.assert_close(network(x), 2 * plain)
+    torch.testing.assert_close(network(x), 2 * plain)
 
 
 def test_batch_normalisation_is_refused_before_training():

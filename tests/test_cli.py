@@ -107,6 +107,8 @@ def test_resume_refuses_another_config_and_leaves_the_runs_own(run, capsys):
     assert "method.temperature was 0.1, is 0.5" in error and "optimizer.lr was 0.005, is 9.0" in error
     assert (run / "config.yaml").read_text() == before
     assert main([*arguments, "trainer.log_every=7", "evaluation.knn.k=3"]) == 0
+    note = "note: going on with other settings: evaluation.knn.k was 5, is 3; trainer.log_every was 20, is 7\n"
+    assert note in capsys.readouterr().err
 
 
 def test_a_run_begins_with_the_weights_of_another(run, tmp_path):
@@ -241,6 +243,9 @@ def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ProgressBar, "on_update", interrupt)
     assert main(["train", "quickstart", *QUICK, f"run_dir={tmp_path}"]) == 130
     assert "nothing was saved yet" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["train", str(tmp_path), "--resume"]) == 0
+    assert "holds no checkpoint yet: the run begins again" in capsys.readouterr().err
 
 
 def test_a_config_of_the_users_own_is_not_written_over(tmp_path, capsys):
@@ -365,3 +370,9 @@ def test_the_module_runs_as_a_command():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("ssl-lib: error: no config 'nope'")
+
+
+def test_commands_of_one_process_are_refused_in_several(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["list"]) == 2
+    assert "only train and evaluate run in several processes" in capsys.readouterr().err

@@ -120,6 +120,16 @@ def test_the_guarantees_name_tests_that_exist():
         assert f"\ndef {name}(" in (ROOT / path).read_text("utf-8"), name
 
 
+def test_the_tests_that_the_docs_name_exist():
+    named = [row.split("|") for row in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+             if "::test_" in row]  # fmt: skip
+    assert len(named) >= 10
+    for row in named:
+        (path,) = re.findall(r"`(tests/[\w/]+\.py)::", row[2])
+        for name in re.findall(r"(test_\w+)`", row[2]):
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), name
+
+
 def test_the_readme_commands_name_files_and_extras_that_exist():
     quickstart, tests = blocks(README, "bash")[:2]
     assert "configs/quickstart.yaml" in quickstart and (ROOT / "configs/quickstart.yaml").exists()

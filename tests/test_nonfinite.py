@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ssl_lib import LARS, CheckpointError, Method, NonFiniteLossError, Schedule, StepOutput, Trainer
-from ssl_lib.callbacks import Callback, Checkpoints, NonFiniteReport
+from ssl_lib.callbacks import Callback, Checkpoints, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.distributed import rank
 from ssl_lib.inspection import inspect_step
@@ -83,7 +83,9 @@ def test_a_bad_update_that_is_skipped_moves_nothing(name, how, train):
     before, after = seen.states[4], seen.states[5]
     assert_same(before["method"], after["method"])
     assert_same(before["optimizer"]["state"], after["optimizer"]["state"])
-    assert not torch.equal(before["rng"][0]["cpu"], after["rng"][0]["cpu"]), "the step itself is over"
+    assert not torch.equal(before["processes"][0]["rng"]["cpu"], after["processes"][0]["rng"]["cpu"]), (
+        "the step itself is over"
+    )
     assert not all(torch.equal(after["method"][key], seen.states[6]["method"][key]) for key in after["method"])
     assert [(found.step, found.skipped, len(found.indices)) for found in seen.found] == [(4, 1, 32)]
     assert [line.get("skipped") for line in recorder.lines] == [None] * 4 + [1] + [None] * 4
@@ -147,7 +149,7 @@ def test_the_state_before_the_step_is_written_bit_for_bit(name, how, train, tmp_
     expected = seen.states[4]
     for group in (group for state in (written, expected) for group in state["optimizer"]["param_groups"]):
         group["lr"] = None  # set by the schedule as the step begins
-    expected["rng"] = [_listed(rng) for rng in expected["rng"]]
+    expected["processes"] = [{**own, "rng": _listed(own["rng"])} for own in expected["processes"]]
     assert_same({key: written[key] for key in expected}, expected)
     record = json.loads((tmp_path / "nonfinite.json").read_text())
     assert record["step"] == 4 and record["indices"] == seen.found[0].indices.tolist() and "step 4" in record["reason"]
@@ -304,3 +306,11 @@ def one_bad_process():
 def test_all_processes_skip_together(tmp_path):
     for result in run_processes(one_bad_process, (2,), tmp_path)[2]:
         assert result["good"] and not result["bad"]
+
+
+def test_an_epoch_of_skipped_updates_is_told_and_goes_on(train, capsys):
+    train("simclr", [0, 1, 2, 4], infinite, callbacks=[ProgressBar()], skip_nonfinite=3, log_every=1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "step" in line and "skipped: " not in line]
+    assert lines[0].endswith("all updates skipped") and "loss" in lines[1]
+    loss = float(lines[1].split("loss ")[1].split()[0])
+    assert 3 < loss < 15  # the mean of the updates that were made

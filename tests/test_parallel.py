@@ -2,18 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from ssl_lib import LARS, METHODS, Loader, Schedule, Trainer, ViewPipeline
+from ssl_lib import LARS, METHODS, ConfigError, Loader, NonFiniteLossError, Schedule, Trainer, ViewPipeline
 from ssl_lib.callbacks import Callback
-from ssl_lib.data import ArrayData
-from ssl_lib.distributed import gather_uneven, is_distributed, rank, share, world_size
+from ssl_lib.data import ArrayData, FolderData
+from ssl_lib.distributed import barrier, gather_objects, gather_uneven, is_distributed, rank, share, world_size
 from ssl_lib.evaluation import KNN, RawPixels, extract_features
-from ssl_lib.parallel import SyncBatchNorm, synchronize_batchnorm
+from ssl_lib.parallel import SyncBatchNorm, refuse_foreign_norms, synchronize_batchnorm
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 
@@ -58,12 +60,18 @@ def work(folder: Path) -> dict[str, Tensor]:
         for key, value in train(name, accumulate).items()
     }
     trained |= {f"exact {key}": value for key, value in train("simclr", accumulate=2, exact=True).items()}
-    return trained | normalize(synchronized=True) | resume(folder / str(world_size())) | evaluate()
+    own = folder / str(world_size())
+    return trained | normalize(synchronized=True) | resume(own) | evaluate(folder / "images") | meet_nan(own)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
+    write_images(folder / "images")
+    with pytest.raises(KeyboardInterrupt):
+        fit_noisy(folder / "alone", Stop(after=8), dropout=0.0)
+    for world in WORLD_SIZES:
+        shutil.copytree(folder / "alone", folder / str(world) / "from one")
     return run_processes(work, WORLD_SIZES, folder, folder) | {"folder": folder}
 
 
@@ -152,7 +160,8 @@ def resume(folder: Path) -> dict[str, Tensor]:
     if is_distributed():
         with pytest.raises(KeyboardInterrupt):
             fit_noisy(folder / "moved", Stop(after=8), dropout=0.0)
-    names = ("unbroken", "resumed")
+    states.append(fit_noisy(folder / "from one", resume=True, dropout=0.0))
+    names = ("unbroken", "resumed", "from one")
     return {f"{name} {key}": value for name, state in zip(names, states, strict=True) for key, value in state.items()}
 
 
@@ -192,12 +201,25 @@ def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path
     alone = fit_noisy(tmp_path, dropout=0.0)
     for key in alone.keys() - {"random"}:
         torch.testing.assert_close(moved[key], alone[key], rtol=1e-8, atol=1e-11, msg=key)
+        for result in results[world]:
+            torch.testing.assert_close(result[f"from one {key}"], alone[key], rtol=1e-8, atol=1e-11, msg=key)
 
 
-def evaluate() -> dict[str, Tensor]:
-    """Features and kNN of sets that do not divide among the processes."""
+def write_images(folder: Path) -> None:
+    """Six files, of which those at odd places cannot be read: of two processes one is left without any."""
+    folder.mkdir()
+    for index in range(6):
+        Image.new("L", (8, 8), 40 * index).save(folder / f"{index}.png")
+        if index % 2:
+            (folder / f"{index}.png").write_bytes(b"no image")
+
+
+def evaluate(folder: Path) -> dict[str, Tensor]:
+    """Features and kNN of sets that do not divide among the processes, and of files that cannot all be read."""
     images = pattern_images()
-    results = {}
+    files = FolderData(folder, channels=1, on_error="skip")
+    read, _ = extract_features(RawPixels(), files, size=8, workers=0)
+    results = {"files": read, "skipped": torch.tensor(len(files.skipped))}
     for count in (3, 13):
         some = torch.arange(count)
         part = ArrayData(images.gather(some), images.labels[some], images.class_names, images.mean, images.std)
@@ -209,9 +231,66 @@ def evaluate() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("world", WORLD_SIZES)
 def test_processes_evaluate_every_image_once(results, world):
-    alone = evaluate()
+    alone = evaluate(results["folder"] / "images")
+    assert alone["files"].shape == (3, 64) and alone["skipped"] == 3
     for result in results[world]:
         for key in alone.keys() - {"uneven"}:
             torch.testing.assert_close(result[key], alone[key], rtol=1e-6, atol=1e-6, msg=key)
         expected = torch.arange(world).repeat_interleave(torch.arange(world)).double()
         assert torch.equal(result["uneven"].double(), expected.unsqueeze(1).expand(-1, 2))
+
+
+def spoil(folder: Path, at_once: bool) -> tuple[list[int], dict[str, object]]:
+    """The images of the process whose loss became NaN, and what the run wrote of it."""
+
+    class Spoiled(METHODS["byol"]):
+        def forward(self, views, progress):
+            output = super().forward(views, progress)
+            bad = rank() == 1 and progress.step == 1
+            if bad:
+                mine.extend(views.indices.tolist())
+            return dataclasses.replace(output, loss=output.loss * torch.nan) if bad else output
+
+    class Late(Callback):
+        every_rank = True
+
+        def on_start(self, state) -> None:
+            state.meter.at_once = at_once  # as on CUDA
+
+    mine: list[int] = []
+    images = pattern_images()
+    method = Spoiled(TinyBackbone(), hidden_dim=32, out_dim=16)
+    loader = Loader(images, ViewPipeline(small_views("byol"), images.mean, images.std), batch_size=16)
+    trainer = Trainer(folder, device="cpu", precision="fp32", log_every=2)
+    trainer.callbacks = [*trainer.callbacks, Late()]
+    with pytest.raises(NonFiniteLossError, match="loss became nan at step 1"):
+        trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.5), Schedule(epochs=1))
+    barrier()
+    return mine, json.loads((folder / "nonfinite.json").read_text())
+
+
+def meet_nan(folder: Path) -> dict[str, Tensor]:
+    """Whether the images of the one process whose loss became NaN are those that the first process writes down."""
+    found = {}
+    for at_once in (True, False):
+        mine, record = spoil(folder / f"nan {at_once}", at_once)
+        everyone = [index for indices in gather_objects(mine) for index in indices]
+        found[f"nan {at_once}"] = torch.tensor([len(everyone) == 16 // world_size(), record["indices"] == everyone])
+    return found
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_a_loss_that_is_nan_in_one_process_stops_all_and_its_images_are_named(results, world, at_once):
+    assert all(result[f"nan {at_once}"].all() for result in results[world])
+
+
+def test_batch_normalisations_that_do_more_are_refused():
+    class NormAndRectify(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    method = small_method("simclr", TinyBackbone(norm=NormAndRectify(16)))
+    with pytest.raises(ConfigError, match=r"backbone.1 is a NormAndRectify.*sync_batchnorm = False"):
+        refuse_foreign_norms(method)
+    refuse_foreign_norms(small_method("simclr"))

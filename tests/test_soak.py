@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from ssl_lib import LARS, Evaluator, Loader, Schedule, Trainer, ViewPipeline, views
-from ssl_lib.callbacks import Callback, Evaluation
+from ssl_lib.callbacks import Callback, Evaluation, default_callbacks
 from ssl_lib.data import FolderData
 from ssl_lib.evaluation.protocols import KNN
-from ssl_lib.trainer import default_callbacks
 from tests.conftest import TinyBackbone
 
 pytestmark = [

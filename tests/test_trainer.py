@@ -25,12 +25,11 @@ from ssl_lib import (
     ViewPipeline,
     views,
 )
-from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog
+from ssl_lib.callbacks import Callback, Checkpoints, MetricsLog, default_callbacks
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.meter import Meter
 from ssl_lib.precision import Precision
 from ssl_lib.seeding import seed_everything
-from ssl_lib.trainer import default_callbacks
 from tests.conftest import TinyBackbone
 
 
@@ -72,11 +71,11 @@ class Recorder(Callback):
         self.ends += 1
 
 
-def run(make_method, make_loader, name="simclr", callbacks=(), schedule=None, **options):
+def run(make_method, make_loader, name="simclr", callbacks=(), schedule=None, resume=False, **options):
     method, loader = make_method(name), make_loader(name)
     trainer = Trainer(callbacks=list(callbacks), precision="fp32", device="cpu", **options)
     optimizer = LARS(method.param_groups(1e-4), lr=0.3)
-    return trainer.fit(method, loader, optimizer, schedule or Schedule(epochs=3, warmup_epochs=1))
+    return trainer.fit(method, loader, optimizer, schedule or Schedule(epochs=3, warmup_epochs=1), resume=resume)
 
 
 def read_lines(path):
@@ -122,6 +121,60 @@ def test_a_resumed_run_equals_an_unbroken_one(name, stop, log_every, make_method
     keys = ("step", "epoch", "loss", "lr")
     assert [[line[key] for key in keys] for line in lines[0]] == [[line[key] for key in keys] for line in lines[1]]
     assert [line["step"] for line in lines[1]] == (list(range(9)) if log_every == 1 else [1, 2, 3, 5, 7, 8])
+
+
+class AskToStop(Callback):
+    """Asks the trainer to stop after some updates, as a signal would."""
+
+    def __init__(self, step):
+        self.step, self.trainer = step, None
+
+    def on_update(self, state):
+        if state.step == self.step:
+            self.trainer.stop()
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol", "dino"])
+@pytest.mark.parametrize("log_every", [1, 2, 20])
+def test_a_run_stopped_at_every_step_equals_an_unbroken_one(name, log_every, make_method, make_loader, tmp_path):
+    """Within a logged line, too, and at the ends of epochs."""
+    schedule, folders = Schedule(epochs=3, warmup_epochs=1, weight_decay_end=0.1), (tmp_path / "a", tmp_path / "b")
+    options = {"name": name, "schedule": schedule, "log_every": log_every}
+    unbroken = run(make_method, make_loader, run_dir=folders[0], callbacks=default_callbacks(folders[0]), **options)
+    for stop in range(1, 11):
+        asks, method = AskToStop(stop), make_method(name)
+        torch.manual_seed(stop)
+        callbacks = [asks, *default_callbacks(folders[1])]
+        trainer = Trainer(folders[1], precision="fp32", device="cpu", log_every=log_every, callbacks=callbacks)
+        asks.trainer, optimizer = trainer, LARS(method.param_groups(1e-4), lr=0.3)
+        state = trainer.fit(method, make_loader(name), optimizer, schedule, resume=stop > 1)
+        assert (state.step, state.stopping) == ((stop, True) if stop < 10 else (9, False))
+    assert_same(unbroken.state_dict(), state.state_dict())
+    timeless = [
+        [{**line, "images_per_second": 0, "data_wait": 0} for line in read_lines(folder / "metrics.jsonl")]
+        for folder in folders
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_resume_from_a_file_goes_back(make_method, make_loader, tmp_path):
+    callbacks = [MetricsLog(tmp_path / "m.jsonl"), Checkpoints(tmp_path / "checkpoints", keep=1, keep_every=1)]
+    unbroken = run(make_method, make_loader, run_dir=tmp_path, callbacks=callbacks)
+    first = tmp_path / "checkpoints" / "epoch_0001.pt"
+    resumed = run(make_method, make_loader, run_dir=tmp_path, callbacks=callbacks, resume=first)
+    assert resumed.resumed_at == 3
+    assert_same(unbroken.state_dict(), resumed.state_dict())
+    assert [line["step"] for line in read_lines(tmp_path / "m.jsonl")] == [2, 5, 8]
+
+
+def test_a_checkpoint_of_another_version_says_so(make_method, make_loader, tmp_path):
+    run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
+    path = tmp_path / "checkpoints" / "last.pt"
+    saved = load_checkpoint(path)
+    del saved["lines"], saved["format"]
+    save_checkpoint(path, saved)
+    with pytest.raises(CheckpointError, match="lacks lines: another version of ssl_lib saved it"):
+        run(make_method, make_loader, run_dir=tmp_path, resume=True)
 
 
 def test_resume_within_an_epoch_is_exact(make_method, make_loader, tmp_path):
@@ -287,7 +340,9 @@ def test_the_learning_rate_follows_the_schedule(make_method, make_loader):
 
 def test_kept_checkpoints(make_method, make_loader, tmp_path):
     run(make_method, make_loader, callbacks=[Checkpoints(tmp_path, save_every=2, keep_every=2)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0002.pt", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("epoch_0002.pt", "last.pt", "step_00000006.pt", "step_00000009.pt")
+    ]
     assert load_checkpoint(tmp_path / "epoch_0002.pt")["step"] == 6
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 9
 

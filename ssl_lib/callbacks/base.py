@@ -34,7 +34,13 @@ class Callback:
         """When an update is skipped for a number that is NaN or infinite, or before it stops the run."""
 
     def on_epoch(self, state: TrainState) -> None:
-        """At the end of every epoch, and of the run where it ends within one."""
+        """At the end of every epoch, and of the run where it ends within one.
+
+        Where `state.stopping`, what takes long had better wait for the resumed run.
+        """
+
+    def on_stop(self, state: TrainState) -> None:
+        """When the run was asked to stop, after the update under way, and its epoch's end if it was the last."""
 
     def on_end(self, state: TrainState) -> None:
         """Last, also when an error or the user ends the run early; see `state.finished`."""

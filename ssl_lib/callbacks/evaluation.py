@@ -12,14 +12,17 @@ import torch
 from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.evaluation import Evaluator, format_table
+from ssl_lib.files import write_text
 from ssl_lib.sharding import whole
 from ssl_lib.state import TrainState
 
 __all__ = ["Evaluation", "write_results"]
 
+Results = dict[str, dict[str, float]]
+
 
 class Evaluation(Callback):
-    """Evaluates every few epochs and after the last; the last epoch's result is the run's.
+    """Evaluates every few epochs and after the last; the last epoch's result is the run's, not the best one's.
 
     The random generators of the training are left as they were.
 
@@ -39,40 +42,44 @@ class Evaluation(Callback):
         self.path = path
 
     def on_start(self, state: TrainState) -> None:
-        """Makes up for an evaluation that a run broke off in."""
-        if state.step and state.epoch_ended and self.path is not None and _steps_of(self.path) != state.step:
-            self.on_epoch(state)
+        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already."""
+        if state.step and state.epoch_ended:
+            self._evaluate(state, distributed.gather_objects(self._found_before(state.step))[0])
 
     def on_epoch(self, state: TrainState) -> None:
-        """Evaluates where the epoch is due; prints the table after the last."""
-        if not state.finished and round(state.epochs_done) % self.every_epochs:
+        """Evaluates where the epoch is due, unless the run is to stop; prints the table after the last."""
+        if not state.stopping:
+            self._evaluate(state)
+
+    def _evaluate(self, state: TrainState, results: Results | None = None) -> None:
+        """Measures, unless the results are given, and tells of them."""
+        due = state.finished or round(state.epochs_done) % self.every_epochs == 0
+        if not due or state.step in state.evaluations:
             return
-        device, encoder = state.precision.device, state.method.encoder
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), whole(state.model, encoder):
-            results = self.evaluator(encoder)
-        if distributed.rank() > 0:
-            return
+        if results is None:
+            device, encoder = state.precision.device, state.method.encoder
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), whole(state.model, encoder):
+                results = distributed.gather_objects(self.evaluator(encoder))[0]
+            if self.path is not None and distributed.rank() == 0:
+                write_results(self.path, self.evaluator, results, state.step)
+        state.evaluations[state.step] = results["trained"]
         state.log(results["trained"])
-        if self.path is not None:
-            write_results(self.path, self.evaluator, results, state.step)
-        if state.finished:
+        if state.finished and distributed.rank() == 0:
             print(f"\n{format_table(results, self.evaluator.protocols)}\n", flush=True)
 
+    def _found_before(self, step: int) -> Results | None:
+        """The results in the file, where they are of this step and of the same settings."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8")) if self.path else {}
+            same = content["steps"] == step and content["protocols"] == _settings(self.evaluator)
+            results: Results | None = content["results"] if same else None
+        except (OSError, ValueError, KeyError):
+            return None
+        return results
 
-def _steps_of(path: Path) -> int:
-    """The updates after which the results in a file were measured; 0 where there is none that can be read."""
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
-    except (OSError, ValueError, KeyError):
-        return 0
 
-
-def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str, float]], steps: int) -> None:
+def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
     """Writes accuracies as JSON, with the settings and images they were measured by and the updates trained."""
-    settings: dict[str, Any] = {
-        protocol.key: dataclasses.asdict(protocol)  # type: ignore[call-overload]
-        for protocol in evaluator.protocols
-    }
     skipped = [len(getattr(data, "skipped", ())) for data in (evaluator.bank, evaluator.queries)]
     images = {
         "bank": len(evaluator.bank) - skipped[0],
@@ -80,8 +87,12 @@ def write_results(path: Path, evaluator: Evaluator, results: dict[str, dict[str,
         "skipped": sum(skipped),
         "size": evaluator.size,
     }
-    content = {"steps": steps, "results": results, "protocols": settings, "images": images}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    content = {"steps": steps, "results": results, "protocols": _settings(evaluator), "images": images}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _settings(evaluator: Evaluator) -> dict[str, Any]:
+    return {
+        protocol.key: dataclasses.asdict(protocol)  # type: ignore[call-overload]
+        for protocol in evaluator.protocols
+    }

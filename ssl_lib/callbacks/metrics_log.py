@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_lib.callbacks.base import Callback
+from ssl_lib.files import write_text
 from ssl_lib.state import TrainState
 
 __all__ = ["MetricsLog"]
@@ -23,13 +24,10 @@ class MetricsLog(Callback):
         self.path = Path(path)
 
     def on_start(self, state: TrainState) -> None:
-        """Keeps the lines of updates that are done, and no others."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Keeps the lines that were logged before the checkpoint, and no others."""
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < state.step]
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self.path)
+        lines = [line for line in lines[: state.lines] if line.endswith("\n")]
+        write_text(self.path, "".join(line for line in lines if json.loads(line)["step"] < state.step))
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Appends a line."""

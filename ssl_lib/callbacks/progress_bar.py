@@ -21,7 +21,7 @@ class ProgressBar(Callback):
     An epoch's line has the mean loss of the epoch (from where it was resumed), and its last learning rate.
     """
 
-    _started = _logged = 0
+    _started = _logged = _averaged = 0
     _loss = _seconds = _lr = 0.0
 
     def on_start(self, state: TrainState) -> None:
@@ -36,7 +36,7 @@ class ProgressBar(Callback):
         )
         self._begin_epoch(state)
         if state.step:
-            what = "this run is finished" if state.finished else "going on from the last checkpoint"
+            what = "this run is finished" if state.finished else "going on from a checkpoint"
             self._say(f"{what}: {state.step} of {state.total_steps} steps are done")
 
     def on_update(self, state: TrainState) -> None:
@@ -46,12 +46,14 @@ class ProgressBar(Callback):
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Shows the training scalars at the bar's end, and others, such as accuracies, on a line of their own."""
         if "loss" not in metrics:
+            self._logged = state.step if "skipped" in metrics else self._logged
             if not state.finished:  # the last ones stand in the table at the end
                 scalars = {name: value for name, value in metrics.items() if name not in ("step", "epoch")}
                 self._say(f"{_epoch(state)}  " + "  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
             return
         steps = state.step - self._logged
         self._logged = state.step
+        self._averaged += steps
         self._loss += metrics["loss"] * steps
         self._seconds += 1 / metrics["images_per_second"] * steps
         self._lr = metrics["lr"]
@@ -68,7 +70,8 @@ class ProgressBar(Callback):
         """Prints the epoch's line where no bar is drawn."""
         steps = state.step - self._started
         if self._bar.disable and steps:
-            scalars = _scalars(self._loss / steps, self._lr, steps / self._seconds)
+            count = self._averaged
+            scalars = _scalars(self._loss / count, self._lr, count / self._seconds) if count else "all updates skipped"
             self._say(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}")
         self._begin_epoch(state)
 
@@ -78,6 +81,7 @@ class ProgressBar(Callback):
 
     def _begin_epoch(self, state: TrainState) -> None:
         self._started = self._logged = state.step
+        self._averaged = 0
         self._loss = self._seconds = self._lr = 0.0
 
     def _say(self, text: str) -> None:

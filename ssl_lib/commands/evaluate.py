@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
     parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=_evaluate, parallel=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -47,6 +47,16 @@ class Batch:
     labels: Tensor | None
     indices: Tensor
 
+    def split(self, count: int) -> list[Batch]:
+        """Cuts it into micro-batches of one size; their number must divide that of the images."""
+        views = self.images if isinstance(self.images, tuple) else (self.images,)
+        images = list(zip(*(view.chunk(count) for view in views), strict=True))
+        labels = [None] * count if self.labels is None else self.labels.chunk(count)
+        return [
+            Batch(micro if isinstance(self.images, tuple) else micro[0], label, indices)
+            for micro, label, indices in zip(images, labels, self.indices.chunk(count), strict=True)
+        ]
+
 
 @runtime_checkable
 class ImageData(Protocol):

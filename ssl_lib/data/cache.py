@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from ssl_lib.files import locked
 
 __all__ = ["Array", "alone", "cache_file", "read_array", "write_array"]
 
@@ -30,17 +31,9 @@ def cache_file(kind: str, *key: str) -> Path | None:
     return caches / "ssl_lib" / f"{kind}-{digest[:32]}.npz"
 
 
-@contextlib.contextmanager
-def alone(cache: Path | None) -> Iterator[None]:
-    """Lets one process at a time make a cache file, so that the others wait and read it; or all, without locks."""
-    with contextlib.ExitStack() as stack:
-        if cache:
-            lock = cache.with_suffix(".lock")
-            with contextlib.suppress(OSError):
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
-                stack.callback(lock.unlink, missing_ok=True)
-        yield
+def alone(cache: Path | None) -> AbstractContextManager[None]:
+    """Lets one process at a time make a cache file, so that the others wait and read it."""
+    return locked(cache.with_suffix(".lock")) if cache else contextlib.nullcontext()
 
 
 def read_array(cache: Path | None) -> Array | None:

@@ -15,6 +15,7 @@ import torchvision
 from ssl_lib.data.arrays import ArrayData
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.errors import DataError
+from ssl_lib.files import locked
 from ssl_lib.registry import DATASETS
 
 __all__ = ["fashion_mnist", "fashion_mnist_mini", "read_idx"]
@@ -61,7 +62,8 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False, split:
     names = [f"{_PREFIX[split]}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
     if root is not None and download and None in [_find(folder, name) for name in names]:
         try:
-            torchvision.datasets.FashionMNIST(folder, download=True)
+            with locked(folder / ".download.lock"):
+                torchvision.datasets.FashionMNIST(folder, download=True)
         except (OSError, RuntimeError, URLError) as error:
             raise DataError(f"fashion_mnist: the download into {folder} failed: {error}") from error
     images, labels = (_read(folder, name) for name in names)

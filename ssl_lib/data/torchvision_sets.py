@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,6 +15,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, STL10
 from ssl_lib.data.arrays import ArrayData
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.errors import DataError
+from ssl_lib.files import locked
 from ssl_lib.registry import DATASETS
 
 __all__ = ["cifar10", "cifar100", "stl10"]
@@ -98,7 +100,7 @@ def _open(kind: Callable[..., Any], root: str | Path, download: bool, **which: A
     """The torchvision data set, which checks the files' md5 sums before it reads (and CIFAR's: unpickles) them."""
     root = Path(root).expanduser()
     try:
-        with warnings.catch_warnings():
+        with locked(root / ".download.lock") if download else nullcontext(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"dtype\(\): align")  # numpy's, on CIFAR's old pickles
             return kind(root, download=download, **which)
     except (OSError, RuntimeError, URLError) as error:

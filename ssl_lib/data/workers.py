@@ -17,6 +17,7 @@ from ssl_lib.data.base import ImageData, ImageDataset, SkipImage
 from ssl_lib.distributed import local_world_size
 from ssl_lib.errors import DataError
 from ssl_lib.seeding import seeded_generator
+from ssl_lib.signals import leave_signals_to_parent
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
@@ -117,6 +118,7 @@ class Workers:
             sampler=self._requests,
             num_workers=min(count, most),
             collate_fn=_as_it_is,
+            worker_init_fn=leave_signals_to_parent,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=min(count, most) > 0,
             generator=torch.Generator(),  # or else DataLoader draws a seed from the global one

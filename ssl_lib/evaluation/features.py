@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_lib.data import ImageData, evaluation_batches
-from ssl_lib.distributed import gather_uneven, rank, share, world_size
+from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
 from ssl_lib.views.functional import normalize
 
 __all__ = ["RawPixels", "device_of", "extract_features"]
@@ -61,20 +61,30 @@ def extract_features(
     encoder.eval()
     features: list[Tensor] = []
     indices: list[Tensor] = []
-    everything = torch.arange(len(data))
-    mine = share(everything) if len(data) >= world_size() else everything  # so that no process is without
+    mine = share(torch.arange(len(data)))
     batches = evaluation_batches(data, batch_size, size, workers, mine)
     hidden = True if rank() else None  # None: where there is no terminal
     try:
         for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
             assert isinstance(batch.images, Tensor)
             images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
+            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu())
             indices.append(batch.indices)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    order = gather_uneven(torch.cat(indices).to(device)).cpu()
-    places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])  # of each image once, in order
-    labels = None if data.labels is None else data.labels[order[places]]
-    return gather_uneven(torch.cat(features)).cpu()[places], labels
+    if is_distributed():
+        return _joined(data, features, indices)
+    return torch.cat(features), None if data.labels is None else data.labels[torch.cat(indices)]
+
+
+def _joined(data: ImageData, features: list[Tensor], indices: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """The features of all processes, those of each image once, in the order of the images."""
+    skipped: list[str] = getattr(data, "skipped", [])
+    for names in gather_objects(list(skipped)):
+        skipped.extend(sorted(set(names).difference(skipped)))
+    width = max(gather_objects(features[0].shape[1] if features else 0))  # a process may have read no image at all
+    order = gather_uneven(torch.cat([*indices, torch.zeros(0, dtype=torch.int64)]))
+    places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])
+    joined = gather_uneven(torch.cat([*features, torch.zeros(0, width)]))[places]
+    return joined, None if data.labels is None else data.labels[order[places]]

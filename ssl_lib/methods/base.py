@@ -14,7 +14,7 @@ from ssl_lib.optim.param_groups import param_groups
 from ssl_lib.optim.schedules import cosine_schedule
 from ssl_lib.types import Progress, StepOutput, Views
 
-__all__ = ["Method", "backbones", "check_method", "checked_output", "feature_dim", "view_pair"]
+__all__ = ["Method", "check_method", "checked_output", "feature_dim", "view_pair"]
 
 
 class Method(nn.Module, ABC):
@@ -62,11 +62,6 @@ class Method(nn.Module, ABC):
 
     def on_skipped_update(self, progress: Progress) -> None:
         """Runs instead of `after_update` when numbers were not finite and the optimizer did not step."""
-
-
-def backbones(method: Method) -> set[nn.Module]:
-    """The networks that see images: the student's, and those of its teachers."""
-    return {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}
 
 
 def check_method(method: object) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-__all__ = ["param_groups"]
+__all__ = ["check_optimizer", "param_groups"]
 
 
 def param_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -42,3 +43,22 @@ def param_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
         {"params": plain, "weight_decay": 0.0, "adapt": False},
     ]
     return [group for group in groups if group["params"]]
+
+
+def check_optimizer(optimizer: Optimizer, method: nn.Module) -> None:
+    """Refuses an optimizer that would leave trainable parameters as they are, or move others.
+
+    Raises:
+        ValueError: The message says which.
+    """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    own = {id(parameter) for parameter in method.parameters()}
+    left_out = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in held]
+    cure = "build it from method.param_groups(weight_decay)"
+    if held - own:
+        raise ValueError(f"the optimizer holds {len(held - own)} parameters that are not the method's: {cure}")
+    if left_out:
+        raise ValueError(
+            f"the optimizer leaves out {len(left_out)} trainable parameters of the method, such as {left_out[0]}: "
+            f"{cure}, or freeze them with requires_grad_(False)"
+        )

@@ -7,9 +7,8 @@ import re
 import pytest
 
 from ssl_lib import LARS, Schedule, Trainer
-from ssl_lib.callbacks import Callback, Evaluation, ProgressBar
+from ssl_lib.callbacks import Callback, Evaluation, ProgressBar, default_callbacks
 from ssl_lib.evaluation import KNN, Evaluator
-from ssl_lib.trainer import default_callbacks
 from tests.conftest import TinyBackbone
 
 

@@ -189,7 +189,7 @@ def test_of_those_who_start_together_one_makes_the_index(server, shards, tmp_pat
         several = threads.map(ShardData, [f"{server.url}/{shards}"] * 4)
     assert all(data.labels.tolist() == list(range(12)) for data in several)
     assert sorted(path for kind, path in server.requests if kind == "GET") == sorted(alone)
-    assert {file.suffix for file in (tmp_path / "another" / "ssl_lib").iterdir()} == {".npz"}
+    assert {file.suffix for file in (tmp_path / "another" / "ssl_lib").iterdir()} == {".npz", ".lock"}
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-50], lambda content: b"no archive"])

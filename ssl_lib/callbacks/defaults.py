@@ -1,0 +1,24 @@
+"""What observes a run unless it is told otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssl_lib.callbacks.base import Callback
+from ssl_lib.callbacks.checkpoints import Checkpoints
+from ssl_lib.callbacks.metrics_log import MetricsLog
+from ssl_lib.callbacks.nonfinite import NonFiniteReport
+from ssl_lib.callbacks.progress_bar import ProgressBar
+
+__all__ = ["default_callbacks"]
+
+
+def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
+    """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
+    if run_dir is None:
+        return [ProgressBar()]
+    folder = Path(run_dir)
+    return [
+        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
+        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
+    ]
