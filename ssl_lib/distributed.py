@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.distributed.tensor import DTensor
 
 from ssl_lib.errors import ConfigError
 
@@ -33,7 +32,6 @@ __all__ = [
     "gather_uneven",
     "in_any",
     "is_distributed",
-    "local",
     "local_world_size",
     "processes_started",
     "rank",
@@ -111,12 +109,6 @@ def rank() -> int:
 def local_world_size() -> int:
     """Number of processes on this machine, as torchrun or srun says; 1 without a process group."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_distributed() else 1
-
-
-def local(x: Tensor) -> Tensor:
-    """This process's part of a tensor that is sharded over the processes; any other as it is. No gradient."""
-    with torch.no_grad():
-        return x.to_local() if isinstance(x, DTensor) else x
 
 
 def share(x: Tensor) -> Tensor:

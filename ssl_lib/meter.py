@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ssl_lib.data import Batch
-from ssl_lib.distributed import average, gather_objects, in_any, local, world_size
+from ssl_lib.distributed import average, gather_objects, in_any, world_size
 from ssl_lib.errors import NonFiniteLossError
 from ssl_lib.methods.base import Method
+from ssl_lib.optim.foreach import local
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import NonFinite, StepOutput

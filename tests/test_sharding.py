@@ -18,10 +18,11 @@ from ssl_lib.backbones.vit import VisionTransformer
 from ssl_lib.callbacks import Callback
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.data import ArrayData
-from ssl_lib.distributed import barrier, is_distributed, local, rank, world_size
+from ssl_lib.distributed import barrier, is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, NonFiniteLossError
 from ssl_lib.evaluation import extract_features
 from ssl_lib.optim import clip_grad_per_parameter
+from ssl_lib.optim.foreach import local
 from ssl_lib.sharding import OLDEST_TORCH, blocks, gathered, whole
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes

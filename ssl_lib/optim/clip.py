@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_lib.distributed import local
-from ssl_lib.optim.foreach import by_device, norms
+from ssl_lib.optim.foreach import by_device, local, norms
 
 __all__ = ["clip_grad_per_parameter"]
 

@@ -6,10 +6,17 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from ssl_lib.distributed import all_reduce_sum, local
+from ssl_lib.distributed import all_reduce_sum
 
-__all__ = ["by_device", "norms"]
+__all__ = ["by_device", "local", "norms"]
+
+
+def local(x: Tensor) -> Tensor:
+    """This process's part of a tensor that is sharded over the processes; any other as it is. No gradient."""
+    with torch.no_grad():
+        return x.to_local() if isinstance(x, DTensor) else x
 
 
 def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
