@@ -64,13 +64,18 @@ class Meter:
         self._skips = 0
         self._records: list[_Record] = []
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was noted since the last line, so that a run broken off within a line resumes within it."""
+    def mark(self) -> tuple[int, int, int]:
+        """Where it stands within its line, for `state_dict`."""
+        return len(self._records), self._skips, self._in_a_row
+
+    def state_dict(self, mark: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """What was noted since the last line, or until a mark, so that a run broken off in a line resumes in it."""
+        count, skips, in_a_row = self.mark() if mark is None else mark
         records = []
-        for entry in self._records:
+        for entry in self._records[:count]:
             scalars = {name: value.item() for name, value in entry.scalars.items()}
             records.append({"step": entry.step, "lr": entry.lr, "indices": entry.indices, "scalars": scalars})
-        return {"records": records, "skips": self._skips, "in_a_row": self._in_a_row}
+        return {"records": records, "skips": skips, "in_a_row": in_a_row}
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
         """Goes on within a line. Its speed is that from here on."""

@@ -100,14 +100,12 @@ class TrainState:
             "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
             "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "processes": distributed.gather_objects(self._own()),
+            "processes": distributed.gather_objects(
+                {"rng": global_state(self.precision.device), "meter": self.meter.state_dict()}
+            ),
             "lines": self.lines,
             "evaluations": dict(self.evaluations),
         }
-
-    def _own(self) -> dict[str, Any]:
-        """What differs between processes."""
-        return {"rng": global_state(self.precision.device), "meter": self.meter.state_dict()}
 
     def mark(self) -> None:
         """Notes what the forward passes of the next update change: generators, and buffers such as BatchNorm's."""
@@ -115,7 +113,8 @@ class TrainState:
             "step": self.step,
             "buffers": {name: buffer.clone() for name, buffer in self.method.named_buffers()},
             "scaler": self.scaler.state_dict(),
-            "own": self._own(),
+            "rng": global_state(self.precision.device),
+            "meter": self.meter.mark(),
         }
 
     def restore_buffers(self) -> None:
@@ -130,7 +129,8 @@ class TrainState:
         state = self.state_dict()
         before = {name: value for name, value in self._mark["buffers"].items() if name in state["method"]}
         state["method"].update(before)
-        processes = distributed.gather_objects(self._mark["own"])
+        own = {"rng": self._mark["rng"], "meter": self.meter.state_dict(self._mark["meter"])}
+        processes = distributed.gather_objects(own)
         return {**state, "scaler": self._mark["scaler"], "processes": processes}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
