@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import sys
@@ -19,21 +18,21 @@ from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
-from ssl_lib.config import Component, RunConfig, parse_config, parse_yaml, refuse_changes, to_yaml
+from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.files import write_text
 from ssl_lib.methods import Method
-from ssl_lib.methods.base import check_method, checked_output
 from ssl_lib.optim import clip_grad_per_parameter
+from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
-from ssl_lib.resolve import BAD_ARGUMENTS, DERIVED, call, resolve
+from ssl_lib.rehearsal import rehearse
+from ssl_lib.resolve import DERIVED, call, resolve
 from ssl_lib.schema import arguments_of, convert
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
 from ssl_lib.trainer import Trainer
-from ssl_lib.types import Progress
 from ssl_lib.views import ViewConfig, ViewPipeline
 
 __all__ = [
@@ -112,7 +111,7 @@ def build(config: RunConfig) -> Experiment:
     loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
-    _rehearse(method, views, train, settings.batch_size // (settings.accumulate * distributed.world_size()))
+    rehearse(method, views, train, settings.batch_size // (settings.accumulate * distributed.world_size()))
     if settings.exact:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
@@ -258,33 +257,6 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
         size=settings.image_size or size,
         workers=config.trainer.workers,
     )
-
-
-def _rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
-    """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError."""
-    few = 8 if views.size <= 64 else 2  # large ones take seconds
-    if distributed.is_distributed():
-        micro_batch = max(2, micro_batch)  # of single images, batch statistics are those of all processes
-    count = min(few, micro_batch, len(data))
-    shapes = [(count, data.channels, view.size, view.size) for view in views.views]
-    labels = None if data.labels is None else data.labels[:count]
-    progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            actor = copy.deepcopy(method).train()
-            check_method(actor)
-            images = [torch.zeros(shape, dtype=torch.uint8) for shape in shapes]
-            made = views(images, torch.Generator().manual_seed(0))
-            made = dataclasses.replace(made, labels=labels, indices=torch.arange(count))
-            checked_output(actor(made, progress), actor).loss.backward()
-            for teacher, parts in actor.ema_pairs():
-                teacher.check(parts, actor.ema_momentum(progress))
-            unused = [name for name, part in actor.named_parameters() if part.requires_grad and part.grad is None]
-            if unused and distributed.is_distributed():
-                raise ValueError(f"in several processes the loss must depend on all parameters, and not on {unused[0]}")
-        except (*BAD_ARGUMENTS, AttributeError, LookupError) as error:
-            alone = " (in batches of one: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
-            raise ConfigError(f"method, backbone and views do not fit each other{alone}: {error}") from error
 
 
 def _make_data(config: RunConfig, split: Split) -> ImageData | None:

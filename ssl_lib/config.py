@@ -14,6 +14,7 @@ import yaml
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation.protocols import KNN, Linear
 from ssl_lib.optim.schedules import Schedule
+from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.schema import convert
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "TrainerConfig",
     "load_config",
     "parse_config",
-    "parse_yaml",
     "refuse_changes",
     "to_yaml",
 ]
@@ -293,29 +293,3 @@ def _locate(entry: str, folder: Path) -> str:
         beside = folder / entry
         return os.path.abspath(beside if beside.exists() else entry)
     return entry
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Plain values from YAML.
-
-    Raises:
-        ConfigError: It is not readable, asks for anything but plain values, or gives a key twice; `source` names it.
-    """
-    try:
-        return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).replace('"<unicode string>"', source)
-        raise ConfigError(f"{source} is not readable YAML: {reason}") from error

@@ -119,6 +119,7 @@ class Trainer:
                 at any scale; the last checkpoint is left as it was.
             DataError: An image cannot be read, or a process that reads images was killed.
             ValueError: The optimizer holds other parameters than the method's, or the batch cannot be accumulated.
+            RuntimeError: torchrun or srun started several processes, and they run by themselves.
             CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
                 `resume` is False.
         """
@@ -126,6 +127,11 @@ class Trainer:
         for value, kind in ((loader, Loader), (schedule, Schedule | None)):
             if not isinstance(value, kind):
                 raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
+        if distributed.processes_started() > 1 and not distributed.is_distributed():
+            raise RuntimeError(
+                f"{distributed.processes_started()} processes were started and have not joined, so that each would "
+                "train a run of its own: put loader, method and fit inside `with ssl_lib.distributed.started():`"
+            )
         if loader.batch_size % (self.accumulate * distributed.world_size()):
             processes = f" times {distributed.world_size()} processes" if distributed.is_distributed() else ""
             raise ValueError(

@@ -590,6 +590,12 @@ def test_numpys_and_pythons_random_numbers_are_resumed_too(make_loader, tmp_path
     assert_same(train(tmp_path / "b", resume=True), unbroken)
 
 
+def test_processes_that_have_not_joined_are_refused(make_method, make_loader, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"2 processes .* not joined.*distributed.started\(\)"):
+        run(make_method, make_loader)
+
+
 def test_arguments_in_the_wrong_places_are_named(make_method, make_loader):
     method, loader = make_method("simclr"), make_loader()
     optimizer = LARS(method.param_groups(0.0), lr=0.1)

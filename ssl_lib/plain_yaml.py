@@ -1,0 +1,37 @@
+"""YAML as plain values: no tags, no key twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ssl_lib.errors import ConfigError
+
+__all__ = ["parse_yaml"]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ConfigError: It is not readable, asks for anything but plain values, or gives a key twice; `source` names it.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).replace('"<unicode string>"', source)
+        raise ConfigError(f"{source} is not readable YAML: {reason}") from error
