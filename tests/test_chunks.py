@@ -93,7 +93,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_memory_is_near_that_of_one_micro_batch():
     def peak(*arguments):
         command = [sys.executable, "-c", MEMORY, *arguments]
-        # Freed blocks go back at once: the peak is then what is needed, to 0.1 %, and not how the heap happened to break.
+        # Freed blocks go back at once: the peak is what is needed, to 0.1 %, not how the heap happened to break.
         heap = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
         environment = {**os.environ, **heap, "PYTHONPATH": str(ROOT)}
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
