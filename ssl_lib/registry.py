@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ssl_lib.errors import ConfigError, did_you_mean
 
-__all__ = ["BACKBONES", "DATASETS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "Registry"]
+__all__ = ["BACKBONES", "DATASETS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS", "Registry"]
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 
@@ -68,3 +68,4 @@ LOSSES = Registry("loss")
 DATASETS = Registry("data set")
 OPTIMIZERS = Registry("optimizer")
 PRESETS = Registry("view preset")
+PROTOCOLS = Registry("evaluation protocol")
