@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationConfig",
     "RunConfig",
     "TrainerConfig",
+    "flat",
     "load_config",
     "parse_config",
     "refuse_changes",
@@ -230,7 +231,7 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     """
     harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
-    before, after = _flat(_plain(saved)), _flat(_plain(now))
+    before, after = flat(_plain(saved)), flat(_plain(now))
     changed = {
         key: f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted({*before, *after})
@@ -263,10 +264,11 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined by dots."""
     if not isinstance(value, dict):
         return {key: value}
-    return {k: v for name, entry in value.items() for k, v in _flat(entry, f"{key}.{name}" if key else name).items()}
+    return {k: v for name, entry in value.items() for k, v in flat(entry, f"{key}.{name}" if key else name).items()}
 
 
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:
