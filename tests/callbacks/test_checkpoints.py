@@ -94,6 +94,19 @@ def test_weights_gone_bad_are_not_saved_within_an_epoch(make_loader, tmp_path):
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
 
 
+def test_a_save_within_an_epoch_holds_its_batches_and_not_the_epochs_order(make_method, make_loader):
+    """Of a tensor that is a part of another, all of the other would be saved: once in every process."""
+
+    class Look(Callback):
+        def on_update(self, state):
+            seen.extend(entry["indices"] for entry in state.meter.state_dict()["records"])
+
+    seen = []
+    train(make_method("simclr"), make_loader(), Look(), epochs=1)
+    assert len(seen) == 3
+    assert all(indices.untyped_storage().nbytes() == indices.nbytes for indices in seen)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"keep": 0}, "keep"), ({"save_every": 0}, "save_every"), ({"save_minutes": 0.0}, "save_minutes must be above 0")],
