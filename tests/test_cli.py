@@ -236,6 +236,13 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert done.stdout == "methods:\n" and not done.stderr
 
 
+def test_a_run_that_nobody_reads_any_more_does_not_pass_for_a_finished_one(tmp_path):
+    command = [sys.executable, "-m", "ssl_lib", "train", "quickstart", *QUICK, f"run_dir={tmp_path}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        process.stderr.close()
+        assert process.wait() == 141
+
+
 def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
