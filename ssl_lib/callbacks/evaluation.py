@@ -42,7 +42,12 @@ class Evaluation(Callback):
         self.path = path
 
     def on_start(self, state: TrainState) -> None:
-        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already."""
+        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already.
+
+        Where a run begins, the file of an earlier one is removed: its results could be taken for those of this run.
+        """
+        if not state.step and self.path is not None and distributed.rank() == 0:
+            self.path.unlink(missing_ok=True)
         if state.step and state.epoch_ended:
             self._evaluate(state, distributed.gather_objects(self._found_before(state.step))[0])
 
@@ -71,9 +76,10 @@ class Evaluation(Callback):
         """The results in the file, where they are of this step and of the same settings."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8")) if self.path else {}
-            same = content["steps"] == step and content["protocols"] == _settings(self.evaluator)
+            found = content["steps"], content["protocols"], content["images"]["size"]
+            same = found == (step, _settings(self.evaluator), self.evaluator.size)
             results: Results | None = content["results"] if same else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return results
 

@@ -83,6 +83,19 @@ def test_the_best_by_knn_is_kept_the_earliest_of_equals(make_method, make_loader
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 12
 
 
+def test_the_best_is_found_among_scores_of_one_kind(make_method, make_loader, tmp_path):
+    """Of a run that went on with another evaluation."""
+
+    class Scores(Callback):
+        def on_epoch(self, state):
+            scores = {"knn": 0.9} if state.step == 3 else {"linear": 0.5}
+            state.evaluations[state.step] = scores
+            state.log(scores)
+
+    train(make_method("simclr"), make_loader(), Checkpoints(tmp_path, keep_best=True), Scores(), epochs=3)
+    assert load_checkpoint(tmp_path / "best.pt")["step"] == 6
+
+
 def test_weights_gone_bad_are_not_saved_within_an_epoch(make_loader, tmp_path):
     class Poison(Large):
         def after_update(self, progress):
