@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ssl_lib.backbones import resnet_tiny
 from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.commands.train import _delete_run
 from ssl_lib.commands.common import config_folder
 
 QUICK = [
@@ -90,6 +92,22 @@ def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
     assert main(["train", "quickstart", *QUICK, "seed=1", "--overwrite", f"run_dir={folder}"]) == 0
     assert (folder / "notes.txt").read_text() == "mine"
     assert "seed: 1" in (folder / "config.yaml").read_text()
+
+
+def test_an_overwrite_that_is_broken_off_leaves_no_checkpoint_without_its_lines(tmp_path, monkeypatch):
+    def unlink(path, **options):
+        if path.name == "metrics.jsonl":
+            raise KeyboardInterrupt
+        remove(path)
+
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("metrics.jsonl", "checkpoints/last.pt", "checkpoints/step_00000001.pt"):
+        (tmp_path / name).touch()
+    remove = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        _delete_run(tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_overwrite_deletes_nothing_before_the_new_run_can_start(run):

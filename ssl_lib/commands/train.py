@@ -120,9 +120,9 @@ def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else in its folder."""
+    """Removes what an earlier run wrote, and nothing else in its folder; what its checkpoints need, after them."""
     checkpoints = run_dir / "checkpoints"
     names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]
-    for path in [*files, *(path for name in names for path in checkpoints.glob(name))]:
+    for path in [*(path for name in names for path in checkpoints.glob(name)), *files]:
         path.unlink(missing_ok=True)
