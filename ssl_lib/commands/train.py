@@ -77,7 +77,8 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
     if state.stopping:
         done = f"{state.step} of {counted(state.total_steps, 'step')}"
         _say_once(f"stopped and saved after {done}; {go_on}", sys.stderr)
-        return received.exit_code
+        codes: list[int] = distributed.gather_objects(received.exit_code)
+        return max(codes)  # not all may have received the signal
     again = f", or score it with other settings: ssl-lib evaluate {folder} evaluation.knn.k=200" if evaluator else ""
     _say_once(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
