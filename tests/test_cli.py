@@ -18,8 +18,8 @@ from ssl_lib.backbones import resnet_tiny
 from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
-from ssl_lib.commands.train import _delete_run
 from ssl_lib.commands.common import config_folder
+from ssl_lib.commands.train import _delete_run
 
 QUICK = [
     "schedule.epochs=0.1",
