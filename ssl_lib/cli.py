@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int | None = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        code = 0
+        code = 128 + 13  # as of programs that SIGPIPE ends: a run may have been broken off
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
         who = f" in process {distributed.rank()}" if distributed.is_distributed() else ""

@@ -116,7 +116,10 @@ class Evaluator:
         skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
         counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
         protocols = {p.measures[0].key: dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
-        return {"protocols": protocols, "images": {**counts, "skipped": sum(skipped.values()), "size": self.size}}
+        return {
+            "protocols": protocols,
+            "images": {**counts, "skipped": sum(skipped.values()), "size": self.size, "limit": self.limit},
+        }
 
     def __call__(self, encoder: nn.Module) -> Results:
         """Judges an encoder where its parameters are; its mode and the global random generators are left as they were.
