@@ -10,7 +10,7 @@ from typing import Any
 from ssl_lib import distributed
 from ssl_lib.callbacks.evaluation import write_results
 from ssl_lib.checkpoint import find_checkpoint
-from ssl_lib.commands.common import counted, print_skipped
+from ssl_lib.commands.common import add_overrides, counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import format_table
 from ssl_lib.precision import resolve_device
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         "evaluate", allow_abbrev=False, help="score a trained run beside random weights and raw pixels"
     )
     parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
+    add_overrides(parser, "evaluation.knn.k=200")
     parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
     parser.set_defaults(run=_evaluate, parallel=True)
 
@@ -39,9 +39,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     if evaluator is None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
-    print_skipped(evaluator.bank, evaluator.queries)
     if distributed.rank() > 0:
         return
+    print_skipped(evaluator.bank, evaluator.queries)
     print(format_table(results, evaluator.protocols))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
