@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import ssl_lib.backbones
+import ssl_lib.evaluation
+import ssl_lib.loggers
 import ssl_lib.losses
 import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.commands.common import bundled_configs, find_config
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.resolve import GIVEN
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
@@ -31,6 +33,8 @@ KINDS = {
     "data": DATASETS,
     "views": PRESETS,
     "optimizers": OPTIMIZERS,
+    "protocols": PROTOCOLS,
+    "loggers": LOGGERS,
 }
 
 
@@ -79,11 +83,11 @@ def _show(kind: str, name: str) -> None:
 
 
 def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """What a part's docstring says of it, and of each argument in its section `Args`."""
+    """What a part's docstring says of it, and of each argument in its `Args` or, of a dataclass, its `Attributes`."""
     text = inspect.getdoc(part.func if isinstance(part, functools.partial) else part) or ""
     about, *sections = re.split(r"\n\n(?=(?:Args|Attributes|Returns|Raises):\n)", text)
-    arguments = next((section for section in sections if section.startswith("Args:\n")), "")
-    entries = [entry.partition(":") for entry in re.split(r"\n    (?=\w)", arguments)[1:]]
+    named = [section for section in sections if section.startswith(("Args:\n", "Attributes:\n"))]
+    entries = [entry.partition(":") for section in named for entry in re.split(r"\n    (?=\w)", section)[1:]]
     return about, {name: " ".join(said.split()) for names, _, said in entries for name in names.split(", ")}
 
 

@@ -57,7 +57,7 @@ def _replay(options: argparse.Namespace) -> None:
     if step is None:
         raise ConfigError(f"{run} has no nonfinite.json, so no bad number stopped it: name a step with --step N")
     config = load_config(run / "config.yaml", options.overrides)
-    experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(knn=None, linear=None)))
+    experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(protocols={})))
     total = config.schedule.total_steps(experiment.loader.steps_per_epoch)
     if not 0 <= step < total:
         raise ConfigError(f"--step: this run has the steps 0 to {total - 1}, got {step}")
