@@ -20,6 +20,7 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.files import write_text
@@ -108,6 +109,7 @@ def build(config: RunConfig) -> Experiment:
     train, views = build_views(config)
     settings = config.trainer
     options = {"seed": config.seed, "workers": settings.workers, "drop_last": settings.drop_last}
+    call("trainer", check_divisible, settings.batch_size, settings.accumulate)
     loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
@@ -239,7 +241,7 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
     queries = _make_data(config, "test")
     bank = train if train.labels is not None else _make_data(config, "bank")
     if queries is None or bank is None:
-        if settings.every_epochs:
+        if settings.every_epochs and distributed.rank() == 0:
             missing = "test" if queries is None else "training"
             print(
                 f"note: the data have no labelled {missing} images, so there is no evaluation; to name some, see "

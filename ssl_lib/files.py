@@ -36,7 +36,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lets one process at a time go on, by a lock file that is left there; all, where locks are not to be had."""
+    """Lets one process at a time go on, by a lock file that is left there; all, where locks are not to be had.
+
+    The system holds the lock, not the file, and gives it back when a process ends, in whatever way.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -214,7 +214,9 @@ class Meter:
         if found is None:
             return
         self._tell(state, found)
-        before = f" The {self._in_a_row - 1} updates before it were skipped." if self._in_a_row > 1 else ""
+        skipped = self._in_a_row - 1
+        which = "update before it was" if skipped == 1 else f"{skipped} updates before it were"
+        before = f" The {which} skipped." if skipped > 0 else ""
         raise NonFiniteLossError(f"{found.reason}.{before} {_KEPT}")
 
     @staticmethod

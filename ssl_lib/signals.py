@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from ssl_lib.distributed import rank
+
 __all__ = ["STOP_SIGNALS", "Received", "leave_signals_to_parent", "stop_on_signals"]
 
 STOP_SIGNALS = tuple(
@@ -42,7 +44,8 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[Received]:
     def handle(number: int, frame: FrameType | None) -> None:
         if received.signal is None:
             received.signal = signal.Signals(number)
-            _say(f"\n{received.signal.name}: stopping after this update; Ctrl-C ends at once\n")
+            if rank() == 0:
+                _say(f"\n{received.signal.name}: stopping after this update; Ctrl-C ends at once\n")
             stop()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],
         metavar="PROTOCOL | key=value",
         help=f"what to measure, of {', '.join(PROTOCOLS)}; and changes, such as evaluation.knn.k=200. Without a "
         "protocol, those of the run's config",
@@ -49,9 +50,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     if evaluator is None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or all protocols are null")
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
-    print_skipped(evaluator.bank, evaluator.queries)
     if distributed.rank() > 0:
         return
+    print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")

@@ -149,6 +149,33 @@ def test_a_signal_to_one_process_stops_all_with_its_code(folder):
     assert "stopped and saved after 3 of 4 steps" in tasks[0][1]
 
 
+def test_an_error_of_all_processes_is_told_once(folder):
+    train = [*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml"]
+    for wrong, message in (
+        (["method.hidden_dm=8"], "error: unknown key 'method.hidden_dm'"),
+        (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest that can are 32 and 34"),
+        (["--rezume"], "error: unknown argument '--rezume'"),
+    ):
+        done = call([*train, *wrong], folder)
+        assert done.returncode == 1 and done.stderr.count(message) == 1 and "in process" not in done.stderr, done.stderr
+
+
+def test_a_stop_is_told_once(folder):
+    (folder / "stopped.py").write_text(
+        "import signal\n"
+        "from ssl_lib import METHODS\n"
+        "from ssl_lib.methods import BYOL\n"
+        "@METHODS.register('stopped')\n"
+        "class Stopped(BYOL):\n"
+        "    def after_update(self, progress):\n"
+        "        if progress.step == 1:\n"
+        "            signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    config = ["config.yaml", "imports=[stopped.py]", "method.name=stopped", "run_dir=stopped_run"]
+    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", *config], folder)
+    assert done.stderr.count("SIGUSR1: stopping") == done.stderr.count("stopped and saved after 2 of 4 steps") == 1
+
+
 def test_an_error_in_one_process_ends_the_job_with_its_message(folder):
     (folder / "broken.py").write_text(
         "from ssl_lib import METHODS, DataError\n"
