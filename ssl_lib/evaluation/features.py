@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
 from ssl_lib.views.functional import normalize
 
-__all__ = ["RawPixels", "device_of", "extract_features"]
+__all__ = ["RawPixels", "device_of", "encode", "extract_features", "frozen"]
 
 
 class RawPixels(nn.Module):
@@ -30,7 +33,26 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-@torch.no_grad()
+@contextmanager
+def frozen(encoder: nn.Module) -> Iterator[None]:
+    """Puts an encoder into eval mode, without gradients; every module's own mode is restored after."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalises uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
+    images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
+    features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+    return features
+
+
 def extract_features(
     encoder: nn.Module,
     data: ImageData,
@@ -56,23 +78,16 @@ def extract_features(
         Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
         could not be read where the data set leaves them out.
     """
-    device = device_of(encoder)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     features: list[Tensor] = []
     indices: list[Tensor] = []
     mine = share(torch.arange(len(data)))
     batches = evaluation_batches(data, batch_size, size, workers, mine)
     hidden = True if rank() else None  # None: where there is no terminal
-    try:
+    with frozen(encoder):
         for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
             assert isinstance(batch.images, Tensor)
-            images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu())
+            features.append(encode(encoder, batch.images, data.mean, data.std))
             indices.append(batch.indices)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if is_distributed():
         return _joined(data, features, indices)
     return torch.cat(features), None if data.labels is None else data.labels[torch.cat(indices)]
