@@ -17,6 +17,7 @@ from ssl_lib.build import (
 )
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import RunConfig, load_config
+from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
@@ -36,12 +37,16 @@ class TrainedRun:
         method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
         evaluator: None where the data have no labelled images.
         steps: Optimizer updates that were made.
+        train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
+        view_size: Side of the large views it was trained on, in pixels.
     """
 
     config: RunConfig
     method: Method
     evaluator: Evaluator | None
     steps: int
+    train: ImageData
+    view_size: int
 
 
 def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
@@ -61,7 +66,8 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = _load_weights(config, saved, run)
-    return TrainedRun(config, method, build_evaluator(config, train, views.size), saved["step"])
+    evaluator = build_evaluator(config, train, views.size)
+    return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
 
 def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:

@@ -77,10 +77,15 @@ class RowFile:
         """Number of rows so far."""
         return self.done - len(self.skipped)
 
+    @property
+    def width(self) -> int:
+        """Number of values in a row."""
+        return math.prod(self._shape)
+
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """The file to `append` to, cut after the last row that is known to be whole; what is appended is kept."""
-        row = math.prod(self._shape) * self._dtype.itemsize
+        row = self.width * self._dtype.itemsize
         start = len(self._header()) + self.count * row
         with self._partial.open("r+b" if self.done else "wb") as file:
             file.write(self._header())
