@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import ssl_lib
 from ssl_lib import distributed
-from ssl_lib.commands import bench, curate, embed, evaluate, listing, pack, replay, train, views
+from ssl_lib.commands import bench, compare, curate, embed, evaluate, listing, pack, replay, sweep, train, views
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import ConfigError, SSLError
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int | None = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        code = 0
+        code = 128 + 13  # as of programs that SIGPIPE ends: a run may have been broken off
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SSLError, OSError) as error:
         who = f" in process {distributed.rank()}" if distributed.is_distributed() else ""
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, embed, curate, listing, views, bench, pack, replay):
+    for command in (train, evaluate, embed, curate, compare, sweep, listing, views, bench, pack, replay):
         command.add(commands)
     return parser

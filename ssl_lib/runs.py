@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class TrainedRun:
     Attributes:
         config: As it was trained, with the overrides.
         method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
-        evaluator: None where the data have no labelled images.
+        evaluator: None where the data have no labelled images, or none was asked for.
         steps: Optimizer updates that were made.
         train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
         view_size: Side of the large views it was trained on, in pixels.
@@ -49,13 +50,15 @@ class TrainedRun:
     view_size: int
 
 
-def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
+def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] | None = ()) -> TrainedRun:
     """Rebuilds a trained run, the images to evaluate it on included.
 
     Args:
         run: A run's folder, for its last checkpoint, or one checkpoint file.
         overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
             `data.root`; the rest made the weights what they are.
+        protocols: What the evaluator is to measure, by name, with the config's settings where it has them; none for
+            what the config names; None for no evaluator, and no test images.
 
     Raises:
         ConfigError: An override is of another key, or wrong.
@@ -63,10 +66,12 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
             modules to import that the run's folder does not.
     """
     saved, config = _load(run, overrides)
+    if protocols:
+        config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = _load_weights(config, saved, run)
-    evaluator = build_evaluator(config, train, views.size)
+    evaluator = None if protocols is None else build_evaluator(config, train, views.size)
     return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
 
@@ -102,6 +107,13 @@ def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any],
                 f"the override imports={list(config.imports)}"
             )
     return saved, resolve(without_weights(config))
+
+
+def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
+    """The config with these protocols, as it sets them or else with their defaults."""
+    known = config.evaluation.protocols
+    protocols = {name: known.get(name) or {} for name in names}
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 
 
 def _load_weights(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:

@@ -158,6 +158,7 @@ class Trainer:
                     stack.callback(callback.on_end, state)
             while not (state.finished or state.stopping):
                 self._run_epoch(state, state.meter)
+        distributed.barrier()  # the first may be writing yet: one that ends before it could be taken for a failure
         return state
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
 from ssl_lib.commands.common import config_folder
+from ssl_lib.commands.train import _delete_run
 
 QUICK = [
     "schedule.epochs=0.1",
@@ -92,6 +94,22 @@ def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
     assert "seed: 1" in (folder / "config.yaml").read_text()
 
 
+def test_an_overwrite_that_is_broken_off_leaves_no_checkpoint_without_its_lines(tmp_path, monkeypatch):
+    def unlink(path, **options):
+        if path.name == "metrics.jsonl":
+            raise KeyboardInterrupt
+        remove(path)
+
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("metrics.jsonl", "checkpoints/last.pt", "checkpoints/step_00000001.pt"):
+        (tmp_path / name).touch()
+    remove = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        _delete_run(tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
 def test_overwrite_deletes_nothing_before_the_new_run_can_start(run):
     before = sorted(path.name for path in run.rglob("*"))
     for bad in ("trainer.device=cuda:77", "optimizer.lr=-1", "evaluation.knn.k=70000"):
@@ -138,7 +156,7 @@ def test_unreadable_images_are_left_out_of_the_counts_and_listed(tmp_path, capsy
     assert main(["train", "quickstart", *arguments, *changes, *epochs, "data.on_error=skip"]) == 0
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     images = json.loads((run / "evaluation.json").read_text())["images"]
-    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12}
+    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12, "limit": None}
 
 
 def test_a_failing_evaluation_costs_no_training(tmp_path, capsys):
@@ -234,6 +252,13 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         f"{sys.executable} -m ssl_lib list | head -1", shell=True, capture_output=True, text=True, check=False
     )
     assert done.stdout == "methods:\n" and not done.stderr
+
+
+def test_a_run_that_nobody_reads_any_more_does_not_pass_for_a_finished_one(tmp_path):
+    command = [sys.executable, "-m", "ssl_lib", "train", "quickstart", *QUICK, f"run_dir={tmp_path}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        process.stderr.close()
+        assert process.wait() == 141
 
 
 def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):

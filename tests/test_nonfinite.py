@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -259,6 +260,20 @@ def test_no_optimizer_step_lies_between_the_written_state_and_the_step(train, tm
         train("simclr", [4], infinite, tmp_path, [NonFiniteReport(tmp_path)], log_every=9)
     assert {path.name for path in tmp_path.iterdir()} == {"nonfinite.json"}
     assert json.loads((tmp_path / "nonfinite.json").read_text())["loss"] == "inf"
+
+
+def test_on_a_full_disk_the_error_is_still_that_of_the_numbers(train, tmp_path):
+    class FillTheDisk(Callback):
+        def on_nonfinite(self, state, found):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(NonFiniteLossError, match="loss became inf"):
+            train("simclr", [4], infinite, callbacks=[FillTheDisk(), NonFiniteReport(tmp_path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

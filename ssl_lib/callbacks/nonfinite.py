@@ -12,6 +12,7 @@ from ssl_lib.callbacks.base import Callback
 from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
+from ssl_lib.files import write_text
 from ssl_lib.state import TrainState
 from ssl_lib.types import NonFinite
 
@@ -46,13 +47,12 @@ class NonFiniteReport(Callback):
         before, path = state.marked_state_dict(), self.folder / "nonfinite.pt"
         if rank() > 0:
             return
-        path.unlink(missing_ok=True)
-        if before is not None and found.step == state.step:
-            with contextlib.suppress(CheckpointError):  # the disk may be full; the error under way counts more
-                save_checkpoint(path, before)
         text = json.dumps(_plain(state, found), indent=2, allow_nan=False)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        with contextlib.suppress(CheckpointError, OSError):  # the disk may be full; the error under way counts more
+            path.unlink(missing_ok=True)
+            write_text(path.with_suffix(".json"), text + "\n")
+            if before is not None and found.step == state.step:
+                save_checkpoint(path, before)
 
 
 def _plain(state: TrainState, found: NonFinite) -> dict[str, Any]:

@@ -21,8 +21,6 @@ from ssl_lib.runs import TrainedRun, load_run
 
 __all__ = ["add"]
 
-_UNSCORED = ("evaluation.knn=null", "evaluation.linear=null")
-
 
 def add(commands: Any) -> None:
     """Enters the command."""
@@ -80,7 +78,7 @@ def _embed(options: argparse.Namespace) -> None:
 def _load(target: str, overrides: list[str], folders: list[str]) -> TrainedRun:
     """The run, with its training images, whose statistics normalise all others."""
     try:
-        return load_run(target, [*overrides, *_UNSCORED])
+        return load_run(target, overrides, protocols=None)
     except DataError as error:
         if not folders:
             raise

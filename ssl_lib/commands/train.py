@@ -77,7 +77,8 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
     if state.stopping:
         done = f"{state.step} of {counted(state.total_steps, 'step')}"
         _say_once(f"stopped and saved after {done}; {go_on}", sys.stderr)
-        return received.exit_code
+        codes: list[int] = distributed.gather_objects(received.exit_code)
+        return max(codes)  # not all may have received the signal
     again = f", or score it with other settings: ssl-lib evaluate {folder} evaluation.knn.k=200" if evaluator else ""
     _say_once(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
@@ -120,9 +121,9 @@ def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else in its folder."""
+    """Removes what an earlier run wrote, and nothing else in its folder; what its checkpoints need, after them."""
     checkpoints = run_dir / "checkpoints"
     names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]
-    for path in [*files, *(path for name in names for path in checkpoints.glob(name))]:
+    for path in [*(path for name in names for path in checkpoints.glob(name)), *files]:
         path.unlink(missing_ok=True)
