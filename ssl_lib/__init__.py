@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from ssl_lib import backbones, data, evaluation, heads, losses, methods, optim, views
+from ssl_lib import backbones, data, embedding, evaluation, heads, losses, methods, optim, views
 from ssl_lib.build import Experiment, build
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.data import Loader
@@ -55,6 +55,7 @@ __all__ = [
     "backbones",
     "build",
     "data",
+    "embedding",
     "evaluation",
     "heads",
     "load_config",

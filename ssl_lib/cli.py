@@ -1,4 +1,4 @@
-"""The command line: `ssl-lib train | evaluate | compare | sweep | list | views | bench | pack | replay`."""
+"""The command line: `ssl-lib COMMAND`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import ssl_lib
 from ssl_lib import distributed
-from ssl_lib.commands import bench, compare, evaluate, listing, pack, replay, sweep, train, views
+from ssl_lib.commands import bench, compare, curate, embed, evaluate, listing, pack, replay, sweep, train, views
 from ssl_lib.console import print_error, speaks
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import ConfigError, SSLError
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    stray = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
+    stray = [text for text in rest if text.startswith("-") or not _is_taken(text, options)]
     if stray:
         key = stray[0].lstrip("-")
         hint = ""
@@ -59,10 +59,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _is_taken(text: str, options: argparse.Namespace) -> bool:
+    """Whether a command takes a word that stands behind an option: `key=value`, or any, where it says so."""
+    return hasattr(options, "overrides") and ("=" in text or getattr(options, "words", False))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, compare, sweep, listing, views, bench, pack, replay):
+    for command in (train, evaluate, embed, curate, compare, sweep, listing, views, bench, pack, replay):
         command.add(commands)
     return parser

@@ -18,6 +18,7 @@ from ssl_lib.build import (
 )
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import RunConfig, load_config
+from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
@@ -35,17 +36,21 @@ class TrainedRun:
     Attributes:
         config: As it was trained, with the overrides.
         method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
-        evaluator: None where the data have no labelled images.
+        evaluator: None where the data have no labelled images, or none was asked for.
         steps: Optimizer updates that were made.
+        train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
+        view_size: Side of the large views it was trained on, in pixels.
     """
 
     config: RunConfig
     method: Method
     evaluator: Evaluator | None
     steps: int
+    train: ImageData
+    view_size: int
 
 
-def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] = ()) -> TrainedRun:
+def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] | None = ()) -> TrainedRun:
     """Rebuilds a trained run, the images to evaluate it on included.
 
     Args:
@@ -53,7 +58,7 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
         overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
             `data.root`; the rest made the weights what they are.
         protocols: What the evaluator is to measure, by name, with the config's settings where it has them; none for
-            what the config names.
+            what the config names; None for no evaluator, and no test images.
 
     Raises:
         ConfigError: An override is of another key, or wrong.
@@ -66,7 +71,8 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = _load_weights(config, saved, run)
-    return TrainedRun(config, method, build_evaluator(config, train, views.size), saved["step"])
+    evaluator = None if protocols is None else build_evaluator(config, train, views.size)
+    return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
 
 def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:

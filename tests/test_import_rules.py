@@ -22,6 +22,7 @@ FORBIDDEN = {
     "data": {"methods", "heads", "losses", "backbones", "evaluation", "optim"} | LOOP | GLUE,
     "methods": {"backbones", "views", "data", "evaluation"} | LOOP | GLUE,
     "evaluation": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
+    "embedding": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
     "trainer.py": {"evaluation", "backbones", "losses", "heads"} | GLUE,
     "callbacks": {"backbones", "losses", "heads"} | GLUE,
     "ema.py": {"methods", "optim"} | LOOP | GLUE,

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--data", help="other labelled images: a folder, a data set's name or a YAML mapping")
     parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
-    parser.set_defaults(run=_evaluate, parallel=True)
+    parser.set_defaults(run=_evaluate, parallel=True, words=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -64,7 +64,11 @@ class FolderData(ImageDataset):
 
     def path(self, index: int) -> str:
         """Returns the file of one image."""
-        return os.path.join(self.root, os.fsdecode(self._paths[index]))
+        return os.path.join(self.root, self.name(index))
+
+    def name(self, index: int) -> str:
+        """Returns the file of one image, relative to the folder."""
+        return os.fsdecode(self._paths[index])
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).

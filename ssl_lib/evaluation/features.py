@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
 from ssl_lib.views.functional import normalize
 
-__all__ = ["RawPixels", "device_of", "extract_features"]
+__all__ = ["RawPixels", "device_of", "encode", "extract_features", "frozen"]
 
 
 class RawPixels(nn.Module):
@@ -30,7 +33,26 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-@torch.no_grad()
+@contextmanager
+def frozen(encoder: nn.Module) -> Iterator[None]:
+    """Puts an encoder into eval mode, without gradients; every module's own mode is restored after."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalises uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
+    images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
+    features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+    return features
+
+
 def extract_features(
     encoder: nn.Module,
     data: ImageData,
@@ -58,26 +80,19 @@ def extract_features(
         Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
         could not be read where the data set leaves them out.
     """
-    device = device_of(encoder)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     features, seen = torch.zeros(0, 0), list[Tensor]()
     mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine)
     hidden = True if rank() else None  # None: where there is no terminal
-    try:
+    with frozen(encoder):
         for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
             assert isinstance(batch.images, Tensor)
-            images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            some = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+            some = encode(encoder, batch.images, data.mean, data.std)
             if not seen:  # room for all at once: parts joined at the end would need it twice
                 features = some.new_empty(len(mine), some.shape[1])
             features[count : count + len(some)] = some
             count += len(some)
             seen.append(batch.indices)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     order = torch.cat([*seen, torch.zeros(0, dtype=torch.int64)])
     features, order = _joined(data, features[:count], order) if is_distributed() else (features[:count], order)
     return features, None if data.labels is None else data.labels[order]
