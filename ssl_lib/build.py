@@ -27,7 +27,7 @@ from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.preprocessing import Preprocessing
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
 from ssl_lib.schema import arguments_of, convert
@@ -216,8 +216,10 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
+    callbacks += [_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
-        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json"))
+        online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
+        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))
     return callbacks
 
 
@@ -234,7 +236,8 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
         DataError: Images are missing.
     """
     settings = config.evaluation
-    protocols = [protocol for protocol in (settings.knn, settings.linear) if protocol is not None]
+    chosen = {name: arguments for name, arguments in settings.protocols.items() if arguments is not None}
+    protocols = [call(f"evaluation.{name}", PROTOCOLS[name], **arguments) for name, arguments in chosen.items()]
     if not protocols:
         return None
     queries = _make_data(config, "test")

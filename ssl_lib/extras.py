@@ -1,27 +1,24 @@
-"""Packages that the core does without."""
+"""Packages that only some parts need."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ssl_lib.errors import ConfigError
 
-__all__ = ["import_extra"]
+__all__ = ["needs"]
 
 
-def import_extra(package: str, extra: str, purpose: str) -> Any:
-    """Imports a package of one of the extras.
-
-    Args:
-        package: Its name.
-        extra: The extra of ssl_lib that brings it.
-        purpose: What it is for, as a message's first words.
+@contextmanager
+def needs(package: str, what: str) -> Iterator[None]:
+    """Names the package to install where an import within fails.
 
     Raises:
-        ConfigError: It is not installed; the message says how to get it.
+        ConfigError: `what` needs `package`, which is not installed.
     """
     try:
-        return importlib.import_module(package)
+        yield
     except ImportError as error:
-        raise ConfigError(f'{purpose} needs {package}: pip install "ssl_lib[{extra}]"') from error
+        raise ConfigError(f"{what} needs {package.partition('>')[0]}: pip install {shlex.quote(package)}") from error

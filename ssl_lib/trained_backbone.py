@@ -17,6 +17,7 @@ from ssl_lib.build import NO_WEIGHTS, build_views
 from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.config import RunConfig
 from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.evaluation.evaluator import read_results
 from ssl_lib.evaluation.features import device_of
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
@@ -188,9 +189,9 @@ def _evaluation(path: Path, step: int) -> dict[str, Any] | None:
     """What an evaluation of this checkpoint wrote into the run's folder; None where there is none of this step."""
     for name in ("evaluation.json", f"evaluation_{path.stem}.json"):
         try:
-            content = json.loads((run_folder(path) / name).read_text(encoding="utf-8"))
+            content, _ = read_results(run_folder(path) / name)
         except (OSError, ValueError):
             continue
-        if isinstance(content, dict) and content.get("steps") == step:
-            return content
+        if content.get("steps") == step:
+            return {key: value for key, value in content.items() if key != "details"}
     return None

@@ -126,7 +126,7 @@ def test_overrides_reach_every_depth():
     config = parse_config(
         GOOD, ["seed=3", "evaluation.knn.k=5", "method=byol", "method.momentum=0.9", "views.blur_p=0"]
     )
-    assert (config.seed, config.evaluation.knn.k, config.method.name) == (3, 5, "byol")
+    assert (config.seed, config.evaluation.protocols["knn"]["k"], config.method.name) == (3, 5, "byol")
     config = resolve(config)
     assert config.method.arguments["momentum"] == 0.9
     assert all(view["blur_p"] == 0.0 for view in config.views)

@@ -145,9 +145,10 @@ def test_the_command_writes_into_the_run_and_tells_of_the_evaluation(run, capsys
     path = run / "export" / "backbone.pt2"
     assert f"teacher of dino after 2 steps: {path}" in error and f'torch.export.load("{path}")' in out
     results = json.loads((run / "evaluation.json").read_text())["results"]
-    card = (run / "export" / "backbone.pt2.md").read_text()
-    for row in ("raw pixels", "random init", "trained"):
-        assert f"| {row} | {results[row]['knn']:.4g} |" in card
+    rows = ("raw pixels", "random init", "trained")
+    card = " ".join((run / "export" / "backbone.pt2.md").read_text().split())
+    assert "raw pixels random init trained " in card
+    assert "kNN (k=2) " + " ".join(f"{100 * results[row]['knn']:.1f} %" for row in rows) in card
     assert main(["export", str(run), "--to", "torch_export", "--part", "student", "-o", str(run / "s.pt2")]) == 0
     assert "None of these weights is known" in (run / "s.pt2.md").read_text()
     assert json.loads((run / "s.pt2.json").read_text())["part"] == "student"

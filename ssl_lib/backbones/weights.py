@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.extras import import_extra
+from ssl_lib.extras import needs
 
 __all__ = ["load_weights", "read_header"]
 
@@ -78,7 +79,8 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def _open_safetensors(path: Path) -> Any:
-    safetensors = import_extra("safetensors", "export", f"reading {path}")
+    with needs("safetensors", f"the file {path}"):
+        safetensors: Any = importlib.import_module("safetensors")
     try:
         return safetensors.safe_open(path, "pt")
     except (OSError, safetensors.SafetensorError) as error:

@@ -71,7 +71,7 @@ def _bench(options: argparse.Namespace) -> None:
         raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
     config = load_config(find_config(options.config), options.overrides)
     schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
-    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(knn=None, linear=None))
+    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(protocols={}))
     experiment = build(config)
     clock = Stopwatch(experiment.trainer.precision.device)
     measure = _Measure(clock, options.seconds)

@@ -57,7 +57,7 @@ def _replay(options: argparse.Namespace) -> None:
     if step is None:
         raise ConfigError(f"{run} has no nonfinite.json, so no bad number stopped it: name a step with --step N")
     config = load_config(run / "config.yaml", options.overrides)
-    experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(knn=None, linear=None)))
+    experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(protocols={})))
     start, done = _latest_checkpoint(run, step)
     if step > done:
         print(f"training {counted(step - done, 'step')} to get to step {step} again ...", file=sys.stderr, flush=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_lib.evaluation.base import Measure
+from ssl_lib.evaluation.evaluator import Results
 from ssl_lib.trained_backbone import Backbone
 
 __all__ = ["model_card", "preprocessing_code"]
@@ -73,18 +75,8 @@ prepare = v2.Compose([
 
 def _evaluation(backbone: Backbone) -> str:
     found: Mapping[str, Any] | None = backbone.origin.get("evaluation")
-    if not found or not isinstance(found.get("results"), Mapping):
+    if not found:
         return "None of these weights is known. `ssl-lib evaluate RUN` measures one, which a new export then shows."
-    rows = found["results"]
-    keys = list(dict.fromkeys(key for scores in rows.values() for key in scores))
-    lines = [["", *keys], ["---", *("---:" for _ in keys)]]
-    lines += [[name, *(_number(scores.get(key)) for key in keys)] for name, scores in rows.items()]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    images = found.get("images", {})
-    count = f", {images['queries']:,} test images" if "queries" in images else ""
-    note = f"Frozen features{count}; accuracies in [0, 1], beside a network with random weights and raw pixels."
-    return f"{table}\n\n{note}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "" if value is None else str(value)
+    measures = tuple(Measure(**measure) for measure in found["measures"])
+    table = Results(measures, found["results"], details={}).table()
+    return f"Beside a network with random weights, and the pixels themselves:\n\n```text\n{table}\n```"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from ssl_lib.errors import ConfigError
-from ssl_lib.extras import import_extra
+from ssl_lib.extras import needs
 from ssl_lib.trained_backbone import HEADER, Backbone
 
 __all__ = ["write_onnx", "write_program"]
@@ -22,7 +23,8 @@ def write_onnx(backbone: Backbone, path: Path) -> None:
         ConfigError: The packages are missing, or the network cannot be written as a graph.
     """
     for package in ("onnx", "onnxscript"):
-        import_extra(package, "onnx", "the format onnx")
+        with needs(package, "the format onnx"):
+            importlib.import_module(package)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["features"]}
     shapes, images = _dynamic_batch(backbone)
     try:

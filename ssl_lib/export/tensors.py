@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.export.peers import Peer, plain_state
-from ssl_lib.extras import import_extra
+from ssl_lib.extras import needs
 from ssl_lib.trained_backbone import HEADER, Backbone
 
 __all__ = ["save_safetensors", "state_dict_writer", "write_safetensors"]
@@ -41,6 +42,7 @@ def save_safetensors(state: dict[str, Tensor], metadata: Mapping[str, Any], path
     Raises:
         ConfigError: The package safetensors is missing.
     """
-    safetensors = import_extra("safetensors.torch", "export", "this format")
+    with needs("safetensors", "this format"):
+        safetensors: Any = importlib.import_module("safetensors.torch")
     content = safetensors.save(state, {"format": "pt", HEADER: json.dumps(metadata)})
     path.write_bytes(content)  # its own way to write to a file hides that from all other users
