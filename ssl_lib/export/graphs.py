@@ -29,11 +29,11 @@ def write_onnx(backbone: Backbone, path: Path) -> None:
     shapes, images = _dynamic_batch(backbone)
     try:
         program = torch.onnx.export(backbone.net, (images,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
-    except Exception as error:  # whatever the exporter meets in the code of a network
-        raise _failed(backbone, "ONNX graph", error) from error
-    assert program is not None
-    program.model.metadata_props[HEADER] = json.dumps(backbone.metadata)
-    program.save(str(path), external_data=False)
+        assert program is not None
+        program.model.metadata_props[HEADER] = json.dumps(backbone.metadata)
+        program.save(str(path), external_data=False)
+    except Exception as error:  # whatever the exporter meets in the code of a network, or in packages of another age
+        raise _failed(backbone, "an ONNX graph", error) from error
 
 
 def write_program(backbone: Backbone, path: Path) -> None:
@@ -46,7 +46,7 @@ def write_program(backbone: Backbone, path: Path) -> None:
     try:
         program = torch.export.export(backbone.net, (images,), dynamic_shapes=shapes)
     except Exception as error:  # whatever the exporter meets in the code of a network
-        raise _failed(backbone, "torch.export program", error) from error
+        raise _failed(backbone, "a torch.export program", error) from error
     with path.open("wb") as file:  # by its name torch would refuse one that does not end in .pt2
         torch.export.save(program, file, extra_files={f"{HEADER}.json": json.dumps(backbone.metadata)})
 
@@ -58,5 +58,11 @@ def _dynamic_batch(backbone: Backbone) -> tuple[Any, torch.Tensor]:
 
 
 def _failed(backbone: Backbone, kind: str, error: Exception) -> ConfigError:
-    reason = str(error).strip().partition("\n")[0]
-    return ConfigError(f"{backbone.name or type(backbone.net).__name__} cannot be written as {kind}: {reason}")
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the exporters' own messages are about reports to send
+    reason = str(error).strip().partition("\n")[0][:300]
+    name = backbone.name or type(backbone.net).__name__
+    return ConfigError(
+        f"torch {torch.__version__} cannot write {name} as {kind}: {reason}. If the network is one of ours, take newer "
+        "versions of torch and onnxscript; the format safetensors fits every network"
+    )

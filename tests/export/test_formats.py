@@ -42,6 +42,8 @@ CASES = [
 def needed(to: str, name: str = "") -> None:
     for package in [*NEEDS.get(to, []), *(["timm"] if name.startswith("timm/") else [])]:
         pytest.importorskip(package)
+    if to == "onnx" and torch.__version__.startswith("2.6."):
+        pytest.skip("torch 2.6 cannot convert a BatchNorm with the onnxscript of today")
 
 
 @pytest.mark.parametrize(("to", "name", "arguments"), CASES, ids=lambda value: str(value)[:30])
@@ -109,7 +111,7 @@ def test_a_network_that_is_no_graph_is_refused_and_leaves_no_file(tmp_path):
 
     model = backbone(*TINY[:1], **TINY[1])
     model.net = Random()
-    with pytest.raises(ConfigError, match=r"resnet_tiny cannot be written as torch\.export program: "):
+    with pytest.raises(ConfigError, match=r"torch .* cannot write resnet_tiny as a torch\.export program: "):
         export(model, "torch_export", tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
 
