@@ -54,7 +54,7 @@ def write_program(backbone: Backbone, path: Path) -> None:
 def _dynamic_batch(backbone: Backbone) -> tuple[Any, torch.Tensor]:
     """Which dimensions are free, and an example; of two images, as a single one would be taken for a constant."""
     images = torch.zeros(2, backbone.preprocessing.channels, backbone.size, backbone.size)
-    return ({0: torch.export.Dim("batch")},), images
+    return ({0: torch.export.Dim("batch", max=2**31)},), images  # torch 2.6 wants a bound
 
 
 def _failed(backbone: Backbone, kind: str, error: Exception) -> ConfigError:
