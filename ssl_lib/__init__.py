@@ -13,6 +13,7 @@ from ssl_lib.methods import BYOL, DINO, BarlowTwins, Method, SimCLR, SimSiam, VI
 from ssl_lib.optim import LARS, Schedule
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.runs import TrainedRun, load_method, load_run
+from ssl_lib.trained_backbone import Backbone
 from ssl_lib.trainer import Trainer
 from ssl_lib.types import Progress, StepOutput, Views
 from ssl_lib.views import ViewConfig, ViewPipeline
@@ -29,6 +30,7 @@ __all__ = [
     "OPTIMIZERS",
     "PRESETS",
     "PROTOCOLS",
+    "Backbone",
     "BarlowTwins",
     "CheckpointError",
     "ConfigError",

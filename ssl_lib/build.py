@@ -27,6 +27,7 @@ from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
@@ -118,7 +119,9 @@ def build(config: RunConfig) -> Experiment:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
     evaluator = build_evaluator(config, train, views.size)
-    return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)
+    preprocessing = Preprocessing.of(train, config.evaluation.image_size or views.size)
+    trainer = _build_trainer(config, evaluator, preprocessing)
+    return Experiment(config, method, loader, optimizer, trainer, evaluator)
 
 
 def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
@@ -180,7 +183,7 @@ def _build_optimizer(config: RunConfig, method: Method) -> Optimizer:
     return optimizer
 
 
-def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
+def _build_trainer(config: RunConfig, evaluator: Evaluator | None, preprocessing: Preprocessing) -> Trainer:
     settings = config.trainer
     clip: Callable[[Iterable[nn.Parameter]], object] | None = None
     if settings.clip_norm is not None:
@@ -197,11 +200,11 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         clip=clip,
         log_every=settings.log_every,
         skip_nonfinite=settings.skip_nonfinite,
-        callbacks=_build_callbacks(config, evaluator),
+        callbacks=_build_callbacks(config, evaluator, preprocessing),
     )
 
 
-def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Callback]:
+def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessing: Preprocessing) -> list[Callback]:
     run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
     settings = config.trainer
     saved = Checkpoints(
@@ -212,6 +215,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         keep_every=settings.keep_every,
         keep_best=settings.keep_best,
         config=to_yaml(config),
+        preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
     callbacks += [_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers]

@@ -26,6 +26,7 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "name_checkpoint",
+    "run_folder",
     "save_checkpoint",
     "save_in_folder",
     "snapshot",
@@ -138,6 +139,11 @@ def find_checkpoint(run: str | Path) -> Path:
             return path
         damaged.append(f"cannot read the checkpoint {path}: {damage}")
     raise CheckpointError(f"no checkpoint of {run} is whole, so that it has to start again: {'; '.join(damaged)}")
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The run's folder that a checkpoint lies in; that of the file, where it lies elsewhere."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def list_checkpoints(run: str | Path) -> list[Path]:

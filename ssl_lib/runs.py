@@ -24,7 +24,7 @@ from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.resolve import resolve
 
-__all__ = ["TrainedRun", "load_method", "load_run"]
+__all__ = ["TrainedRun", "load_method", "load_run", "load_saved", "trained_method"]
 
 _CHANGEABLE = ("data", "evaluation", "trainer", "imports")
 
@@ -65,12 +65,12 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
         CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
             modules to import that the run's folder does not.
     """
-    saved, config = _load(run, overrides)
+    saved, config = load_saved(run, overrides)
     if protocols:
         config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
-    method = _load_weights(config, saved, run)
+    method = trained_method(config, saved, run)
     evaluator = None if protocols is None else build_evaluator(config, train, views.size)
     return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
@@ -85,11 +85,11 @@ def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
     Raises:
         CheckpointError: As `load_run`.
     """
-    saved, config = _load(run, overrides)
-    return _load_weights(config, saved, run)
+    saved, config = load_saved(run, overrides)
+    return trained_method(config, saved, run)
 
 
-def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
+def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
     """The checkpoint, and its config resolved, once it is clear that no code comes with it unasked."""
     for key in (text.partition("=")[0] for text in overrides):
         if key.partition(".")[0] not in _CHANGEABLE:
@@ -116,7 +116,8 @@ def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
     return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 
 
-def _load_weights(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
+def trained_method(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
+    """The method of a config that `load_saved` gave, with the checkpoint's weights, in eval mode."""
     method = build_method(config)
     try:
         method.load_state_dict(saved["method"])

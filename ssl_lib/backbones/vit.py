@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -115,10 +116,21 @@ class VisionTransformer(nn.Module):
         prefix = [self.cls_token + positions[:, :1]]
         if self.reg_token is not None:
             prefix.append(self.reg_token)
-        head = torch.cat(prefix, dim=1).expand(len(x), -1, -1)
+        head = torch.cat(prefix, dim=1).expand(x.shape[0], -1, -1)  # len(x) would be a constant in an exported graph
         x = torch.cat((head, x + positions[:, 1:]), dim=1)  # (N, 1 + registers + P, dim)
         x = self.norm(self.blocks(x))
         return x[:, 0], x[:, head.shape[1] :]
+
+    def at_size(self, image_size: int) -> VisionTransformer:
+        """A copy made for square images of another side: their features are the same, with nothing to interpolate.
+
+        Raises:
+            ValueError: The patch size does not divide it.
+        """
+        net = copy.deepcopy(self)
+        net.grid = self._grid_of(image_size, image_size)
+        net.pos_embed = nn.Parameter(self._positions(net.grid).detach().clone(), self.pos_embed.requires_grad)
+        return net
 
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch_size or width % self.patch_size or not height * width:

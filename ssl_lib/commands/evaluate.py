@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib import distributed
-from ssl_lib.checkpoint import find_checkpoint
+from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import write_results
@@ -54,8 +54,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
+    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
     if options.output or not (changes or names):
         target = Path(options.output or target)
         write_results(target, evaluator, results, run.steps)
