@@ -93,6 +93,8 @@ def _take(run_dir: Path, make: bool) -> int | None:
 def _release(descriptor: int) -> None:
     if descriptor in _held:  # not in a forked process, which may leave the same contexts
         _held.remove(descriptor)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not do while a fork is about to leave it
         os.close(descriptor)
 
 
