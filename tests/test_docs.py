@@ -57,10 +57,10 @@ def test_the_readme_uses_a_trained_backbone(tmp_path):
 PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("block", blocks(PARTS, "python"), ids=lambda block: block.splitlines()[-1][:30])
-def test_the_blocks_of_the_parts_page_run(block, tmp_path, monkeypatch):
+def test_the_blocks_of_the_parts_page_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/parts.md", "exec"), {"__name__": "block"})
+    for block in blocks(PARTS, "python"):
+        exec(compile(block, "docs/parts.md", "exec"), {"__name__": "block"})
 
 
 def test_the_parts_page_names_every_public_part():
