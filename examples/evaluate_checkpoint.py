@@ -3,7 +3,7 @@
 import argparse
 
 from ssl_lib import load_run
-from ssl_lib.evaluation import extract_features, format_table, knn_accuracy
+from ssl_lib.evaluation import extract_features, knn_accuracy
 
 
 def main(run: str) -> None:
@@ -12,7 +12,7 @@ def main(run: str) -> None:
     encoder, evaluator = trained.method.encoder, trained.evaluator
     if evaluator is None:
         raise SystemExit("the run's data have no labels to evaluate on")
-    print(format_table(evaluator(encoder), evaluator.protocols))
+    print(evaluator(encoder).table())
 
     bank, bank_labels = extract_features(encoder, evaluator.bank, size=evaluator.size)
     queries, labels = extract_features(encoder, evaluator.queries, size=evaluator.size)

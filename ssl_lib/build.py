@@ -20,12 +20,13 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
 from ssl_lib.schema import arguments_of, convert
@@ -96,6 +97,7 @@ def build(config: RunConfig) -> Experiment:
     train, views = build_views(config)
     settings = config.trainer
     options = {"seed": config.seed, "workers": settings.workers, "drop_last": settings.drop_last}
+    call("trainer", check_divisible, settings.batch_size, settings.accumulate)
     loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
@@ -202,9 +204,11 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
     callbacks: list[Callback] = [
         *(ConfigFile(run_dir / "config.yaml", text), ProgressBar(), MetricsLog(run_dir / "metrics.jsonl")),
         *(saved, NonFiniteReport(run_dir)),
+        *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
-        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json"))
+        online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
+        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))
     return callbacks
 
 
@@ -221,7 +225,8 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
         DataError: Images are missing.
     """
     settings = config.evaluation
-    protocols = [protocol for protocol in (settings.knn, settings.linear) if protocol is not None]
+    chosen = {name: arguments for name, arguments in settings.protocols.items() if arguments is not None}
+    protocols = [call(f"evaluation.{name}", PROTOCOLS[name], **arguments) for name, arguments in chosen.items()]
     if not protocols:
         return None
     queries = _make_data(config, "test")

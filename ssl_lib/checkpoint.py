@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import shutil
@@ -145,8 +146,10 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
     paths = [folder / "last.pt", *(path for _, path in _numbered(folder)), *epochs]
     files: dict[tuple[int, int], Path] = {}
-    for path in filter(Path.is_file, paths):
-        files.setdefault((path.stat().st_dev, path.stat().st_ino), path)
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # a run under way may delete one meanwhile
+            found = path.stat()
+            files.setdefault((found.st_dev, found.st_ino), path)
     return list(files.values())
 
 

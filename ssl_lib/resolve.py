@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import ssl_lib.backbones
+import ssl_lib.evaluation
+import ssl_lib.loggers
 import ssl_lib.losses
 import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
-from ssl_lib.config import Component, RunConfig
+from ssl_lib.config import Component, EvaluationConfig, RunConfig
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
 from ssl_lib.views import ViewConfig
 
@@ -27,7 +29,7 @@ BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, Assertion
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that follow the data and the views unless the config sets them."""
 
-GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",), LOGGERS: ("run_dir",)}
 """What the library passes to each kind of part itself; the other arguments are the config's."""
 
 
@@ -44,6 +46,8 @@ def resolve(config: RunConfig) -> RunConfig:
         backbone=_resolve(config.backbone, BACKBONES, "backbone"),
         method=_resolve(config.method, METHODS, "method"),
         optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
+        evaluation=dataclasses.replace(config.evaluation, protocols=_resolve_protocols(config.evaluation.protocols)),
+        loggers=tuple(_resolve(logger, LOGGERS, f"loggers[{index}]") for index, logger in enumerate(config.loggers)),
         views=[dataclasses.asdict(view) for view in _resolve_views(config.views)],
     )
 
@@ -66,13 +70,32 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
         if owners:
             others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed)}; {others} would take {name}. "
-                f"On the command line {key}=NAME takes another part with its own defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; {others} "
+                f"would take {name}. On the command line {key}=NAME takes another part with its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}
     arguments = {k: v for k, v in checked.items() if k in component.arguments or (k not in derived and _is_plain(v))}
     return Component(name=component.name, arguments=arguments)
+
+
+def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of every protocol, its defaults filled in; an unknown key may also be one of the section's own."""
+    resolved: dict[str, Any] = {}
+    for name, arguments in protocols.items():
+        if name not in PROTOCOLS:
+            known = [*PROTOCOLS, *(entry.name for entry in dataclasses.fields(EvaluationConfig))]
+            raise ConfigError(
+                f"unknown key 'evaluation.{name}'.{did_you_mean(name, sorted(set(known) - {'protocols'}))}"
+            )
+        key = f"evaluation.{name}"
+        if arguments is not None and not isinstance(arguments, Mapping):
+            raise ConfigError(f"{key}: expected a mapping, got {arguments!r}; null leaves it out")
+        part = PROTOCOLS[name]
+        resolved[name] = None if arguments is None else check_arguments(arguments, arguments_of(part), key)
+        if arguments is not None:
+            call(key, part, **resolved[name])
+    return resolved
 
 
 def _is_plain(value: Any) -> bool:

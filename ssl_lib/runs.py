@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +45,15 @@ class TrainedRun:
     steps: int
 
 
-def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
+def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] = ()) -> TrainedRun:
     """Rebuilds a trained run, the images to evaluate it on included.
 
     Args:
         run: A run's folder, for its last checkpoint, or one checkpoint file.
         overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
             `data.root`; the rest made the weights what they are.
+        protocols: What the evaluator is to measure, by name, with the config's settings where it has them; none for
+            what the config names.
 
     Raises:
         ConfigError: An override is of another key, or wrong.
@@ -58,6 +61,8 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
             modules to import that the run's folder does not.
     """
     saved, config = _load(run, overrides)
+    if protocols:
+        config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = _load_weights(config, saved, run)
@@ -96,6 +101,13 @@ def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any],
                 f"the override imports={list(config.imports)}"
             )
     return saved, resolve(without_weights(config))
+
+
+def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
+    """The config with these protocols, as it sets them or else with their defaults."""
+    known = config.evaluation.protocols
+    protocols = {name: known.get(name) or {} for name in names}
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 
 
 def _load_weights(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:

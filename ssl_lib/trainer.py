@@ -17,6 +17,7 @@ from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from ssl_lib.chunks import backbones, computed_in_chunks
 from ssl_lib.data import Batch, Loader
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.meter import Meter
@@ -145,6 +146,7 @@ class Trainer:
                     stack.callback(callback.on_end, state)
             while not (state.finished or state.stopping):
                 self._run_epoch(state, state.meter)
+        distributed.barrier()  # the first may be writing yet: one that ends before it could be taken for a failure
         return state
 
     def stop(self) -> None:
@@ -181,14 +183,10 @@ class Trainer:
                 f"{distributed.processes_started()} processes were started and have not joined, so that each would "
                 "train a run of its own: put loader, method and fit inside `with ssl_lib.distributed.started():`"
             )
-        if loader.batch_size % (self.accumulate * distributed.world_size()):
-            processes = f" times {distributed.world_size()} processes" if distributed.is_distributed() else ""
-            raise ValueError(
-                f"accumulate {self.accumulate}{processes} does not divide the batch of {loader.batch_size}"
-            )
+        check_divisible(loader.batch_size, self.accumulate)
         if (self.accumulate > 1 or distributed.is_distributed()) and not loader.drop_last:
             raise ValueError(
-                "batches that are divided, by accumulate or among processes, must be of one size: leave drop_last=True"
+                "batches that are divided, by accumulate or among processes, must be full: leave drop_last=True"
             )
         check_optimizer(optimizer, method)
 

@@ -54,7 +54,7 @@ def write(tmp_path: Path, text: str) -> Path:
         ("trainer.precision=fp8", r"trainer.precision: unknown value 'fp8'"),
         ("trainer.batch_size=16.5", r"trainer.batch_size: expected an integer, got 16.5"),
         ("trainer.batch_size=0", r"trainer: batch_size must be at least 1"),
-        ("trainer.accumulate=3", r"trainer: accumulate 3 does not divide batch_size 256"),
+        ("trainer.accumulate=3", r"batch_size 256 cannot be divided by accumulate 3: .* are 255 and 258"),
         ("trainer.compile=1", r"trainer.compile: expected true or false, got 1"),
         ("trainer.clip_norm=0", r"trainer: clip_norm must be above 0"),
         ("trainer.device=tpu", r"device 'tpu'"),
@@ -85,6 +85,13 @@ def write(tmp_path: Path, text: str) -> Path:
         ("evaluation.knn.k=7000", r"evaluation: knn.k 7000 is more than the 6000"),
         ("evaluation.linear.labels_per_class=601", r"evaluation: class 0 has 600 labelled images"),
         ("backbone={name: vit_micro, patch_size: 5}", r"28.*patch|patch.*28"),
+        ("imports={000..146}.tar", r"(?s)not readable YAML.*a text with braces needs quotes, as in"),
+        (
+            "data={name: webdataset, urls: a/train-{0..9}.tar}",
+            r"(?s)not readable YAML.*a text with braces needs quotes",
+        ),
+        ("data={name: arrays, path: a", r"(?s)not readable YAML((?!quotes).)*$"),
+        ("data.root=x", r"fashion_mnist_mini takes no arguments; .* would take root"),
         ("seed=2024-99-99", r"the value of seed=2024-99-99 is not readable YAML"),
         ("imports=mine.py", r"imports: expected a list, got 'mine.py'"),
         ("imports=[nowhere.py]", r"imports: there is no file"),
@@ -126,7 +133,7 @@ def test_overrides_reach_every_depth():
     config = parse_config(
         GOOD, ["seed=3", "evaluation.knn.k=5", "method=byol", "method.momentum=0.9", "views.blur_p=0"]
     )
-    assert (config.seed, config.evaluation.knn.k, config.method.name) == (3, 5, "byol")
+    assert (config.seed, config.evaluation.protocols["knn"]["k"], config.method.name) == (3, 5, "byol")
     config = resolve(config)
     assert config.method.arguments["momentum"] == 0.9
     assert all(view["blur_p"] == 0.0 for view in config.views)

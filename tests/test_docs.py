@@ -72,6 +72,19 @@ def test_the_parts_page_names_every_public_part():
         assert all(hasattr(module, name) for name in re.findall(r"`(\w+)`", row[1])), row
 
 
+def test_the_protocol_of_the_evaluation_page_is_measured(tmp_path, capsys):
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    protocol = next(block for block in blocks(text, "python") if "PROTOCOLS.register" in block)
+    (tmp_path / "nearest_mean.py").write_text(protocol, encoding="utf-8")
+    imports = f"imports=[{tmp_path / 'nearest_mean.py'}]"
+    changes = ["schedule={epochs: 0.05, warmup_epochs: 0}", "evaluation={linear: null, nearest_mean: {}}"]
+    assert main(["train", "quickstart", imports, *changes, f"run_dir={tmp_path / 'run'}"]) == 0
+    raw, random, trained = re.search(
+        r"nearest class mean +([\d.]+) % +([\d.]+) % +([\d.]+) %", capsys.readouterr().out
+    ).groups()
+    assert min(map(float, (raw, random, trained))) > 40  # of ten classes
+
+
 def test_the_readme_method_trains_from_yaml(tmp_path):
     method = next(block for block in blocks(README, "python") if "METHODS.register" in block)
     (tmp_path / "decorrelate.py").write_text(method, encoding="utf-8")

@@ -16,7 +16,7 @@ from PIL import Image
 from ssl_lib import LARS, Evaluator, Loader, Schedule, Trainer, ViewPipeline, views
 from ssl_lib.callbacks import Callback, Evaluation, default_callbacks
 from ssl_lib.data import FolderData
-from ssl_lib.evaluation.protocols import KNN
+from ssl_lib.evaluation import KNN
 from tests.conftest import TinyBackbone
 
 pytestmark = [

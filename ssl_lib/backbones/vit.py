@@ -177,6 +177,18 @@ def _hide(x: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
     return torch.where(masks.unsqueeze(2), mask_token.to(x.dtype), x)
 
 
+_ARGUMENTS = """\
+Args:
+    patch_size: Side of the square patches in pixels.
+    image_size: Side of the images that the positions are made for; those of others are resampled.
+    in_channels: Channels of an image.
+    drop_path: Rate of stochastic depth in the last block, in [0, 1), rising linearly from 0 in the first.
+    registers: Number of further tokens that take part in attention and are then dropped (arXiv:2309.16588).
+    weights: Where to start: a state dict's file, or a run's folder or checkpoint, see `load_weights`; None starts at
+        random.
+"""
+
+
 def _factory(
     name: str, dim: int, depth: int = 12, patch: int = 16, image: int = 224
 ) -> Callable[..., VisionTransformer]:
@@ -195,9 +207,7 @@ def _factory(
         return net
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
-        f"A `VisionTransformer` with dim {dim}, depth {depth}; `weights`: a state dict's path, see `load_weights`."
-    )
+    build.__doc__ = f"A `VisionTransformer` with dim {dim}, depth {depth}.\n\n{_ARGUMENTS}"
     return BACKBONES.register(name)(build)
 
 

@@ -24,7 +24,8 @@ HEADS = ("fc.", "head.", "heads.", "classifier.", "projection_head.", "prototype
 def load_weights(module: nn.Module, source: str, architecture: str = "") -> None:
     """Loads a backbone's weights from a file or from torchvision, in place.
 
-    A file is a state dict, bare or below "state_dict" or "model", or a run's checkpoint, of which the encoder is taken.
+    A file is a state dict, bare or below "state_dict" or "model", or a run's checkpoint, of which the encoder is taken;
+    a folder is a run's, and stands for its checkpoints/last.pt.
     Where its keys carry a wrapper's prefix ("module.", "backbone.", "encoder.", ...), only the keys with that prefix
     count. Classifier layers ("fc.", "head.", ...) that the module lacks are left out; every other key must be there, in
     the right shape.
@@ -34,12 +35,15 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
 
     Args:
         module: The backbone to fill.
-        source: Path of a .pt or .pth file, or the name of torchvision weights such as "DEFAULT" or "IMAGENET1K_V2".
+        source: Path of a .pt or .pth file or of a run's folder, or the name of torchvision weights such as "DEFAULT" or
+            "IMAGENET1K_V2".
         architecture: torchvision's name of the network, e.g. "resnet50"; empty where torchvision has none.
 
     Raises:
         ConfigError: The source is missing, damaged or cannot be downloaded, or does not fit the module.
     """
+    if Path(source).is_dir():
+        source = _last_checkpoint(source)
     state = _read_file(source) if Path(source).is_file() else _download(source, architecture)
     expected = module.state_dict()
     state = _own_keys(state, expected)
@@ -62,6 +66,15 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
             "channels and sizes that the weights were trained with"
         )
     module.load_state_dict(state)
+
+
+def _last_checkpoint(run: str) -> str:
+    path = Path(run) / "checkpoints" / "last.pt"
+    if not path.is_file():
+        raise ConfigError(
+            f"the weights {run!r} are a folder without checkpoints/last.pt: give a run's folder, or a file"
+        )
+    return str(path)
 
 
 def _read_file(path: str) -> dict[str, Tensor]:

@@ -87,10 +87,10 @@ class Checkpoints(Callback):
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Keeps the best of the evaluations."""
-        score = _score(metrics)
-        if self.keep_best and score is not None and state.step in state.evaluations:
-            others = [_score(found) for step, found in state.evaluations.items() if step != state.step]
-            if all(other is None or score > other for other in others):
+        by = "knn" if "knn" in metrics else "linear"
+        if self.keep_best and by in metrics and state.step in state.evaluations:
+            others = [found[by] for step, found in state.evaluations.items() if step != state.step and by in found]
+            if all(metrics[by] > other for other in others):
                 self._save(state, "best.pt")
 
     def on_stop(self, state: TrainState) -> None:
@@ -127,7 +127,3 @@ class Checkpoints(Callback):
         names = (*names, "last.pt")  # the newest last: what comes before it is made up for after a kill
         job = functools.partial(save_in_folder, self.folder, content, names, self.keep)
         self._writer.do(job, in_background=large)
-
-
-def _score(metrics: Mapping[str, float]) -> float | None:
-    return metrics.get("knn", metrics.get("linear"))

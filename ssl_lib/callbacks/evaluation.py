@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
-from ssl_lib.evaluation import Evaluator, format_table
-from ssl_lib.files import write_text
+from ssl_lib.evaluation import Evaluator, Results, read_results, write_results
 from ssl_lib.sharding import whole
 from ssl_lib.state import TrainState
 
-__all__ = ["Evaluation", "write_results"]
-
-Results = dict[str, dict[str, float]]
+__all__ = ["Evaluation"]
 
 
 class Evaluation(Callback):
@@ -30,21 +23,29 @@ class Evaluation(Callback):
         evaluator: What to measure, and on which images.
         every_epochs: Epochs between evaluations.
         path: Where the last result goes, such as `evaluation.json`; None writes none.
+        online: What to measure before the last epoch, such as the same on fewer images; None measures the same.
     """
 
     every_rank = True  # each extracts its share of the features
 
-    def __init__(self, evaluator: Evaluator, every_epochs: int, path: Path | None = None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, every_epochs: int, path: Path | None = None, online: Evaluator | None = None
+    ) -> None:
         if every_epochs < 1:
             raise ValueError(f"every_epochs must be at least 1, got {every_epochs}")
-        self.evaluator = evaluator
+        self.evaluator, self.online = evaluator, online or evaluator
         self.every_epochs = every_epochs
         self.path = path
 
     def on_start(self, state: TrainState) -> None:
-        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already."""
+        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already.
+
+        Where a run begins, the file of an earlier one is removed: its results could be taken for those of this run.
+        """
+        if not state.step and self.path is not None and distributed.rank() == 0:
+            self.path.unlink(missing_ok=True)
         if state.step and state.epoch_ended:
-            self._evaluate(state, distributed.gather_objects(self._found_before(state.step))[0])
+            self._evaluate(state, distributed.gather_objects(self._found_before(state))[0])
 
     def on_epoch(self, state: TrainState) -> None:
         """Evaluates where the epoch is due, unless the run is to stop; prints the table after the last."""
@@ -56,43 +57,27 @@ class Evaluation(Callback):
         due = state.finished or round(state.epochs_done) % self.every_epochs == 0
         if not due or state.step in state.evaluations:
             return
+        evaluator = self._evaluator(state)
         if results is None:
-            device, encoder = state.precision.device, state.method.encoder
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), whole(state.model, encoder):
-                results = distributed.gather_objects(self.evaluator(encoder))[0]
+            with whole(state.model, state.method.encoder):
+                results = distributed.gather_objects(evaluator(state.method.encoder))[0]
             if self.path is not None and distributed.rank() == 0:
-                write_results(self.path, self.evaluator, results, state.step)
-        state.evaluations[state.step] = results["trained"]
-        state.log(results["trained"])
+                write_results(self.path, evaluator, results, state.step)
+        state.evaluations[state.step] = results.main("trained")
+        state.log(results.main("trained"))
         if state.finished and distributed.rank() == 0:
-            print(f"\n{format_table(results, self.evaluator.protocols)}\n", flush=True)
+            print(f"\n{results.table(every=False)}\n", flush=True)
 
-    def _found_before(self, step: int) -> Results | None:
+    def _evaluator(self, state: TrainState) -> Evaluator:
+        return self.evaluator if state.finished else self.online
+
+    def _found_before(self, state: TrainState) -> Results | None:
         """The results in the file, where they are of this step and of the same settings."""
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8")) if self.path else {}
-            same = content["steps"] == step and content["protocols"] == _settings(self.evaluator)
-            results: Results | None = content["results"] if same else None
-        except (OSError, ValueError, KeyError):
+            content, results = read_results(self.path or Path())
+            found = content["steps"], content["protocols"], content["images"]["size"], content["images"]["limit"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return results
-
-
-def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
-    """Writes accuracies as JSON, with the settings and images they were measured by and the updates trained."""
-    skipped = [len(getattr(data, "skipped", ())) for data in (evaluator.bank, evaluator.queries)]
-    images = {
-        "bank": len(evaluator.bank) - skipped[0],
-        "queries": len(evaluator.queries) - skipped[1],
-        "skipped": sum(skipped),
-        "size": evaluator.size,
-    }
-    content = {"steps": steps, "results": results, "protocols": _settings(evaluator), "images": images}
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _settings(evaluator: Evaluator) -> dict[str, Any]:
-    return {
-        protocol.key: dataclasses.asdict(protocol)  # type: ignore[call-overload]
-        for protocol in evaluator.protocols
-    }
+        evaluator = self._evaluator(state)
+        protocols = json.loads(json.dumps(evaluator.settings["protocols"]))
+        return results if found == (state.step, protocols, evaluator.size, evaluator.limit) else None

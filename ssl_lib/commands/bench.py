@@ -11,7 +11,7 @@ from typing import Any
 
 from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks import Callback
-from ssl_lib.commands.common import counted, find_config
+from ssl_lib.commands.common import add_overrides, counted, find_config
 from ssl_lib.config import EvaluationConfig, load_config
 from ssl_lib.errors import ConfigError
 from ssl_lib.seeding import seed_everything
@@ -22,13 +22,13 @@ __all__ = ["add", "format_stages"]
 
 _WARMUP = 3  # steps
 _NETWORK = ("forward", "backward", "optimizer")
+_HEALTHY = 0.85  # share of the network in a step from which on nothing else is worth a change
 _CURES = {
     "data wait": "raise trainer.workers, or resize the images once with `ssl-lib pack`",
     "copy": "the images are large for the way to the device: resize them once with `ssl-lib pack`",
     "views": "make fewer or smaller ones, or leave out operations such as the blur",
     "teacher": "the average over all weights; a larger batch makes it rarer",
     "other": "the ends of very short epochs, perhaps: use larger ones, or more images",
-    "network": "which is as it should be; trainer.compile=true, precision bf16 or a larger batch may still gain",
 }
 
 
@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
         "bench", allow_abbrev=False, help="run a config for a few seconds: where the time goes"
     )
     parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
+    add_overrides(parser, "trainer.batch_size=128")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure (default: 10)")
     parser.set_defaults(run=_bench)
 
@@ -71,7 +71,7 @@ def _bench(options: argparse.Namespace) -> None:
         raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
     config = load_config(find_config(options.config), options.overrides)
     schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
-    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(knn=None, linear=None))
+    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(protocols={}))
     experiment = build(config)
     clock = Stopwatch(experiment.trainer.precision.device)
     measure = _Measure(clock, options.seconds)
@@ -92,7 +92,7 @@ def _describe(experiment: Experiment, steps: int) -> str:
 
 
 def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_size: int) -> str:
-    """A line per stage in milliseconds a step and percent, then the speed, its limit, and what binds.
+    """A line per stage in milliseconds a step and percent, then the speed, its limit, and what to change.
 
     Args:
         seconds: By stage.
@@ -105,9 +105,14 @@ def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_s
         f"  {name:<10}{1000 * value / steps:9.2f} ms{100 * value / elapsed:6.1f} %" for name, value in rows.items()
     ]
     network = sum(seconds.get(stage, 0.0) for stage in _NETWORK)
-    shares = {**{name: value for name, value in rows.items() if name not in (*_NETWORK, "step")}, "network": network}
-    binds = max(shares, key=shares.__getitem__)
-    speed, limit = batch_size * steps / elapsed, batch_size * steps / network
-    lines.append(f"{speed:.0f} images/s, {100 * speed / limit:.0f} % of the {limit:.0f} of the network alone")
-    lines.append(f"most of the step is {binds}: {_CURES[binds]}")
+    share, speed = network / elapsed, batch_size * steps / elapsed
+    lines.append(f"{speed:.0f} images/s, {100 * share:.0f} % of the {speed / share:.0f} of the network alone")
+    around = {name: value for name, value in rows.items() if name in _CURES}
+    worst = max(around, key=around.__getitem__)
+    if share >= _HEALTHY:
+        lines.append(
+            "the network binds, as it should; trainer.compile=true, precision bf16 or a larger batch may still gain"
+        )
+    else:
+        lines.append(f"the network waits; most of that is {worst}: {_CURES[worst]}")
     return "\n".join(lines)

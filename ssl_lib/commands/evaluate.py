@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from ssl_lib import distributed
-from ssl_lib.callbacks.evaluation import write_results
 from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
-from ssl_lib.evaluation import format_table
+from ssl_lib.evaluation import write_results
 from ssl_lib.precision import resolve_device
+from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs import load_run
 
 __all__ = ["add"]
@@ -25,7 +26,15 @@ def add(commands: Any) -> None:
         "evaluate", allow_abbrev=False, help="score a trained run beside random weights and raw pixels"
     )
     parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as evaluation.knn.k=200")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="PROTOCOL | key=value",
+        help=f"what to measure, of {', '.join(PROTOCOLS)}; and changes, such as evaluation.knn.k=200. Without a "
+        "protocol, those of the run's config",
+    )
+    parser.add_argument("--data", help="other labelled images: a folder, a data set's name or a YAML mapping")
     parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
     parser.set_defaults(run=_evaluate, parallel=True)
 
@@ -34,20 +43,32 @@ def _evaluate(options: argparse.Namespace) -> None:
     path = find_checkpoint(options.target)
     if options.output and Path(options.output).is_dir():
         raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
-    run = load_run(path, options.overrides)
+    names = [word for word in options.overrides if "=" not in word]
+    changes = [*_data(options.data), *(word for word in options.overrides if "=" in word)]
+    run = load_run(path, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
-        raise ConfigError("there is nothing to evaluate: the data have no labelled images, or knn and linear are null")
+        raise ConfigError("there is nothing to evaluate: the data have no labelled images, or all protocols are null")
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
-    print_skipped(evaluator.bank, evaluator.queries)
     if distributed.rank() > 0:
         return
-    print(format_table(results, evaluator.protocols))
+    print_skipped(evaluator.bank, evaluator.queries)
+    print(results.table())
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
-    if options.output or not options.overrides:
+    if options.output or not (changes or names):
         target = Path(options.output or target)
         write_results(target, evaluator, results, run.steps)
         print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
     else:
         print(f"{target.name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
+
+
+def _data(given: str | None) -> list[str]:
+    """The override that takes other images."""
+    if given is None:
+        return []
+    if not Path(given).expanduser().is_dir():
+        return [f"data={given}"]
+    name, key = ("arrays", "path") if (Path(given) / "train" / "images.npy").exists() else ("image_folder", "root")
+    return [f"data={json.dumps({'name': name, key: given})}"]

@@ -86,7 +86,8 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
         if on_error == "skip":
             raise SkipImage(name, reason) from error
         raise DataError(
-            f"{name} {reason}; repair or remove it, or leave such files out with data.on_error=skip"
+            f"{name} {reason}; repair or remove it, or leave such files out with "
+            "data.on_error=skip (`ssl-lib pack`: --skip-unreadable)"
         ) from error
 
 

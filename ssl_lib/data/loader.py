@@ -75,9 +75,9 @@ class Loader:
             )
         if not drop_last and len(data) % batch_size == 1:
             raise ValueError(f"the last batch of {len(data)} images would be a single one: choose another batch_size")
-        processes = distributed.world_size()
-        if batch_size % processes or (processes > 1 and not drop_last):
-            raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
+        check_divisible(batch_size)
+        if distributed.is_distributed() and not drop_last:
+            raise ValueError(f"{distributed.world_size()} processes can share full batches only: leave drop_last true")
         self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
         self.steps_per_epoch = len(data) // batch_size if drop_last else math.ceil(len(data) / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
@@ -107,6 +107,29 @@ class Loader:
             return _gathered(self.data, batches)
         assert self._workers is not None
         return (_batch(self.data, read, read.images) for read in self._workers.read(epoch, batches))
+
+
+def check_divisible(batch_size: int, accumulate: int = 1, processes: int | None = None) -> None:
+    """Refuses a batch that its micro-batches and the processes cannot share evenly.
+
+    Args:
+        batch_size: Images per optimizer update.
+        accumulate: Micro-batches per update.
+        processes: Those that run, unless given.
+
+    Raises:
+        ValueError: There is a rest; the message has the nearest sizes without.
+    """
+    processes = distributed.world_size() if processes is None else processes
+    parts = accumulate * processes
+    if batch_size % parts == 0:
+        return
+    below = batch_size - batch_size % parts
+    among = [f"accumulate {accumulate}"] * (accumulate > 1) + [f"{processes} processes"] * (processes > 1)
+    raise ValueError(
+        f"batch_size {batch_size} cannot be divided by {' times '.join(among)}: "
+        f"the nearest that can {f'are {below} and' if below else 'is'} {below + parts}"
+    )
 
 
 def evaluation_batches(

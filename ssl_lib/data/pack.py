@@ -123,7 +123,11 @@ def pack_folder(
     """Packs every split of an image folder, each into a subfolder of its name: `train` and, where there is one, `test`.
 
     `root`, `channels` and `on_error` are those of `image_folder`, the rest is as in `pack`; so are the errors raised.
+    The destination may not lie in `root`, where it would be one more class.
     """
+    source, made = Path(root).expanduser().resolve(), Path(destination).expanduser().resolve()
+    if made == source or source in made.parents:
+        raise DataError(f"{destination} lies in the folder of the images, {root}; choose a folder outside of it")
     splits: dict[Split, ImageData | None] = {
         "train": image_folder(root, channels=channels, on_error=on_error),
         "test": image_folder(root, channels=channels, on_error=on_error, split="test"),

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
-from ssl_lib.data import ImageData, as_image_data
-from ssl_lib.evaluation.features import RawPixels, device_of, extract_features
-from ssl_lib.evaluation.protocols import EvaluationProtocol
+from ssl_lib.data import as_image_data
+from ssl_lib.evaluation.base import EvaluationProtocol, Measure, Scores, Subject, draw
+from ssl_lib.evaluation.features import RawPixels, device_of
+from ssl_lib.files import write_text
 
-__all__ = ["Evaluator", "format_table"]
+__all__ = ["Evaluator", "Results", "read_results", "write_results"]
 
-Results = dict[str, dict[str, float]]
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured, by row (`raw pixels`, `random init`, `trained`): `results["trained"]["knn"]`.
+
+    Attributes:
+        measures: The figures, in the order of a table.
+        values: By row and key; a figure that a row cannot have is missing.
+        details: By row and protocol, as plain numbers, texts, lists and mappings.
+    """
+
+    measures: tuple[Measure, ...]
+    values: dict[str, dict[str, float]]
+    details: dict[str, dict[str, Any]]
+
+    def __getitem__(self, row: str) -> dict[str, float]:
+        return self.values[row]
+
+    def main(self, row: str) -> dict[str, float]:
+        """The protocols' own figures of a row, for a line of metrics."""
+        return {m.key: self[row][m.key] for m in self.measures if m.main and m.key in self[row]}
+
+    def table(self, every: bool = True) -> str:
+        """A plain table with a line per figure and a column per row; else only the protocols' own figures."""
+        lines = [["", *self.values]]
+        for measure in self.measures:
+            anywhere = any(measure.key in scores for scores in self.values.values())
+            if anywhere and (every or measure.main):
+                lines.append([measure.title, *(_shown(measure, scores) for scores in self.values.values())])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+        return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
 
 
 class Evaluator:
@@ -28,6 +65,7 @@ class Evaluator:
         random_encoder: A backbone with random weights, for the baseline.
         size: Side of the images shown to the encoder; see `evaluation_batches`.
         workers: Processes that decode, for data not in memory.
+        limit: Takes at most so many images of each set, always the same ones, drawn at random; None takes all.
 
     Raises:
         ValueError: Bank or queries have no labels, are too few for a protocol, or do not suit the encoder.
@@ -35,35 +73,81 @@ class Evaluator:
 
     def __init__(
         self,
-        bank: ImageData | Dataset[Any],
-        queries: ImageData | Dataset[Any],
+        bank: Dataset[Any] | Any,
+        queries: Dataset[Any] | Any,
         protocols: Sequence[EvaluationProtocol],
         *,
         random_encoder: nn.Module,
         size: int | None = None,
         workers: int | None = None,
+        limit: int | None = None,
     ) -> None:
         bank, queries = as_image_data(bank), as_image_data(queries)
         if bank.labels is None or queries.labels is None:
             raise ValueError("evaluation needs labels for both the training (bank) and the test images (queries)")
-        self.bank, self.queries, self.protocols = bank, queries, protocols
+        self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
         self.random_encoder = random_encoder
-        self.size, self.workers = size, workers
-        self._baselines: Results = {}
+        self.size, self.workers, self.limit = size, workers, limit
+        chosen = draw(len(bank), limit), draw(len(queries), limit)
+        self._subject = partial(
+            Subject,
+            bank=bank,
+            queries=queries,
+            bank_indices=chosen[0],
+            query_indices=chosen[1],
+            size=size,
+            workers=workers,
+        )
+        self._baselines: dict[str, list[Scores]] = {}
         for protocol in protocols:
-            protocol.check(bank.labels)
+            protocol.check(bank.labels if chosen[0] is None else bank.labels[chosen[0]])
         if size is not None:
             self._try_out(size)
 
+    def limited(self, count: int | None) -> Evaluator:
+        """The same on at most so many images of each set."""
+        options = {"random_encoder": self.random_encoder, "size": self.size, "workers": self.workers}
+        return Evaluator(self.bank, self.queries, self.protocols, **options, limit=count)  # type: ignore[arg-type]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The protocols with their settings, and the images, as plain values."""
+        sets = {"bank": self.bank, "queries": self.queries}
+        skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
+        counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
+        protocols = {p.measures[0].key: dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
+        return {
+            "protocols": protocols,
+            "images": {**counts, "skipped": sum(skipped.values()), "size": self.size, "limit": self.limit},
+        }
+
     def __call__(self, encoder: nn.Module) -> Results:
-        """Accuracies in [0, 1], by row (`raw pixels`, `random init`, `trained`) and protocol key."""
-        if not self._baselines:
-            self.random_encoder.to(device_of(encoder))
-            self._baselines = {
-                "raw pixels": self._score(RawPixels(), "raw pixels", centre=True),
-                "random init": self._score(self.random_encoder, "random init"),
-            }
-        return {**self._baselines, "trained": self._score(encoder, "trained")}
+        """Judges an encoder where its parameters are; its mode and the global random generators are left as they were.
+
+        The baselines are measured the first time.
+        """
+        device = device_of(encoder)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            if not self._baselines:
+                self.random_encoder.to(device)
+                # The brightness that all images share would drown the cosine of pixels: they are centred.
+                subjects = [
+                    self._subject("raw pixels", RawPixels(), centre=True),
+                    self._subject("random init", self.random_encoder),
+                ]
+                self._baselines = {subject.title: self._score(subject) for subject in subjects}
+            rows = {**self._baselines, "trained": self._score(self._subject("trained", encoder))}
+        names = self.settings["protocols"]
+        measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
+        values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in rows.items()}
+        details = {
+            row: {name: each.details for name, each in zip(names, found, strict=True) if each.details}
+            for row, found in rows.items()
+        }
+        return Results(measures, values, details)
+
+    def _score(self, subject: Subject) -> list[Scores]:
+        return [protocol(subject) for protocol in self.protocols]
 
     @torch.no_grad()
     def _try_out(self, size: int) -> None:
@@ -74,25 +158,33 @@ class Evaluator:
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"the backbone cannot take images of {size} pixels: {error}") from error
 
-    def _score(self, encoder: nn.Module, title: str, centre: bool = False) -> dict[str, float]:
-        bank, bank_labels = self._extract(encoder, self.bank, title)
-        queries, query_labels = self._extract(encoder, self.queries, title)
-        if centre:  # the brightness that all images share would drown the cosine of pixels
-            mean = bank.mean(0)
-            bank, queries = bank - mean, queries - mean
-        return {protocol.key: protocol(bank, bank_labels, queries, query_labels) for protocol in self.protocols}
 
-    def _extract(self, encoder: nn.Module, data: ImageData, title: str) -> tuple[Tensor, Tensor]:
-        features, labels = extract_features(encoder, data, size=self.size, workers=self.workers, title=title)
-        assert labels is not None
-        return features, labels
+def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
+    """Writes results as JSON, with the settings and images they were measured by and the updates trained."""
+    measures = [dataclasses.asdict(measure) for measure in results.measures]
+    found = {"results": results.values, "measures": measures, "details": results.details}
+    write_text(path, json.dumps({"steps": steps, **found, **evaluator.settings}, indent=2) + "\n")
 
 
-def format_table(results: Results, protocols: Sequence[EvaluationProtocol]) -> str:
-    """A plain table of accuracies in percent, a row per encoder and a column per protocol."""
-    titles = [protocol.title for protocol in protocols]
-    rows = [["accuracy, %", *titles]]
-    rows += [[name, *(f"{100 * scores[p.key]:.1f}" for p in protocols)] for name, scores in results.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+def read_results(path: Path) -> tuple[dict[str, Any], Results]:
+    """What `write_results` wrote: the whole of it, and the results.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is not one of these.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        measures = tuple(Measure(**measure) for measure in content["measures"])
+        return content, Results(measures, content["results"], content["details"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold results of an evaluation") from error
+
+
+def _shown(measure: Measure, scores: dict[str, float]) -> str:
+    if measure.key not in scores:
+        return "-"
+    scale, unit = (100, " %") if measure.percent else (1, "")
+    spread = scores.get(f"{measure.key}_std")
+    beside = "" if spread is None else f" +- {scale * spread:.1f}"
+    return f"{scale * scores[measure.key]:.1f}{beside}{unit}"

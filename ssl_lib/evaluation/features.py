@@ -35,6 +35,7 @@ def extract_features(
     encoder: nn.Module,
     data: ImageData,
     *,
+    indices: Tensor | None = None,
     size: int | None = None,
     batch_size: int = 512,
     workers: int | None = None,
@@ -47,6 +48,7 @@ def extract_features(
     Args:
         encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
         data: Images are normalised by its `mean` and `std`, without augmentation.
+        indices: (N,), positions of the images to take; None takes all.
         size: Side of the images shown; see `evaluation_batches`.
         batch_size: Images per forward pass.
         workers: Processes that decode, for data not in memory.
@@ -59,32 +61,36 @@ def extract_features(
     device = device_of(encoder)
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
-    features: list[Tensor] = []
-    indices: list[Tensor] = []
-    mine = share(torch.arange(len(data)))
+    features, seen = torch.zeros(0, 0), list[Tensor]()
+    mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine)
     hidden = True if rank() else None  # None: where there is no terminal
     try:
         for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
             assert isinstance(batch.images, Tensor)
             images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            features.append(encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu())
-            indices.append(batch.indices)
+            some = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+            if not seen:  # room for all at once: parts joined at the end would need it twice
+                features = some.new_empty(len(mine), some.shape[1])
+            features[count : count + len(some)] = some
+            count += len(some)
+            seen.append(batch.indices)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if is_distributed():
-        return _joined(data, features, indices)
-    return torch.cat(features), None if data.labels is None else data.labels[torch.cat(indices)]
+    order = torch.cat([*seen, torch.zeros(0, dtype=torch.int64)])
+    features, order = _joined(data, features[:count], order) if is_distributed() else (features[:count], order)
+    return features, None if data.labels is None else data.labels[order]
 
 
-def _joined(data: ImageData, features: list[Tensor], indices: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """The features of all processes, those of each image once, in the order of the images."""
+def _joined(data: ImageData, features: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """The features and positions of all processes, those of each image once, in the order of the images."""
     skipped: list[str] = getattr(data, "skipped", [])
     for names in gather_objects(list(skipped)):
         skipped.extend(sorted(set(names).difference(skipped)))
-    width = max(gather_objects(features[0].shape[1] if features else 0))  # a process may have read no image at all
-    order = gather_uneven(torch.cat([*indices, torch.zeros(0, dtype=torch.int64)]))
+    width = max(gather_objects(features.shape[1]))
+    order = gather_uneven(order)
     places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])
-    joined = gather_uneven(torch.cat([*features, torch.zeros(0, width)]))[places]
-    return joined, None if data.labels is None else data.labels[order[places]]
+    if not len(features):  # a process may have read no image at all
+        features = features.new_empty(0, width)
+    return gather_uneven(features)[places], order[places]

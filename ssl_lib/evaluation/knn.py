@@ -2,11 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["knn_accuracy", "knn_scores"]
+from ssl_lib.distributed import gather_uneven, share
+from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.features import device_of
+from ssl_lib.registry import PROTOCOLS
+
+__all__ = ["KNN", "knn_accuracy", "knn_scores", "nearest"]
+
+
+@PROTOCOLS.register("knn")
+@dataclass(frozen=True, kw_only=True)
+class KNN:
+    """Weighted k-nearest-neighbour classification, as in DINO; see `knn_scores`.
+
+    Attributes:
+        k: Neighbours that vote.
+        temperature: Of their weights exp(cosine / temperature).
+        also: Other numbers of neighbours to report beside it; those of more than the labelled images are left out.
+    """
+
+    k: int = 20
+    temperature: float = 0.07
+    also: tuple[int, ...] = (10, 100, 200)
+
+    def __post_init__(self) -> None:
+        if min(self.k, *self.also, 1) < 1:
+            raise ValueError(f"k must be at least 1, got {self.k} and also {self.also}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """Accuracies."""
+        others = [Measure(f"knn_{k}", f"kNN (k={k})", main=False) for k in self.also if k != self.k]
+        return [Measure("knn", f"kNN (k={self.k})"), *others]
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses more neighbours than images."""
+        if self.k > len(bank_labels):
+            raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
+
+    def __call__(self, subject: Subject) -> Scores:
+        """Each process looks at its share of the queries."""
+        f = subject.features
+        ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
+        found = nearest(share(f.queries), f.bank, max(ks.values()), device=device_of(subject.encoder))
+        labels, values = share(f.query_labels), {}
+        for key, k in ks.items():
+            hits = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature).argmax(1) == labels
+            values[key] = gather_uneven(hits.double()).mean().item()
+        return Scores(values)
+
+
+@torch.no_grad()
+def nearest(
+    queries: Tensor, bank: Tensor, k: int, *, device: torch.device | str | None = None, rows: int = 2**16
+) -> tuple[Tensor, Tensor]:
+    """The k rows of the bank most similar to each query, by cosine, without keeping all similarities.
+
+    Args:
+        queries: (Q, D); normalised here, as is the bank, part by part.
+        bank: (B, D).
+        k: Neighbours, in [1, B].
+        device: Where to compute, part by part; None computes where the queries are.
+        rows: Of the bank taken at once.
+
+    Returns:
+        Cosines (Q, k), falling, and positions in the bank (Q, k); where the queries are.
+
+    Raises:
+        ValueError: Shapes do not fit, or k is out of range.
+    """
+    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
+        raise ValueError(f"queries (Q, D) and bank (B, D) do not fit: {tuple(queries.shape)} and {tuple(bank.shape)}")
+    if not 1 <= k <= len(bank):
+        raise ValueError(f"k must lie in [1, {len(bank)}], the size of the bank; got {k}")
+    device = device or queries.device
+    best = [queries.new_empty(len(queries), 0), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
+    for start in range(0, len(bank), rows):
+        part = F.normalize(bank[start : start + rows].to(device), dim=1)
+        found = []
+        for some in queries.split(max(1, 2**25 // len(part))):  # bounds the similarities held at a time to 128 MiB
+            similarity, place = (F.normalize(some.to(device), dim=1) @ part.T).topk(min(k, len(part)), dim=1)
+            found.append((similarity.to(queries.device), place.to(queries.device) + start))
+        joined = [torch.cat(pair, 1) for pair in zip(best, map(torch.cat, zip(*found, strict=True)), strict=True)]
+        order = joined[0].topk(min(k, joined[0].shape[1]), dim=1).indices
+        best = [values.gather(1, order) for values in joined]
+    return best[0], best[1]
 
 
 @torch.no_grad()
@@ -36,22 +125,11 @@ def knn_scores(
     Raises:
         ValueError: Shapes do not fit, k is not in [1, B] or the temperature is not above 0.
     """
-    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
-        raise ValueError(f"queries (Q, D) and bank (B, D) do not fit: {tuple(queries.shape)} and {tuple(bank.shape)}")
     if bank_labels.shape != bank.shape[:1]:
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
-    if not 1 <= k <= len(bank):
-        raise ValueError(f"k must lie in [1, {len(bank)}], the size of the bank; got {k}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
-    scores = queries.new_zeros(len(queries), num_classes)
-    rows = max(1, 2**25 // len(bank))  # bounds the similarities held at a time to 128 MiB
-    for start in range(0, len(queries), rows):
-        similarity, neighbours = (queries[start : start + rows] @ bank.T).topk(k, dim=1)  # (rows, k)
-        weights = ((similarity - 1) / temperature).exp()
-        scores[start : start + rows].scatter_add_(1, bank_labels[neighbours], weights)
-    return scores
+    return _votes(*nearest(queries, bank, k), bank_labels, num_classes, k, temperature)
 
 
 def knn_accuracy(
@@ -66,3 +144,12 @@ def knn_accuracy(
     """Share of the queries, in [0, 1], whose highest score of `knn_scores` is their own class."""
     scores = knn_scores(queries, bank, bank_labels, num_classes, k, temperature)
     return (scores.argmax(1) == query_labels).double().mean().item()
+
+
+def _votes(
+    similarity: Tensor, neighbours: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
+) -> Tensor:
+    """Scores (Q, num_classes) by the first k neighbours."""
+    weights = ((similarity[:, :k] - 1) / temperature).exp()
+    scores = similarity.new_zeros(len(similarity), num_classes)
+    return scores.scatter_add_(1, bank_labels[neighbours[:, :k]], weights)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LinearResult", "few_labels", "linear_probe"]
+from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.registry import PROTOCOLS
+
+__all__ = ["Linear", "LinearResult", "few_labels", "linear_probe"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
@@ -29,6 +34,53 @@ class LinearResult:
     lr: float
     held_out: dict[float, float]
     test: dict[float, float]
+
+
+@PROTOCOLS.register("linear")
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """A linear classifier on frozen features; see `linear_probe`.
+
+    Attributes:
+        labels_per_class: Labelled images per class; None takes all.
+        draws: Random choices of those few labels to average over; of all labels there is one.
+    """
+
+    labels_per_class: int | None = None
+    draws: int = 5
+
+    def __post_init__(self) -> None:
+        if self.labels_per_class is not None and self.labels_per_class < 2:
+            raise ValueError(f"labels_per_class must be at least 2, got {self.labels_per_class}; null takes all")
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {self.draws}")
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """An accuracy."""
+        few = "" if self.labels_per_class is None else f" ({self.labels_per_class} labels per class)"
+        return [Measure("linear", f"linear{few}")]
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses classes with fewer images than `labels_per_class`."""
+        if self.labels_per_class is not None:
+            few_labels(bank_labels, self.labels_per_class, seed=0)
+
+    def __call__(self, subject: Subject) -> Scores:
+        """The mean over the draws, and every learning rate's accuracy."""
+        f, results = subject.features, []
+        for seed in range(self.draws if self.labels_per_class else 1):
+            few = self.labels_per_class and few_labels(f.bank_labels, self.labels_per_class, seed)
+            picks = slice(None) if few is None else few
+            bank, labels = f.bank[picks], f.bank_labels[picks]
+            results.append(linear_probe(bank, labels, f.queries, f.query_labels, f.num_classes, seed=seed))
+        return Scores(spread("linear", [result.accuracy for result in results]), {"draws": list(map(asdict, results))})
+
+
+def spread(key: str, values: Sequence[float]) -> dict[str, float]:
+    """The mean of several draws, and their standard deviation where there are several."""
+    several = {f"{key}_std": statistics.stdev(values)} if len(values) > 1 else {}
+    return {key: statistics.fmean(values), **several}
 
 
 def linear_probe(

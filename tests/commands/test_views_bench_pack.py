@@ -72,16 +72,19 @@ def test_bench_measures_every_stage_and_writes_no_run(tmp_path, monkeypatch, cap
     assert "images/s" in out and not list(tmp_path.iterdir())
 
 
-def test_stages_add_up_and_the_longest_binds():
+def test_stages_add_up_and_what_keeps_the_network_waiting_is_named():
     seconds = {"data wait": 3.0, "views": 1.0, "forward": 1.0, "backward": 2.0, "optimizer": 0.5}
     lines = format_stages(seconds, elapsed=8.0, steps=10, batch_size=64).splitlines()
     assert lines[0] == "  data wait    300.00 ms  37.5 %"
     assert lines[-4].split()[:2] == ["other", "50.00"]
     assert lines[-3].split()[:4] == ["step", "800.00", "ms", "100.0"]
     assert lines[-2] == "80 images/s, 44 % of the 183 of the network alone"
-    assert "most of the step is network" in lines[-1]
-    lines = format_stages({**seconds, "data wait": 9.0}, elapsed=14.0, steps=10, batch_size=64).splitlines()
-    assert "most of the step is data wait: raise trainer.workers" in lines[-1]
+    # The network's three rows together are the longest, and yet it waits.
+    assert "the network waits; most of that is data wait: raise trainer.workers" in lines[-1]
+    lines = format_stages(
+        {**seconds, "data wait": 0.0, "views": 0.4}, elapsed=4.0, steps=10, batch_size=64
+    ).splitlines()
+    assert "the network binds, as it should" in lines[-1]
 
 
 def test_pack_then_train_by_one_path(photos, tmp_path, capsys):
@@ -125,6 +128,14 @@ def test_a_pack_with_wrong_numbers_writes_nothing(photos, tmp_path, capsys):
         assert main(["pack", str(photos), str(tmp_path / "packed"), *arguments]) == 2
         assert "size must be at least 1 pixel and workers at least 0" in capsys.readouterr().err
     assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "packed", "a/packed"])
+def test_a_pack_into_its_own_source_is_refused(photos, inside, capsys):
+    before = sorted(photos.rglob("*"))
+    assert main(["pack", str(photos), str(photos / inside), "--size", "16"]) == 2
+    assert "lies in the folder of the images" in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
 
 
 def test_two_packs_into_one_folder_are_refused(photos, tmp_path):

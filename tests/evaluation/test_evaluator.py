@@ -7,7 +7,7 @@ import torch
 
 from ssl_lib import Evaluator
 from ssl_lib.data import ArrayData
-from ssl_lib.evaluation import KNN, Linear, RawPixels, extract_features, format_table
+from ssl_lib.evaluation import KNN, Linear, RawPixels, extract_features
 from tests.conftest import TinyBackbone
 
 
@@ -39,13 +39,15 @@ def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
 
     evaluator = Evaluator(images, images, [KNN(k=5), Linear()], random_encoder=TinyBackbone())
     results = evaluator(ByPattern())
-    assert list(results) == ["raw pixels", "random init", "trained"]
+    assert list(results.values) == ["raw pixels", "random init", "trained"]
     assert results["trained"]["knn"] == 1.0
     assert results["trained"]["linear"] == 1.0
     assert results["random init"]["knn"] < 1.0
-    table = format_table(results, evaluator.protocols)
-    assert table.splitlines()[0].split("  ")[-1].strip() == "linear"
-    assert "100.0" in table.splitlines()[-1]
+    head, _, *lines = results.table().splitlines()
+    assert head.split() == ["raw", "pixels", "random", "init", "trained"]
+    assert [line.split("  ")[0] for line in lines] == ["kNN (k=5)", "kNN (k=10)", "linear"]
+    assert lines[-1].endswith("100.0 %")
+    assert [line.split("  ")[0] for line in results.table(every=False).splitlines()[2:]] == ["kNN (k=5)", "linear"]
 
 
 def test_evaluating_twice_gives_the_same(images):

@@ -1,0 +1,136 @@
+"""What a protocol of evaluation is, what it looks at and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lib.data import ImageData
+from ssl_lib.evaluation.features import extract_features
+
+__all__ = ["EvaluationProtocol", "Features", "Measure", "Scores", "Subject"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of a protocol.
+
+    Attributes:
+        key: Its name in results and files, such as `knn`; the spread over draws, where there are any, is `<key>_std`.
+        title: Its heading in a table, such as `kNN (k=20)`.
+        percent: Whether it is a share in [0, 1] that tables show in percent.
+        main: Whether it is the protocol's own figure, shown in training too, or one more beside it.
+    """
+
+    key: str
+    title: str
+    percent: bool = True
+    main: bool = True
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a protocol found out about one subject.
+
+    Attributes:
+        values: By the keys of its measures; those that the subject cannot have, such as pixels fine-tuned, are missing.
+        details: What else is worth keeping, as plain numbers, texts, lists and mappings.
+    """
+
+    values: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of labelled images, on the CPU.
+
+    Attributes:
+        bank: Of the training images (B, D).
+        bank_labels: Their classes (B,).
+        queries: Of the test images (Q, D).
+        query_labels: Their classes (Q,).
+    """
+
+    bank: Tensor
+    bank_labels: Tensor
+    queries: Tensor
+    query_labels: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label of either."""
+        return int(max(self.bank_labels.max(), self.query_labels.max())) + 1
+
+
+@dataclass
+class Subject:
+    """An encoder, and the labelled images to judge it by; its features are extracted once, when first asked for.
+
+    Attributes:
+        title: Its row of the results, such as `trained`.
+        encoder: (N, C, H, W) -> (N, D).
+        bank: Labelled training images.
+        queries: Labelled test images.
+        bank_indices: Positions of the training images to use; None uses all.
+        query_indices: Positions of the test images to use; None uses all.
+        size: Side of the images shown; see `evaluation_batches`.
+        workers: Processes that decode.
+        centre: Whether features have the bank's mean taken off.
+    """
+
+    title: str
+    encoder: nn.Module
+    bank: ImageData
+    queries: ImageData
+    bank_indices: Tensor | None = None
+    query_indices: Tensor | None = None
+    size: int | None = None
+    workers: int | None = None
+    centre: bool = False
+
+    @cached_property
+    def features(self) -> Features:
+        """Of all its images; several processes ask for them together."""
+        bank, bank_labels = self._extract(self.bank, self.bank_indices)
+        queries, query_labels = self._extract(self.queries, self.query_indices)
+        if self.centre:
+            mean = bank.mean(0)
+            bank, queries = bank - mean, queries - mean
+        return Features(bank, bank_labels, queries, query_labels)
+
+    def _extract(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:
+        features, labels = extract_features(
+            self.encoder, data, indices=indices, size=self.size, workers=self.workers, title=self.title
+        )
+        assert labels is not None
+        return features, labels
+
+
+class EvaluationProtocol(Protocol):
+    """A way to judge an encoder, with its settings: a frozen dataclass in `PROTOCOLS`, built from `evaluation.<name>`.
+
+    Several processes call it together and get the same scores.
+    """
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """What it returns, its own figure first."""
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Raises ValueError if the labelled training images are too few."""
+
+    def __call__(self, subject: Subject) -> Scores:
+        """Judges one encoder."""
+
+
+def draw(count: int, limit: int | None, seed: int = 0) -> Tensor | None:
+    """Positions of at most `limit` of `count` images, always the same ones, in order; None where all are taken."""
+    if limit is None or limit >= count:
+        return None
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:limit].sort().values
