@@ -153,7 +153,7 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     paths = [folder / "last.pt", *(path for _, path in _numbered(folder)), *epochs]
     files: dict[tuple[int, int], Path] = {}
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # a run under way may delete one meanwhile
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run under way may delete one meanwhile
             found = path.stat()
             files.setdefault((found.st_dev, found.st_ino), path)
     return list(files.values())

@@ -64,12 +64,10 @@ PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
 USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "block", [*blocks(PARTS, "python"), *blocks(USE, "python")], ids=lambda block: block.splitlines()[-1][:30]
-)
-def test_the_blocks_of_the_pages_run(block, tmp_path, monkeypatch):
+def test_the_blocks_of_the_pages_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "a page", "exec"), {"__name__": "block"})
+    for block in [*blocks(PARTS, "python"), *blocks(USE, "python")]:
+        exec(compile(block, "a page", "exec"), {"__name__": "block"})
 
 
 def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkeypatch):

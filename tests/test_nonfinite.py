@@ -248,9 +248,9 @@ def test_a_stopped_run_goes_on_where_bad_updates_are_skipped(train, tmp_path):
 def test_a_new_run_removes_the_report_of_the_one_before(train, tmp_path):
     with pytest.raises(NonFiniteLossError):
         train("simclr", [1], infinite, tmp_path, [NonFiniteReport(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {"nonfinite.json", "nonfinite.pt"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"nonfinite.json", "nonfinite.pt"}
     train("simclr", [], infinite, tmp_path, [NonFiniteReport(tmp_path)])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
 
 
 class Reports(Callback):
@@ -298,7 +298,7 @@ def test_no_optimizer_step_lies_between_the_written_state_and_the_step(train, tm
     monkeypatch.setattr("ssl_lib.trainer.Meter", lambda **options: Meter(at_once=False))
     with pytest.raises(NonFiniteLossError):
         train("simclr", [4], infinite, tmp_path, [NonFiniteReport(tmp_path)], log_every=9)
-    assert {path.name for path in tmp_path.iterdir()} == {"nonfinite.json"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"nonfinite.json"}
     assert json.loads((tmp_path / "nonfinite.json").read_text())["loss"] == "inf"
 
 

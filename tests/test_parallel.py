@@ -11,12 +11,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_lib import LARS, METHODS, ConfigError, Loader, NonFiniteLossError, Schedule, Trainer, ViewPipeline
+from ssl_lib import (
+    LARS,
+    METHODS,
+    CheckpointError,
+    ConfigError,
+    Loader,
+    NonFiniteLossError,
+    Schedule,
+    Trainer,
+    ViewPipeline,
+)
 from ssl_lib.callbacks import Callback
 from ssl_lib.data import ArrayData, FolderData
 from ssl_lib.distributed import barrier, gather_objects, gather_uneven, is_distributed, rank, share, world_size
 from ssl_lib.evaluation import KNN, RawPixels, extract_features
 from ssl_lib.parallel import SyncBatchNorm, refuse_foreign_norms, synchronize_batchnorm
+from ssl_lib.run_lock import check_unlocked, run_lock
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 
@@ -84,7 +95,7 @@ def work(folder: Path) -> dict[str, Tensor]:
     trained |= {f"exact {key}": value for key, value in train("simclr", accumulate=2, exact=True).items()}
     own = folder / str(world_size())
     trained |= normalize(synchronized=True) | evaluate(folder / "images")
-    return trained | resume(own) | meet_nan(own) | leave(own)
+    return trained | resume(own) | meet_nan(own) | leave(own) | lock_twice(own)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +242,19 @@ def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path
 @pytest.mark.parametrize("world", WORLD_SIZES)
 def test_no_process_goes_before_the_first_has_written(results, world):
     assert all(result["written"] for result in results[world])
+
+
+def lock_twice(folder: Path) -> dict[str, Tensor]:
+    """Whether this process of a group that has the folder is told that it is taken."""
+    with run_lock(folder), pytest.raises(CheckpointError, match="is being trained into by process"):
+        check_unlocked(folder)
+    check_unlocked(folder)
+    return {"locked": torch.tensor(True)}
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_a_folder_in_use_is_refused_in_every_process(results, world):
+    assert all(result["locked"] for result in results[world])
 
 
 def write_images(folder: Path) -> None:

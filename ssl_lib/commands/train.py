@@ -19,6 +19,7 @@ from ssl_lib.config import RunConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.resolve import resolve
+from ssl_lib.run_lock import check_unlocked, run_lock
 from ssl_lib.signals import stop_on_signals
 
 __all__ = ["add"]
@@ -45,6 +46,7 @@ def _train(options: argparse.Namespace) -> int:
     if of_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     config, run_dir = resolve(config), Path(config.run_dir)
+    check_unlocked(run_dir)  # now, as the data may take minutes
     if list_checkpoints(run_dir) and not (options.resume or options.overwrite):
         raise ConfigError(
             f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
@@ -54,8 +56,9 @@ def _train(options: argparse.Namespace) -> int:
     if not of_run:
         _check_source(source, run_dir, checkpoint is not None)
     experiment = build(config)
-    if options.overwrite and distributed.rank() == 0:
-        _delete_run(run_dir)
+    if options.overwrite:
+        with run_lock(run_dir):
+            _delete_run(run_dir)
     distributed.barrier()
     _say_once(_description(experiment), sys.stderr)
     return _fit(experiment, run_dir, checkpoint, start)
@@ -146,7 +149,9 @@ def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else in its folder; what its checkpoints need, after them."""
+    """Removes, in the first process, what an earlier run wrote and nothing else; what checkpoints need, after them."""
+    if distributed.rank() > 0:
+        return
     checkpoints = run_dir / "checkpoints"
     names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]

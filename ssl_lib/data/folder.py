@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
 from ssl_lib.data.decode import OnError, check_reading, read_image
 from ssl_lib.data.index import EXTENSIONS, list_images
+from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -123,7 +124,8 @@ def image_folder(
         return data
     problem = f"{folder}: the {split} images need labels, one subfolder per class"
     if split == "test" and not test_root:
-        warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
+        if rank() == 0:
+            warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
         return None
     raise DataError(problem)
 

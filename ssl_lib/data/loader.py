@@ -164,7 +164,10 @@ def evaluation_batches(
             return _gathered(data, batches)
         return _gathered(data, batches, lambda images: resize_and_crop(images, size))
     if size is None:
-        raise ValueError(f"{type(data).__name__} may hold images of various sizes: give a size, in pixels")
+        raise ValueError(
+            f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
+            "extract_features(encoder, data, size=224)"
+        )
     pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 
