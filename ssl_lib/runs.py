@@ -66,7 +66,7 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = _load_weights(config, saved, run)
-    return TrainedRun(config, method, build_evaluator(config, train, views.size), saved["step"])
+    return TrainedRun(config, method, build_evaluator(config, train, views), saved["step"])
 
 
 def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:

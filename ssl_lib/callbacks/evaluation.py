@@ -70,8 +70,7 @@ class Evaluation(Callback):
         """The results in the file, where they are of this step and of the same settings."""
         try:
             content, results = read_results(self.path or Path())
-            settings = {key: content[key] for key in ("steps", "protocols", "images")}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError):
             return None
         here = json.loads(json.dumps({"steps": state.step, **self._evaluator(state).settings}))
-        return results if settings == here else None
+        return results if here == {key: content.get(key) for key in here} else None

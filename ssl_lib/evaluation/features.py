@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,9 @@ from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
 from ssl_lib.views.functional import normalize
 
-__all__ = ["RawPixels", "device_of", "extract_features"]
+__all__ = ["RawPixels", "device_of", "extract_features", "progress"]
+
+T = TypeVar("T")
 
 
 class RawPixels(nn.Module):
@@ -28,6 +33,12 @@ class RawPixels(nn.Module):
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's parameters are; the CPU, where it has none."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def progress(items: Iterable[T], title: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
+    """The items behind a progress bar, which the first process shows where there is a terminal, and takes away."""
+    hidden = True if rank() else None  # None: where there is no terminal
+    yield from tqdm(items, title, total, leave=False, disable=hidden, unit=unit)
 
 
 @torch.no_grad()
@@ -64,9 +75,8 @@ def extract_features(
     features, seen = torch.zeros(0, 0), list[Tensor]()
     mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine)
-    hidden = True if rank() else None  # None: where there is no terminal
     try:
-        for batch in tqdm(batches, title, -(-len(mine) // batch_size), leave=False, disable=hidden, unit="batch"):
+        for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)
             images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
             some = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
