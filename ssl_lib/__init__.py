@@ -11,7 +11,7 @@ from ssl_lib.errors import CheckpointError, ConfigError, DataError, NonFiniteLos
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import BYOL, DINO, BarlowTwins, Method, SimCLR, SimSiam, VICReg
 from ssl_lib.optim import LARS, Schedule
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.runs import TrainedRun, load_method, load_run
 from ssl_lib.trainer import Trainer
 from ssl_lib.types import Progress, StepOutput, Views
@@ -23,6 +23,7 @@ __all__ = [
     "DATASETS",
     "DINO",
     "LARS",
+    "LOGGERS",
     "LOSSES",
     "METHODS",
     "OPTIMIZERS",

@@ -26,7 +26,7 @@ from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
 from ssl_lib.schema import arguments_of, convert
@@ -212,6 +212,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         config=to_yaml(config),
     )
     callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
+    callbacks += [_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
         callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))

@@ -148,6 +148,7 @@ class RunConfig:
     schedule: Schedule = field(default_factory=Schedule)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    loggers: tuple[Component, ...] = ()
     run_dir: str = "runs/run"
     imports: tuple[str, ...] = ()
 
@@ -208,6 +209,8 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
             values[name] = _component(values[name], name)
     if isinstance(values.get("evaluation"), Mapping):
         values["evaluation"] = _with_protocols(values["evaluation"])
+    if isinstance(loggers := values.get("loggers"), list | tuple):
+        values["loggers"] = [_component(logger, f"loggers[{index}]") for index, logger in enumerate(loggers)]
     config: RunConfig = convert(values, RunConfig, "")
     imports = tuple(_locate(entry, folder or Path()) for entry in config.imports)
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
@@ -225,7 +228,7 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
-    harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
+    harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
     before, after = _flat(_plain(saved)), _flat(_plain(now))
     changed = {

@@ -11,11 +11,12 @@ from typing import Any
 
 import ssl_lib.backbones
 import ssl_lib.evaluation
+import ssl_lib.loggers
 import ssl_lib.losses
 import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.commands.common import bundled_configs, find_config
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.resolve import GIVEN
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
@@ -30,6 +31,7 @@ _KINDS = {
     "views": PRESETS,
     "optimizers": OPTIMIZERS,
     "protocols": PROTOCOLS,
+    "loggers": LOGGERS,
 }
 
 
