@@ -98,7 +98,7 @@ class Subject:
     size: int | None = None
     workers: int | None = None
     centre: bool = False
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     views: ViewPipeline | None = None
 
     @property

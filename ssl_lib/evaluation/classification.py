@@ -86,9 +86,7 @@ def held_out_split(labels: Tensor, share: float, generator: torch.Generator) -> 
 
 
 @torch.no_grad()
-def accuracies(
-    heads: Tensor, features: Tensor, labels: Tensor, scaled: Standardized
-) -> tuple[list[float], Tensor]:
+def accuracies(heads: Tensor, features: Tensor, labels: Tensor, scaled: Standardized) -> tuple[list[float], Tensor]:
     """Share of the images that each of several linear classifiers tells right, and what each said.
 
     Args:

@@ -105,14 +105,14 @@ def k_means(
         raise ValueError(f"clusters must lie in [1, {len(x)}], the number of images; got {clusters}")
     few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTRES, 20 * clusters)]
     centres = _first_centres(x[few].to(device or x.device), clusters, generator)
-    before = None
-    for step in range(1, max_steps + 1):
-        assigned, squares = nearest_centre(x, centres)
-        if before is not None and torch.equal(assigned, before):
-            break
-        before = assigned
+    assigned, squares = nearest_centre(x, centres)
+    steps, moved = 0, True
+    while moved and steps < max_steps:
+        before, steps = assigned, steps + 1
         centres = _means(x, assigned, squares, centres)
-    return centres, nearest_centre(x, centres)[1].double().mean().item(), step
+        assigned, squares = nearest_centre(x, centres)
+        moved = not torch.equal(assigned, before)
+    return centres, squares.double().mean().item(), steps
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def nearest_centre(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     for part in x.split(part_rows(x, len(centres))):
         some = part.to(centres.device)
         least, place = (own - 2 * some @ centres.T).min(1)
-        squares = (least + some.square().sum(1)).clamp_min(0)
+        squares = (least + _lengths(some)).clamp_min(0)
         found.append((place.to(x.device), squares.to(x.device)))
     places, squares = map(torch.cat, zip(*found, strict=True))
     return places, squares
@@ -159,14 +159,23 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
 
 def _first_centres(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """Rows of x, each drawn with a probability in proportion to its squared distance from those drawn before."""
+    lengths = _lengths(x)
     drawn = [int(torch.randint(len(x), (1,), generator=generator))]
-    squares = (x - x[drawn[0]]).square().sum(1)
+    nearest = torch.full_like(lengths, float("inf"))
     while len(drawn) < clusters:
-        heights = squares.double().cpu().cumsum(0)
+        last = drawn[-1]
+        squares = (lengths - 2 * (x @ x[last]) + lengths[last]).clamp_min(0)
+        nearest = torch.minimum(nearest, squares)
+        nearest[last] = 0  # it is not drawn again, whatever the rounding
+        heights = nearest.double().cpu().cumsum(0)
         at = torch.rand(1, generator=generator, dtype=torch.float64) * heights[-1]
         drawn.append(min(int(torch.searchsorted(heights, at, right=True)), len(x) - 1))
-        squares = torch.minimum(squares, (x - x[drawn[-1]]).square().sum(1))
     return x[drawn]
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """Squared lengths of the rows, without a second matrix beside x."""
+    return torch.linalg.vector_norm(x, dim=1).square()
 
 
 def _means(x: Tensor, assigned: Tensor, squares: Tensor, centres: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def linear_probe(
     test, said = accuracies(trained(torch.arange(len(labels))), test_features, test_labels, scaled)
     best = max(range(len(learning_rates)), key=validation.__getitem__)
     by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (validation, test)]
-    return LinearResult(test[best], learning_rates[best], *by_rate, said[:, best].contiguous())
+    return LinearResult(test[best], learning_rates[best], by_rate[0], by_rate[1], said[:, best].contiguous())
 
 
 def check_shapes(features: Tensor, labels: Tensor, test_features: Tensor) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ssl_lib.evaluation.base import Measure, Scores, Subject
@@ -59,18 +58,18 @@ class LowShot:
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses classes that cannot give so many labels."""
-        try:
-            for name, values in (("shares", self.shares), ("per_class", self.per_class)):
-                for value in values:
-                    self._draw(bank_labels, value, 0)
-        except ValueError as error:
-            raise ValueError(f"lowshot.{name}: {error}") from error
+        for value in (*self.shares, *self.per_class):
+            try:
+                self._draw(bank_labels, value, 0)
+            except ValueError as error:
+                key = "per_class" if isinstance(value, int) else "shares"
+                raise ValueError(f"lowshot.{key}: {error}; leave {value} out of it") from error
 
     def __call__(self, subject: Subject) -> Scores:
         """Means and standard deviations; in the details each draw's accuracy and C."""
         f, values, details = subject.features, dict[str, float](), {}
-        wanted = [*self.shares, *self.per_class]
-        runs = [(m.key, value, seed) for m, value in zip(self.measures, wanted, strict=True) for seed in range(self.draws)]
+        wanted = zip(self.measures, [*self.shares, *self.per_class], strict=True)
+        runs = [(measure.key, value, seed) for measure, value in wanted for seed in range(self.draws)]
         found: dict[str, list[dict[str, float]]] = {key: [] for key, *_ in runs}
         for key, value, seed in progress(runs, f"{subject.title}: few labels", len(runs)):
             picks = self._draw(f.bank_labels, value, seed)

@@ -115,7 +115,7 @@ def _exp_entropy(values: Tensor, eps: float = 0.0) -> float:
     if not total > 0:
         return 1.0
     shares = values / total + eps
-    return torch.special.entr(shares).sum().exp().item()
+    return float(torch.special.entr(shares).sum().exp())
 
 
 def _variances(features: Tensor) -> Tensor:
