@@ -22,7 +22,7 @@ from ssl_lib.evaluation.classification import (
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 
-__all__ = ["Linear", "LinearResult", "few_labels", "linear_probe"]
+__all__ = ["Linear", "LinearResult", "linear_probe"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
