@@ -70,8 +70,8 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
         if owners:
             others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed)}; {others} would take {name}. "
-                f"On the command line {key}=NAME takes another part with its own defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; {others} "
+                f"would take {name}. On the command line {key}=NAME takes another part with its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}

@@ -79,9 +79,9 @@ class Loader:
             )
         if not drop_last and count % batch_size == 1:
             raise ValueError(f"the last batch of {count} images would be a single one: choose another batch_size")
-        processes = distributed.world_size()
-        if batch_size % processes or (processes > 1 and not drop_last):
-            raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
+        check_divisible(batch_size)
+        if distributed.is_distributed() and not drop_last:
+            raise ValueError(f"{distributed.world_size()} processes can share full batches only: leave drop_last true")
         self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
         self.steps_per_epoch = count // batch_size if drop_last else math.ceil(count / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
@@ -111,6 +111,29 @@ class Loader:
             return _gathered(self.data, batches)
         assert self._workers is not None
         return (_batch(self.data, read, read.images) for read in self._workers.read(epoch, batches))
+
+
+def check_divisible(batch_size: int, accumulate: int = 1, processes: int | None = None) -> None:
+    """Refuses a batch that its micro-batches and the processes cannot share evenly.
+
+    Args:
+        batch_size: Images per optimizer update.
+        accumulate: Micro-batches per update.
+        processes: Those that run, unless given.
+
+    Raises:
+        ValueError: There is a rest; the message has the nearest sizes without.
+    """
+    processes = distributed.world_size() if processes is None else processes
+    parts = accumulate * processes
+    if batch_size % parts == 0:
+        return
+    below = batch_size - batch_size % parts
+    among = [f"accumulate {accumulate}"] * (accumulate > 1) + [f"{processes} processes"] * (processes > 1)
+    raise ValueError(
+        f"batch_size {batch_size} cannot be divided by {' times '.join(among)}: "
+        f"the nearest that can {f'are {below} and' if below else 'is'} {below + parts}"
+    )
 
 
 def evaluation_batches(
@@ -145,7 +168,10 @@ def evaluation_batches(
             return _gathered(data, batches)
         return _gathered(data, batches, lambda images: resize_and_crop(images, size))
     if size is None:
-        raise ValueError(f"{type(data).__name__} may hold images of various sizes: give a size, in pixels")
+        raise ValueError(
+            f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
+            "extract_features(encoder, data, size=224)"
+        )
     pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 

@@ -175,7 +175,8 @@ def _first_centres(x: Tensor, clusters: int, generator: torch.Generator) -> Tens
 
 def _lengths(x: Tensor) -> Tensor:
     """Squared lengths of the rows, without a second matrix beside x."""
-    return torch.linalg.vector_norm(x, dim=1).square()
+    lengths: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return lengths.square()
 
 
 def _means(x: Tensor, assigned: Tensor, squares: Tensor, centres: Tensor) -> Tensor:

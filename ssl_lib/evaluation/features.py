@@ -19,7 +19,7 @@ from ssl_lib.seeding import seeded_generator
 from ssl_lib.views import ViewPipeline
 from ssl_lib.views.functional import normalize
 
-__all__ = ["RawPixels", "device_of", "eval_mode", "extract_features", "progress", "view_features"]
+__all__ = ["RawPixels", "device_of", "encode", "extract_features", "frozen", "progress", "view_features"]
 
 T = TypeVar("T")
 
@@ -39,25 +39,32 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-@contextlib.contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Within, a module is in eval mode; after, each of its parts is in the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-
-
 def progress(items: Iterable[T], title: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """The items behind a progress bar, which the first process shows where there is a terminal, and takes away."""
     hidden = True if rank() else None  # None: where there is no terminal
     yield from tqdm(items, title, total, leave=False, disable=hidden, unit=unit)
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def frozen(encoder: nn.Module) -> Iterator[None]:
+    """Puts an encoder into eval mode, without gradients; every module's own mode is restored after."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalises uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
+    images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
+    features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+    return features
+
+
 def extract_features(
     encoder: nn.Module,
     data: ImageData,
@@ -85,15 +92,13 @@ def extract_features(
         Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
         could not be read where the data set leaves them out.
     """
-    device = device_of(encoder)
     features, seen = torch.zeros(0, 0), list[Tensor]()
     mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine)
-    with eval_mode(encoder):
+    with frozen(encoder):
         for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)
-            images = normalize(batch.images.to(device).float() / 255, data.mean, data.std)
-            some = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+            some = encode(encoder, batch.images, data.mean, data.std)
             if not seen:  # room for all at once: parts joined at the end would need it twice
                 features = some.new_empty(len(mine), some.shape[1])
             features[count : count + len(some)] = some
@@ -104,7 +109,6 @@ def extract_features(
     return features, None if data.labels is None else data.labels[order]
 
 
-@torch.no_grad()
 def view_features(
     encoder: nn.Module,
     data: ImageData,
@@ -137,7 +141,7 @@ def view_features(
     pipeline = ViewPipeline([large[place % len(large)] for place in range(count)], views.mean, views.std)
     device, mine = device_of(encoder), share(indices)
     found = []
-    with eval_mode(encoder):
+    with frozen(encoder):
         batches = mine.split(max(1, batch_size // count))
         for batch in progress(batches, title, len(batches), unit="batch"):
             crops, numbers = [], []
