@@ -106,7 +106,7 @@ def build(config: RunConfig) -> Experiment:
     if settings.exact:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
-    evaluator = build_evaluator(config, train, views.size)
+    evaluator = build_evaluator(config, train, views)
     preprocessing = Preprocessing.of(train, config.evaluation.image_size or views.size)
     trainer = _build_trainer(config, evaluator, preprocessing)
     return Experiment(config, method, loader, optimizer, trainer, evaluator)
@@ -216,13 +216,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     return callbacks
 
 
-def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator | None:
+def build_evaluator(config: RunConfig, train: ImageData, views: ViewPipeline) -> Evaluator | None:
     """The evaluation of a resolved config, or None where the data have no labels for it.
 
     Args:
         config: With the backbone's channels and size.
         train: The training images, which serve as bank if they have labels.
-        size: Side of the images shown, unless the config has another.
+        views: Those of the training; their size is that of the images shown, unless the config has another.
 
     Raises:
         ConfigError: The settings do not suit the images.
@@ -254,8 +254,9 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
         queries,
         protocols,
         random_encoder=random_encoder,
-        size=settings.image_size or size,
+        size=settings.image_size or views.size,
         workers=config.trainer.workers,
+        views=views,
     )
 
 

@@ -71,7 +71,7 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = trained_method(config, saved, run)
-    evaluator = None if protocols is None else build_evaluator(config, train, views.size)
+    evaluator = None if protocols is None else build_evaluator(config, train, views)
     return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
 

@@ -23,7 +23,7 @@ FORBIDDEN = {
     "optim": {"methods", "heads", "losses", "backbones", "views", "data", "evaluation"} | LOOP | GLUE,
     "data": {"methods", "heads", "losses", "backbones", "evaluation", "optim"} | LOOP | GLUE,
     "methods": {"backbones", "views", "data", "evaluation"} | LOOP | GLUE,
-    "evaluation": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
+    "evaluation": {"methods", "heads", "losses", "backbones"} | LOOP | GLUE,
     "embedding": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
     "trainer.py": {"evaluation", "backbones", "losses", "heads"} | GLUE,
     "callbacks": {"backbones", "losses", "heads"} | GLUE,
