@@ -14,7 +14,6 @@ __all__ = [
     "at_rest",
     "barely_moving",
     "blown_up",
-    "few_prototypes",
     "growing",
     "one_prototype",
     "pinned",
@@ -38,12 +37,12 @@ def _bound(history: History, name: str, side: str) -> float:
     return healthy[0] if side == "below" else healthy[1]
 
 
-def stays(name: str, side: str, lines: int, after_epochs: float = 0.0) -> Check:
+def stays(name: str, side: str, lines: int, after_epochs: float = 0.0, after_steps: int = 0) -> Check:
     """Sees a figure whose median over the last lines is outside its healthy range, on one side."""
 
     def check(history: History) -> str | None:
         values, bound = history.last(name, lines), _bound(history, name, side)
-        if not values or history.epochs < after_epochs:
+        if not values or history.epochs < after_epochs or history.step < after_steps:
             return None
         middle = median(values)
         if not (middle < bound if side == "below" else middle > bound):
@@ -74,11 +73,6 @@ def one_prototype(history: History) -> str | None:
     return (
         f"of {facts.prototypes} prototypes, {chosen:.0f} is chosen by all images of a batch" if chosen < 1.5 else None
     )
-
-
-def few_prototypes(history: History) -> str | None:
-    """Few prototypes chosen by the images of a batch, when the centre has had the time to move."""
-    return None if history.step < _SETTLED else stays("prototype_usage", "below", 5, after_epochs=1)(history)
 
 
 def pinned(history: History) -> str | None:

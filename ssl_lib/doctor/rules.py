@@ -10,7 +10,6 @@ from ssl_lib.doctor.checks import (
     at_rest,
     barely_moving,
     blown_up,
-    few_prototypes,
     growing,
     one_prototype,
     pinned,
@@ -94,7 +93,7 @@ RULES = (
     ),
     Rule(
         "dead prototypes",
-        few_prototypes,
+        stays("prototype_usage", "below", 5, after_epochs=1, after_steps=50),
         "most prototypes are no image's first choice",
         "take fewer prototypes, a larger batch, or freeze them for the first epoch (method.freeze_prototypes)",
         covered_by=("learning rate too high", "one prototype takes all"),
@@ -107,7 +106,7 @@ RULES = (
     ),
     Rule(
         "augmentation too strong",
-        stays("view_distance", "above", 5, after_epochs=1),
+        stays("view_distance", "above", 5, after_epochs=1, after_steps=30),
         "two views of an image have no more in common than views of two images",
         "keep more of the image: raise crop_scale, jitter and solarize less; see `ssl-lib views CONFIG`",
         covered_by=("learning rate too high", "learning rate too low", "complete collapse"),
