@@ -38,7 +38,8 @@ def run(tmp_path_factory):
 
 
 def test_train_leaves_a_whole_run_folder(run):
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints"}
+    files = {"config.yaml", "metrics.jsonl", "diagnosis.json", "evaluation.json", "checkpoints"}
+    assert {path.name for path in run.iterdir()} == files
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"} <= set(lines[0])
     assert "knn" in lines[-1]
