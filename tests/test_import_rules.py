@@ -13,7 +13,7 @@ ROOT = Path(ssl_lib.__file__).parent
 GLUE = {
     *("config", "resolve", "rehearsal", "build", "runs", "comparison", "trained_backbone", "export", "cli", "commands")
 }
-LOOP = {"trainer", "callbacks", "loggers", "state", "meter", "checkpoint", "run_lock", "doctor"}
+LOOP = {"trainer", "callbacks", "loggers", "state", "meter", "finite", "checkpoint", "run_lock", "doctor"}
 # A room may not import what is downstream of it.
 FORBIDDEN = {
     "losses": {"methods", "heads", "backbones", "views", "data", "evaluation", "optim"} | LOOP | GLUE,

@@ -200,7 +200,7 @@ def last_line() -> dict[str, torch.Tensor]:
 def test_two_processes_measure_what_one_does_on_the_joined_batch(tmp_path):
     results = run_processes(last_line, (1, 2), tmp_path)
     ((one,), (first, second)) = results[1], results[2]
-    times = {"images_per_second", "data_wait"}
+    times = {"images_per_second", "data_wait", "memory_gb"}
     assert first.keys() - one.keys() == {"process_gap"}
     assert 0 < first["process_gap"] < 4
     for name in one.keys() - times:
