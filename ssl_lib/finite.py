@@ -66,9 +66,10 @@ def check_weights(state: TrainState) -> None:
     stop(state, _of_all_processes(found))
 
 
-def check_scale(state: TrainState, last: ForwardPass) -> None:
-    """Raises NonFiniteLossError if fp16 gradients overflow however small the loss is scaled."""
+def check_scale(state: TrainState, passes: Sequence[ForwardPass]) -> None:
+    """Raises NonFiniteLossError if fp16 gradients overflow however small the loss of the last pass is scaled."""
     if state.scaler.get_scale() < 1.0:
+        last = passes[-1]
         reason = (
             f"the fp16 gradients are NaN or infinite at step {state.step} and before, at any "
             "loss scale: try precision bf16 or fp32, or a lower lr"

@@ -145,7 +145,7 @@ class Meter:
 
     def check_scale(self, state: TrainState) -> None:
         """Raises NonFiniteLossError if fp16 gradients overflow however small the loss is scaled."""
-        check_scale(state, self._records[-1])
+        check_scale(state, self._records)
 
     def log(self, state: TrainState) -> None:
         """Logs a line and begins the next."""

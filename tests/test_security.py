@@ -356,7 +356,9 @@ def test_the_sources_call_nothing_that_executes_or_unpacks():
     for path in Path(ssl_lib.__file__).parent.rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
             name = ast.unparse(call.func)
-            assert name not in names | dotted and not name.startswith("subprocess."), (path, call.lineno)
+            assert name not in names | dotted, (path, call.lineno)
+            if name.startswith("subprocess."):  # the sweep starts `ssl-lib train`, without a shell
+                assert path.name == "sweep.py" and not any(word.arg == "shell" for word in call.keywords), call.lineno
             assert not name.endswith((".extractall", ".extract")), (path, call.lineno)
             if name == "yaml.load":
                 assert ast.unparse(call.args[1]) == "_StrictLoader", (path, call.lineno)

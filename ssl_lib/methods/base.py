@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lib.ema import EMATeacher
-from ssl_lib.optim.param_groups import param_groups
-from ssl_lib.optim.schedules import cosine_schedule
+from ssl_lib.optim import cosine_schedule, param_groups
 from ssl_lib.types import Progress, StepOutput, Views
 
 __all__ = ["Method", "check_method", "checked_output", "feature_dim", "view_pair"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,7 +75,7 @@ class DINO(Method):
 
     def chance_loss(self, num_images: int) -> float:
         """Every one of K prototypes is as likely: ln K."""
-        return math.log(self.loss.num_prototypes)
+        return float(np.log(self.loss.num_prototypes))
 
     @property
     def encoder(self) -> nn.Module:

@@ -218,7 +218,7 @@ def test_arguments_are_checked_before_anything_is_written(encoder, photos, tmp_p
         (wrong, {}, r"out_dim is 7, and its features are \(16, 16\)"),
         (encoder, {"batch_size": 0}, "batch_size must be at least 1"),
         (encoder, {"workers": -1}, "workers at least 0"),
-        (encoder, {"size": None}, "give a size"),
+        (encoder, {"size": None}, "give the side to show them at"),
         (encoder, {"precision": "int8"}, "unknown precision"),
     ]:
         with pytest.raises(ValueError, match=message):
