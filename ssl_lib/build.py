@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
+from ssl_lib.environment import describe_environment
 from ssl_lib.errors import CheckpointError, ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
+from ssl_lib.precision import resolve_device
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
@@ -81,6 +84,7 @@ class Experiment:
                 print(f"note: going on with other settings: {'; '.join(changes)}", file=sys.stderr)
         if distributed.rank() == 0:
             _write_config(self.config)
+            _write_environment(self.config)
         seed_everything(self.config.seed, *([distributed.rank()] if distributed.is_distributed() else []))
         return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
 
@@ -92,6 +96,11 @@ def _write_config(config: RunConfig) -> None:
     except OSError as error:
         reason = "it is a file" if run_dir.is_file() else error.strerror
         raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
+
+
+def _write_environment(config: RunConfig) -> None:
+    found = describe_environment(resolve_device(config.trainer.device))
+    write_text(Path(config.run_dir) / "environment.json", json.dumps(found, indent=2) + "\n")
 
 
 def build(config: RunConfig) -> Experiment:
