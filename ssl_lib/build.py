@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
+from ssl_lib.callbacks import Callback, Checkpoints, Diagnosis, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
@@ -220,7 +220,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         keep_best=settings.keep_best,
         config=to_yaml(config),
     )
-    callbacks: list[Callback] = [ProgressBar(), MetricsLog(run_dir / "metrics.jsonl"), saved, NonFiniteReport(run_dir)]
+    callbacks: list[Callback] = [
+        ProgressBar(),
+        MetricsLog(run_dir / "metrics.jsonl"),
+        Diagnosis(run_dir),
+        saved,
+        NonFiniteReport(run_dir),
+    ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
         callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))

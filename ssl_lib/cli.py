@@ -1,4 +1,4 @@
-"""The command line: `ssl-lib train | evaluate | report | list | views | bench | pack | replay`."""
+"""The command line: `ssl-lib train | evaluate | doctor | report | list | views | bench | pack | replay`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import ssl_lib
 from ssl_lib import distributed
-from ssl_lib.commands import bench, evaluate, listing, pack, replay, report, train, views
+from ssl_lib.commands import bench, doctor, evaluate, listing, pack, replay, report, train, views
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import ConfigError, SSLError
 
@@ -54,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, report, listing, views, bench, pack, replay):
+    for command in (train, evaluate, doctor, report, listing, views, bench, pack, replay):
         command.add(commands)
     return parser

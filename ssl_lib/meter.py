@@ -174,6 +174,8 @@ class Meter:
         names = dict.fromkeys(name for scalars in noted for name in scalars if name not in _FLAGS)
         means = {name: torch.stack([scalars[name] for scalars in noted if name in scalars]).mean() for name in names}
         values = dict(zip(means, average(torch.stack(list(means.values()))).tolist(), strict=True))
+        for callback in state.callbacks:
+            values = {**callback.measure(state), **values}  # what the method calls by the same name stays
         seconds = time.perf_counter() - self._start
         state.log(
             {

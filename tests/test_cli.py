@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 
 def test_train_leaves_a_whole_run_folder(run):
-    files = {"config.yaml", "environment.json", "metrics.jsonl", "evaluation.json", "checkpoints"}
+    files = {"config.yaml", "environment.json", "metrics.jsonl", "diagnosis.json", "evaluation.json", "checkpoints"}
     assert {path.name for path in run.iterdir()} == files
     assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

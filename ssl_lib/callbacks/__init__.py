@@ -3,9 +3,19 @@
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.callbacks.checkpoints import Checkpoints
 from ssl_lib.callbacks.defaults import default_callbacks
+from ssl_lib.callbacks.diagnosis import Diagnosis
 from ssl_lib.callbacks.evaluation import Evaluation
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
 from ssl_lib.callbacks.progress_bar import ProgressBar
 
-__all__ = ["Callback", "Checkpoints", "Evaluation", "MetricsLog", "NonFiniteReport", "ProgressBar", "default_callbacks"]
+__all__ = [
+    "Callback",
+    "Checkpoints",
+    "Diagnosis",
+    "Evaluation",
+    "MetricsLog",
+    "NonFiniteReport",
+    "ProgressBar",
+    "default_callbacks",
+]

@@ -12,9 +12,9 @@ from ssl_lib.report.page import render
 from ssl_lib.report.projection import PROJECTIONS, choose_projection
 from ssl_lib.report.records import (
     read_config,
+    read_diagnosis,
     read_environment,
     read_evaluation,
-    read_findings,
     read_metrics,
     run_folder,
 )
@@ -77,7 +77,7 @@ def gather(run: str | Path, *, name: str, overrides: Sequence[str] = (), project
         config=read_config(folder),
         metrics=read_metrics(folder),
         evaluation=read_evaluation(folder, stem),
-        findings=read_findings(folder),
+        diagnosis=read_diagnosis(folder),
         environment=read_environment(folder),
         observed=observe(str(run), overrides, projection),
     )

@@ -6,45 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ssl_lib.report.numbers import number_of
+from ssl_lib.doctor import FIGURES, Facts
+from ssl_lib.report.numbers import number_of, shown
 from ssl_lib.report.run import Table
 
-__all__ = ["GROUPS", "Speed", "grouped", "speed", "values_of"]
+__all__ = ["GROUPS", "Speed", "grouped", "meaning", "speed", "values_of"]
 
 _APART = {"step", "epoch"}
-GROUPS: Mapping[str, Mapping[str, str]] = {
-    "Training": {
-        "loss": "comparable between runs of one method only",
-        "lr": "learning rate",
-    },
-    "Representation": {
-        "feature_std": "spread of the unit-length embeddings: 1/√D is even, 0 is a collapse to a point",
-        "effective_rank": "directions in which the embeddings vary",
-        "rankme": "directions that the features use",
-        "embedding_norm": "length of the embeddings",
-        "uniformity": "-4 is spread over the sphere, 0 a point",
-        "alignment": "squared distance of an image's two views",
-        "view_distance": "the same, as a share of that of two images",
-        "process_gap": "between the processes' embeddings; 1 is chance",
-    },
-    "Teacher and prototypes": {
-        "teacher_momentum": "1 is a teacher at rest, 0 the student itself",
-        "teacher_distance": "teacher from student, of the weights' norm",
-        "prototype_usage": "prototypes that an image chooses first, as a share",
-        "prototype_entropy": "of the batch's mean assignment: 1 uses all prototypes alike",
-        "assignment_entropy": "of one image's assignment: 0 is certain, 1 is none",
-    },
-    "Optimisation": {
-        "gradient_norm": "before clipping",
-        "update_ratio": "step of an update, as a share of the weights' norm",
-        "skipped": "updates left out for numbers that were not finite",
-    },
-    "Throughput": {
-        "images_per_second": "images trained on per second",
-        "data_wait": "share of the time, 0 to 1",
-    },
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Training": ("loss", "lr"),
+    "Representation": (
+        *("feature_std", "effective_rank", "embedding_norm", "uniformity", "alignment", "view_distance"),
+        "process_gap",
+    ),
+    "Teacher and prototypes": (
+        *("teacher_momentum", "teacher_distance"),
+        *("prototype_usage", "prototype_entropy", "assignment_entropy"),
+    ),
+    "Optimisation": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
+    "Throughput": ("images_per_second", "data_wait"),
 }
-"""By group, the figures in their order, with what they mean."""
+"""By group, the figures in their order."""
+_MEANINGS = {
+    "lr": "learning rate",
+    "skipped": "updates left out for numbers that were not finite",
+    "images_per_second": "images trained on per second",
+    "data_wait": "share of the time, 0 to 1",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +51,15 @@ def grouped(names: Sequence[str]) -> dict[str, list[str]]:
     throughput = groups.popitem()
     groups["Other figures"] = [name for name in names if name not in known | _APART]
     return {title: group for title, group in (*groups.items(), throughput) if group}
+
+
+def meaning(name: str, facts: Facts | None) -> str:
+    """What a figure says, and where it is healthy, as far as the doctor knows."""
+    figure = FIGURES.get(name)
+    if figure is None:
+        return _MEANINGS.get(name, "")
+    healthy = None if facts is None else figure.healthy(facts)
+    return figure.meaning + (f"; healthy from {shown(healthy[0])} to {shown(healthy[1])}" if healthy else "")
 
 
 def values_of(metrics: Sequence[Table], name: str) -> tuple[list[float], list[float]]:

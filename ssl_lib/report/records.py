@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.errors import ConfigError
+from ssl_lib.doctor import Doctor, diagnose
+from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import read_results
 from ssl_lib.plain_yaml import parse_yaml
-from ssl_lib.report.run import Evaluation, Finding, Missing, Table
+from ssl_lib.report.run import Evaluation, Missing, Table
 
-__all__ = ["read_config", "read_environment", "read_evaluation", "read_findings", "read_metrics", "run_folder"]
+__all__ = ["read_config", "read_diagnosis", "read_environment", "read_evaluation", "read_metrics", "run_folder"]
 
 _FILES = ("config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints")
 
@@ -79,29 +80,23 @@ def read_evaluation(folder: Path, stem: str = "last") -> Evaluation | Missing:
         return Missing(f"{path.name} cannot be read ({error}): `ssl-lib evaluate RUN` writes it anew.")
 
 
-def read_findings(folder: Path) -> Sequence[Finding] | Missing:
-    """What the doctor wrote while the run was trained."""
-    content = _read_json(folder / "diagnosis.json", "it was trained without the callback Diagnosis.")
-    if isinstance(content, Missing):
-        return content
+def read_diagnosis(folder: Path) -> Doctor | Missing:
+    """What the doctor says of the lines of metrics.jsonl."""
     try:
-        return [Finding(**finding) for finding in content["findings"]]
-    except (KeyError, TypeError) as error:
-        return Missing(f"diagnosis.json is damaged ({error}): train again, or delete it.")
+        return diagnose(folder)
+    except DataError as error:
+        return Missing(f"{error}.")
 
 
 def read_environment(folder: Path) -> Table | Missing:
     """Versions and device of the training."""
-    return _read_json(folder / "environment.json", "it was trained by a script, or by an older version.")
-
-
-def _read_json(path: Path, why: str) -> Table | Missing:
+    path = folder / "environment.json"
     if not path.is_file():
-        return Missing(f"The run has no {path.name}: {why}")
+        return Missing("There is no environment.json: the run was trained by a script, or by an older version.")
     try:
         return _table(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        return Missing(f"{path.name} is damaged ({error}): delete it.")
+        return Missing(f"environment.json is damaged ({error}): delete it.")
 
 
 def _table(value: Any) -> Mapping[str, Any]:

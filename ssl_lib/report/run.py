@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from ssl_lib.data.arrays import ArrayData
+from ssl_lib.doctor import Doctor
 from ssl_lib.evaluation import Results
 
-__all__ = ["BASELINES", "Evaluation", "Finding", "Missing", "Observed", "Run", "TokenMaps", "ViewGrid"]
+__all__ = ["BASELINES", "Evaluation", "Missing", "Observed", "Run", "TokenMaps", "ViewGrid"]
 
 BASELINES = ("raw pixels", "random init")
 
@@ -31,17 +32,6 @@ class Evaluation:
     results: Results
     queries: int | None
     steps: int | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the doctor found: since which step, its name, in which figures, the likely cause and the cure."""
-
-    step: int
-    name: str
-    seen: str
-    cause: str
-    cure: str
 
 
 @dataclass(frozen=True)
@@ -99,6 +89,6 @@ class Run:
     config: Table | Missing
     metrics: Sequence[Table] | Missing
     evaluation: Evaluation | Missing
-    findings: Sequence[Finding] | Missing
+    diagnosis: Doctor | Missing
     environment: Table | Missing
     observed: Observed | Missing

@@ -15,6 +15,7 @@ import torch
 from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.cli import main
 from ssl_lib.data import arrays
+from ssl_lib.doctor import diagnose
 from ssl_lib.evaluation import extract_features, read_results
 from ssl_lib.report.records import read_metrics
 from ssl_lib.report.run import Missing
@@ -179,7 +180,13 @@ def test_a_run_that_has_only_begun(copy, tmp_path):
         (copy / name).unlink()
     shutil.rmtree(copy / "checkpoints")
     text = report(copy).text()
-    for reason in ("There is no metrics.jsonl", "There is no evaluation.json", "no environment.json", "no run at"):
+    for reason in (
+        "There is no metrics.jsonl",
+        "There is no evaluation.json",
+        "no environment.json",
+        "no metrics.jsonl",
+        "no run at",
+    ):
         assert reason in text
     assert "projector_layers" in text
     (copy / "metrics.jsonl").write_text("")
@@ -194,18 +201,27 @@ def test_damaged_files_are_named(copy):
     (copy / "diagnosis.json").write_text("{}")
     (copy / "environment.json").write_text("7")
     text = report(copy).text()
-    for name in ("metrics.jsonl is damaged in line 2", "evaluation.json cannot be read", "diagnosis.json is damaged"):
+    for name in (
+        "metrics.jsonl is damaged in line 2",
+        "evaluation.json cannot be read",
+        "diagnosis.json is damaged",
+        "environment.json is damaged",
+    ):
         assert name in text
     assert isinstance(read_metrics(copy), Missing)
 
 
 def test_what_the_doctor_found_is_told(copy):
-    finding = {"step": 1200, "name": "complete collapse", "seen": "std <i>0</i>", "cause": "the lr", "cure": "lower it"}
-    (copy / "diagnosis.json").write_text(json.dumps({"facts": {}, "findings": [finding]}))
-    text = report(copy).text()
-    assert "complete collapse since step 1,200: std <i>0</i>. Likely: the lr. Cure: lower it." in text
-    (copy / "diagnosis.json").write_text(json.dumps({"facts": {}, "findings": []}))
     assert "found nothing wrong" in report(copy).text()
+    line = json.loads((copy / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [{**line, "step": step, "feature_std": 1e-9} for step in range(60)]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    findings = diagnose(copy).findings
+    text = report(copy).text()
+    assert findings
+    for found in findings:
+        told = f"{found.name} since step {found.step}: {found.seen}. Likely: {found.cause}. Cure: {found.cure}."
+        assert " ".join(told.split()) in text
 
 
 def test_images_that_moved_are_named_with_an_override(patterns, tmp_path):

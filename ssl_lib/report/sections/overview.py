@@ -96,14 +96,14 @@ def _dots(run: Run, named: bool) -> Html:
 
 
 def _doctor(run: Run, runs: Sequence[Run]) -> Html | None:
-    if isinstance(run.findings, Missing):
-        return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), run.findings.reason, class_="note")
-    if not run.findings:
+    if isinstance(run.diagnosis, Missing):
+        return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), run.diagnosis.reason, class_="note")
+    if not run.diagnosis.findings:
         return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), "found nothing wrong.", class_="finding good")
     items = [
         tag("li", tag("strong", finding.name), f" since step {finding.step:,}: {finding.seen}. ",
             f"Likely: {finding.cause}. ", tag("em", f"Cure: {finding.cure}."))
-        for finding in run.findings
+        for finding in run.diagnosis.findings
     ]  # fmt: skip
     title = tag("p", tag("strong", "Doctor"), " ", _of(run, runs), f"found {len(items)}:")
     return tag("div", title, tag("ul", items), class_="finding bad")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ssl_lib.report.curves import GROUPS, grouped, speed, values_of
+from ssl_lib.doctor import Doctor
+from ssl_lib.report.curves import grouped, meaning, speed, values_of
 from ssl_lib.report.html import Html, tag
 from ssl_lib.report.numbers import shown
 from ssl_lib.report.run import Missing, Run, Table
@@ -25,9 +26,11 @@ def training(runs: Sequence[Run]) -> Html:
     curves = {name: [(n, run.name, *values_of(_lines(run), name)) for n, run in enumerate(runs)] for name in names}
     drawn = [name for name, found in curves.items() if any(len(values) > 1 for _, _, _, values in found)]
     key = legend((run.name, run_style(number)) for number, run in enumerate(runs)) if len(runs) > 1 else None
+    alone = runs[0].diagnosis if len(runs) == 1 else None
+    facts = alone.history.facts if isinstance(alone, Doctor) else None
     groups = []
     for title, figures in grouped(drawn).items():
-        charts = [_chart(name, GROUPS.get(title, {}).get(name, ""), curves[name]) for name in figures]
+        charts = [_chart(name, meaning(name, facts), curves[name]) for name in figures]
         groups += [tag("h3", title), tag("div", charts, class_="charts")]
     once = _once({name: found for name, found in curves.items() if name not in drawn}, len(runs) > 1)
     about = "Every line of metrics.jsonl, by update. A red cross marks a value that is NaN or infinite."
@@ -38,13 +41,13 @@ def _lines(run: Run) -> Sequence[Table]:
     return [] if isinstance(run.metrics, Missing) else run.metrics
 
 
-def _chart(name: str, meaning: str, curves: Sequence[Curve]) -> Html:
+def _chart(name: str, about: str, curves: Sequence[Curve]) -> Html:
     curves = [curve for curve in curves if curve[3]]
     series = [Series(title, steps, values, run_style(number)) for number, title, steps, values in curves]
     told = [_summary(title, values, len(curves) > 1) for _, title, _, values in curves]
     output = tag("output", shown(curves[0][3][-1]) if len(curves) == 1 else None, aria_live="polite")
     heading = tag("span", tag("strong", name), output, class_="chart-title")
-    caption = tag("figcaption", heading, tag("span", meaning, class_="meaning") if meaning else None)
+    caption = tag("figcaption", heading, tag("span", about, class_="meaning") if about else None)
     return tag("figure", caption, line_chart(series, label=f"{name} by step: {'; '.join(told)}", x_title="step"))
 
 
