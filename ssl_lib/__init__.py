@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from ssl_lib import backbones, data, evaluation, heads, losses, methods, optim, views
+from ssl_lib import backbones, data, embedding, evaluation, heads, losses, methods, optim, views
 from ssl_lib.build import Experiment, build
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.data import Loader
@@ -11,8 +11,9 @@ from ssl_lib.errors import CheckpointError, ConfigError, DataError, NonFiniteLos
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import BYOL, DINO, BarlowTwins, Method, SimCLR, SimSiam, VICReg
 from ssl_lib.optim import LARS, Schedule
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.runs import TrainedRun, load_method, load_run
+from ssl_lib.trained_backbone import Backbone
 from ssl_lib.trainer import Trainer
 from ssl_lib.types import Progress, StepOutput, Views
 from ssl_lib.views import ViewConfig, ViewPipeline
@@ -23,11 +24,13 @@ __all__ = [
     "DATASETS",
     "DINO",
     "LARS",
+    "LOGGERS",
     "LOSSES",
     "METHODS",
     "OPTIMIZERS",
     "PRESETS",
     "PROTOCOLS",
+    "Backbone",
     "BarlowTwins",
     "CheckpointError",
     "ConfigError",
@@ -54,6 +57,7 @@ __all__ = [
     "backbones",
     "build",
     "data",
+    "embedding",
     "evaluation",
     "heads",
     "load_config",

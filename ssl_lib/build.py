@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,29 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, Diagnosis, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
+from ssl_lib.callbacks import (
+    Callback,
+    Checkpoints,
+    ConfigFile,
+    Diagnosis,
+    EnvironmentFile,
+    Evaluation,
+    MetricsLog,
+    NonFiniteReport,
+    ProgressBar,
+)
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
-from ssl_lib.environment import describe_environment
-from ssl_lib.errors import CheckpointError, ConfigError, DataError
+from ssl_lib.data.loader import check_divisible
+from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.evaluation import Evaluator
-from ssl_lib.files import write_text
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.plain_yaml import parse_yaml
-from ssl_lib.precision import resolve_device
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
+from ssl_lib.preprocessing import Preprocessing
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
 from ssl_lib.schema import arguments_of, convert
@@ -72,8 +80,8 @@ class Experiment:
                 touch the training may have changed: they are printed.
 
         Raises:
-            CheckpointError: There is nothing to resume, or it was trained by another config; or there is a run in the
-                folder already, and `resume` is False.
+            CheckpointError: There is nothing to resume, or it was trained by another config; there is a run in the
+                folder already, and `resume` is False; or another process is training into it.
             ConfigError: The folder cannot be written to.
         """
         self.trainer.check_run_dir(bool(resume))
@@ -82,25 +90,8 @@ class Experiment:
             changes = refuse_changes(saved_config(load_checkpoint(resume)), self.config)
             if changes and distributed.rank() == 0:
                 print(f"note: going on with other settings: {'; '.join(changes)}", file=sys.stderr)
-        if distributed.rank() == 0:
-            _write_config(self.config)
-            _write_environment(self.config)
         seed_everything(self.config.seed, *([distributed.rank()] if distributed.is_distributed() else []))
         return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
-
-
-def _write_config(config: RunConfig) -> None:
-    run_dir = Path(config.run_dir)
-    try:
-        write_text(run_dir / "config.yaml", to_yaml(config))
-    except OSError as error:
-        reason = "it is a file" if run_dir.is_file() else error.strerror
-        raise ConfigError(f"run_dir: cannot write to {run_dir.absolute()}: {reason}") from error
-
-
-def _write_environment(config: RunConfig) -> None:
-    found = describe_environment(resolve_device(config.trainer.device))
-    write_text(Path(config.run_dir) / "environment.json", json.dumps(found, indent=2) + "\n")
 
 
 def build(config: RunConfig) -> Experiment:
@@ -117,6 +108,7 @@ def build(config: RunConfig) -> Experiment:
     train, views = build_views(config)
     settings = config.trainer
     options = {"seed": config.seed, "workers": settings.workers, "drop_last": settings.drop_last}
+    call("trainer", check_divisible, settings.batch_size, settings.accumulate)
     loader = call("trainer", Loader, train, views, settings.batch_size, **options)
     config = derive_backbone(config, train, views)
     method = build_method(config)
@@ -124,8 +116,10 @@ def build(config: RunConfig) -> Experiment:
     if settings.exact:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
-    evaluator = build_evaluator(config, train, views.size)
-    return Experiment(config, method, loader, optimizer, _build_trainer(config, evaluator), evaluator)
+    evaluator = build_evaluator(config, train, views)
+    preprocessing = Preprocessing.of(train, config.evaluation.image_size or views.size)
+    trainer = _build_trainer(config, evaluator, preprocessing)
+    return Experiment(config, method, loader, optimizer, trainer, evaluator)
 
 
 def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
@@ -187,7 +181,7 @@ def _build_optimizer(config: RunConfig, method: Method) -> Optimizer:
     return optimizer
 
 
-def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
+def _build_trainer(config: RunConfig, evaluator: Evaluator | None, preprocessing: Preprocessing) -> Trainer:
     settings = config.trainer
     clip: Callable[[Iterable[nn.Parameter]], object] | None = None
     if settings.clip_norm is not None:
@@ -204,13 +198,13 @@ def _build_trainer(config: RunConfig, evaluator: Evaluator | None) -> Trainer:
         clip=clip,
         log_every=settings.log_every,
         skip_nonfinite=settings.skip_nonfinite,
-        callbacks=_build_callbacks(config, evaluator),
+        callbacks=_build_callbacks(config, evaluator, preprocessing),
     )
 
 
-def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Callback]:
+def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessing: Preprocessing) -> list[Callback]:
     run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
-    settings = config.trainer
+    settings, text = config.trainer, to_yaml(config)
     saved = Checkpoints(
         run_dir / "checkpoints",
         save_every=settings.save_every,
@@ -218,14 +212,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
         keep=settings.keep,
         keep_every=settings.keep_every,
         keep_best=settings.keep_best,
-        config=to_yaml(config),
+        config=text,
+        preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [
-        ProgressBar(),
-        MetricsLog(run_dir / "metrics.jsonl"),
-        Diagnosis(run_dir),
-        saved,
-        NonFiniteReport(run_dir),
+        *(ConfigFile(run_dir / "config.yaml", text), EnvironmentFile(run_dir / "environment.json"), ProgressBar()),
+        *(MetricsLog(run_dir / "metrics.jsonl"), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
+        *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
@@ -233,13 +226,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None) -> list[Cal
     return callbacks
 
 
-def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator | None:
+def build_evaluator(config: RunConfig, train: ImageData, views: ViewPipeline) -> Evaluator | None:
     """The evaluation of a resolved config, or None where the data have no labels for it.
 
     Args:
         config: With the backbone's channels and size.
         train: The training images, which serve as bank if they have labels.
-        size: Side of the images shown, unless the config has another.
+        views: Those of the training; their size is that of the images shown, unless the config has another.
 
     Raises:
         ConfigError: The settings do not suit the images.
@@ -253,7 +246,7 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
     queries = _make_data(config, "test")
     bank = train if train.labels is not None else _make_data(config, "bank")
     if queries is None or bank is None:
-        if settings.every_epochs:
+        if settings.every_epochs and distributed.rank() == 0:
             missing = "test" if queries is None else "training"
             print(
                 f"note: the data have no labelled {missing} images, so there is no evaluation; to name some, see "
@@ -271,8 +264,9 @@ def build_evaluator(config: RunConfig, train: ImageData, size: int) -> Evaluator
         queries,
         protocols,
         random_encoder=random_encoder,
-        size=settings.image_size or size,
+        size=settings.image_size or views.size,
         workers=config.trainer.workers,
+        views=views,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import shutil
@@ -25,6 +26,7 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "name_checkpoint",
+    "run_folder",
     "save_checkpoint",
     "save_in_folder",
     "snapshot",
@@ -139,14 +141,21 @@ def find_checkpoint(run: str | Path) -> Path:
     raise CheckpointError(f"no checkpoint of {run} is whole, so that it has to start again: {'; '.join(damaged)}")
 
 
+def run_folder(checkpoint: Path) -> Path:
+    """The run's folder that a checkpoint lies in; that of the file, where it lies elsewhere."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
 def list_checkpoints(run: str | Path) -> list[Path]:
     """The checkpoints of a run's folder, each file once: `last.pt`, then the others, newest first."""
     folder = Path(run) / "checkpoints"
     epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
     paths = [folder / "last.pt", *(path for _, path in _numbered(folder)), *epochs]
     files: dict[tuple[int, int], Path] = {}
-    for path in filter(Path.is_file, paths):
-        files.setdefault((path.stat().st_dev, path.stat().st_ino), path)
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run under way may delete one meanwhile
+            found = path.stat()
+            files.setdefault((found.st_dev, found.st_ino), path)
     return list(files.values())
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.plain_yaml import parse_yaml
@@ -21,6 +22,7 @@ __all__ = [
     "EvaluationConfig",
     "RunConfig",
     "TrainerConfig",
+    "flat",
     "load_config",
     "parse_config",
     "refuse_changes",
@@ -102,8 +104,7 @@ class TrainerConfig:
                 raise ValueError(f"{name} must be at least 0, got {value}")
         if self.save_minutes is not None and not self.save_minutes > 0:
             raise ValueError(f"save_minutes must be above 0, got {self.save_minutes}; null saves at epochs' ends only")
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        check_divisible(self.batch_size, self.accumulate, processes=1)
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be above 0, got {self.clip_norm}; null clips nothing")
         if self.clip_per_parameter and self.clip_norm is None:
@@ -148,6 +149,7 @@ class RunConfig:
     schedule: Schedule = field(default_factory=Schedule)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    loggers: tuple[Component, ...] = ()
     run_dir: str = "runs/run"
     imports: tuple[str, ...] = ()
 
@@ -208,6 +210,8 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
             values[name] = _component(values[name], name)
     if isinstance(values.get("evaluation"), Mapping):
         values["evaluation"] = _with_protocols(values["evaluation"])
+    if isinstance(loggers := values.get("loggers"), list | tuple):
+        values["loggers"] = [_component(logger, f"loggers[{index}]") for index, logger in enumerate(loggers)]
     config: RunConfig = convert(values, RunConfig, "")
     imports = tuple(_locate(entry, folder or Path()) for entry in config.imports)
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
@@ -225,9 +229,9 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     Raises:
         CheckpointError: Another key differs; the message lists them with both values.
     """
-    harmless = {"run_dir", "evaluation", "imports", *(f"data.{name}" for name in _PLACES)}
+    harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
-    before, after = _flat(_plain(saved)), _flat(_plain(now))
+    before, after = flat(_plain(saved)), flat(_plain(now))
     changed = {
         key: f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted({*before, *after})
@@ -236,8 +240,9 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     taken = {key for key in changed if any(key == name or key.startswith(f"{name}.") for name in harmless)}
     if refused := [text for key, text in changed.items() if key not in taken]:
         raise CheckpointError(
-            f"a run goes on with the config it was started with: {'; '.join(refused)}. To train differently or longer, "
-            f"start a new run; with backbone.weights={now.run_dir}/checkpoints/last.pt it begins where this one stands"
+            f"a run goes on with the config it was started with: {'; '.join(refused)}. It cannot be changed or made "
+            f"longer, as its schedule spans all of it; a new run with backbone.weights={now.run_dir} takes this one's "
+            "backbone, and begins anew with heads, teachers, optimizer and schedule"
         )
     return [text for key, text in changed.items() if key in taken]
 
@@ -260,10 +265,11 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined by dots."""
     if not isinstance(value, dict):
         return {key: value}
-    return {k: v for name, entry in value.items() for k, v in _flat(entry, f"{key}.{name}" if key else name).items()}
+    return {k: v for name, entry in value.items() for k, v in flat(entry, f"{key}.{name}" if key else name).items()}
 
 
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,10 +57,11 @@ def started() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda and torch.cuda.device_count() > 1:  # one alone is what srun --gpus-per-task=1 shows to each process
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        if local_rank >= torch.cuda.device_count():
+        here = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        if here > torch.cuda.device_count():
             raise ConfigError(
-                f"{os.environ.get('LOCAL_WORLD_SIZE', local_rank + 1)} processes were started on a machine with "
-                f"{torch.cuda.device_count()} CUDA devices: start as many as there are devices"
+                f"{here} processes were started on a machine with {torch.cuda.device_count()} CUDA devices: start as "
+                "many as there are devices"
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")

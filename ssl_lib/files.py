@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["link_or_copy", "locked", "whole_file", "write_text"]
+__all__ = ["append_text", "link_or_copy", "locked", "whole_file", "write_text"]
 
 
 @contextlib.contextmanager
@@ -21,13 +21,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # not written over: what a killed process left may be a link to another file
-        yield partial
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _flush_folder(path.parent)
+        with _named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.unlink(missing_ok=True)  # not written over: what a killed process left may be a link to another
+            yield partial
+            with partial.open("r+b") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _flush_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -35,7 +36,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lets one process at a time go on, by a lock file that is left there; all, where locks are not to be had."""
+    """Lets one process at a time go on, by a lock file that is left there; all, where locks are not to be had.
+
+    The system holds the lock, not the file, and gives it back when a process ends, in whatever way.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +53,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Adds to the end of a text file."""
+    with _named(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def link_or_copy(source: Path, path: Path) -> None:
     """Makes `path` the same file as `source`; a copy of it where the file system has no links."""
     with whole_file(path) as partial:
@@ -56,6 +66,17 @@ def link_or_copy(source: Path, path: Path) -> None:
             os.link(source, partial)
         except OSError:
             shutil.copyfile(source, partial)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says which file it was that could not be written to its end, of which the system knows the number alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _flush_folder(folder: Path) -> None:

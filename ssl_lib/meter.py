@@ -74,7 +74,8 @@ class Meter:
         records = []
         for entry in self._records[:count]:
             scalars = {name: value.item() for name, value in entry.scalars.items()}
-            records.append({"step": entry.step, "lr": entry.lr, "indices": entry.indices, "scalars": scalars})
+            indices = entry.indices.clone()  # a view of the whole epoch's order, which would be saved with it
+            records.append({"step": entry.step, "lr": entry.lr, "indices": indices, "scalars": scalars})
         return {"records": records, "skips": skips, "in_a_row": in_a_row}
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
@@ -215,7 +216,9 @@ class Meter:
         if found is None:
             return
         self._tell(state, found)
-        before = f" The {self._in_a_row - 1} updates before it were skipped." if self._in_a_row > 1 else ""
+        skipped = self._in_a_row - 1
+        which = "update before it was" if skipped == 1 else f"{skipped} updates before it were"
+        before = f" The {which} skipped." if skipped > 0 else ""
         raise NonFiniteLossError(f"{found.reason}.{before} {_KEPT}")
 
     @staticmethod

@@ -134,8 +134,10 @@ def unsynced(model: nn.Module) -> AbstractContextManager[Any]:
 @contextmanager
 def _kept_apart(model: FSDPModule) -> Iterator[None]:
     model.set_requires_gradient_sync(False)
-    yield
-    model.set_requires_gradient_sync(True)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
 
 
 def synchronize_batchnorm(module: nn.Module) -> None:

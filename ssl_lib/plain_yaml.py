@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -34,4 +35,13 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, _StrictLoader)  # a subclass of SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).replace('"<unicode string>"', source)
-        raise ConfigError(f"{source} is not readable YAML: {reason}") from error
+        raise ConfigError(f"{source} is not readable YAML: {reason}{_quotes(text, error)}") from error
+
+
+def _quotes(text: str, error: Exception) -> str:
+    """A hint where braces within a word, as shards' names have, were read as a mapping's."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    lines = text.splitlines()[mark.line : mark.line + 1] if mark else []
+    if any(re.search(r"[^\s,:\[{]\{|\}[^\s,\]}]", line) for line in lines):
+        return '; a text with braces needs quotes, as in "train-{000..146}.tar"'
+    return ""

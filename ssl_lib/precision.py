@@ -76,7 +76,8 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no device {name!r}, only {torch.cuda.device_count()} CUDA devices: use cpu")
+        found = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        raise ConfigError(f"there is no device {name!r}: torch finds {found or 'no GPU, use cpu'}")
     return device
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ssl_lib.errors import ConfigError, did_you_mean
 
-__all__ = ["BACKBONES", "DATASETS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS", "Registry"]
+__all__ = ["BACKBONES", "DATASETS", "LOGGERS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS", "Registry"]
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 
@@ -65,6 +65,7 @@ def _origin(part: Callable[..., Any]) -> str:
 BACKBONES = Registry("backbone")
 METHODS = Registry("method")
 LOSSES = Registry("loss")
+LOGGERS = Registry("logger")
 DATASETS = Registry("data set")
 OPTIMIZERS = Registry("optimizer")
 PRESETS = Registry("view preset")

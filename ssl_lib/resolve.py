@@ -12,11 +12,12 @@ from typing import Any
 
 import ssl_lib.backbones
 import ssl_lib.evaluation
+import ssl_lib.loggers
 import ssl_lib.losses
 import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.config import Component, EvaluationConfig, RunConfig
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
 from ssl_lib.views import ViewConfig
 
@@ -28,7 +29,7 @@ BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, Assertion
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that follow the data and the views unless the config sets them."""
 
-GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",)}
+GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",), LOGGERS: ("run_dir",)}
 """What the library passes to each kind of part itself; the other arguments are the config's."""
 
 
@@ -46,6 +47,7 @@ def resolve(config: RunConfig) -> RunConfig:
         method=_resolve(config.method, METHODS, "method"),
         optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
         evaluation=dataclasses.replace(config.evaluation, protocols=_resolve_protocols(config.evaluation.protocols)),
+        loggers=tuple(_resolve(logger, LOGGERS, f"loggers[{index}]") for index, logger in enumerate(config.loggers)),
         views=[dataclasses.asdict(view) for view in _resolve_views(config.views)],
     )
 
@@ -68,8 +70,8 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
         if owners:
             others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed)}; {others} would take {name}. "
-                f"On the command line {key}=NAME takes another part with its own defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; {others} "
+                f"would take {name}. On the command line {key}=NAME takes another part with its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}

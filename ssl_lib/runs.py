@@ -18,12 +18,13 @@ from ssl_lib.build import (
 )
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import RunConfig, load_config
+from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.resolve import resolve
 
-__all__ = ["TrainedRun", "load_method", "load_run"]
+__all__ = ["TrainedRun", "load_method", "load_run", "load_saved", "trained_method"]
 
 _CHANGEABLE = ("data", "evaluation", "trainer", "imports")
 
@@ -35,17 +36,21 @@ class TrainedRun:
     Attributes:
         config: As it was trained, with the overrides.
         method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
-        evaluator: None where the data have no labelled images.
+        evaluator: None where the data have no labelled images, or none was asked for.
         steps: Optimizer updates that were made.
+        train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
+        view_size: Side of the large views it was trained on, in pixels.
     """
 
     config: RunConfig
     method: Method
     evaluator: Evaluator | None
     steps: int
+    train: ImageData
+    view_size: int
 
 
-def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] = ()) -> TrainedRun:
+def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] | None = ()) -> TrainedRun:
     """Rebuilds a trained run, the images to evaluate it on included.
 
     Args:
@@ -53,20 +58,21 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
         overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
             `data.root`; the rest made the weights what they are.
         protocols: What the evaluator is to measure, by name, with the config's settings where it has them; none for
-            what the config names.
+            what the config names; None for no evaluator, and no test images.
 
     Raises:
         ConfigError: An override is of another key, or wrong.
         CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
             modules to import that the run's folder does not.
     """
-    saved, config = _load(run, overrides)
+    saved, config = load_saved(run, overrides)
     if protocols:
         config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
-    method = _load_weights(config, saved, run)
-    return TrainedRun(config, method, build_evaluator(config, train, views.size), saved["step"])
+    method = trained_method(config, saved, run)
+    evaluator = None if protocols is None else build_evaluator(config, train, views)
+    return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
 
 
 def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
@@ -79,11 +85,11 @@ def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
     Raises:
         CheckpointError: As `load_run`.
     """
-    saved, config = _load(run, overrides)
-    return _load_weights(config, saved, run)
+    saved, config = load_saved(run, overrides)
+    return trained_method(config, saved, run)
 
 
-def _load(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
+def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
     """The checkpoint, and its config resolved, once it is clear that no code comes with it unasked."""
     for key in (text.partition("=")[0] for text in overrides):
         if key.partition(".")[0] not in _CHANGEABLE:
@@ -110,7 +116,8 @@ def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
     return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 
 
-def _load_weights(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
+def trained_method(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
+    """The method of a config that `load_saved` gave, with the checkpoint's weights, in eval mode."""
     method = build_method(config)
     try:
         method.load_state_dict(saved["method"])

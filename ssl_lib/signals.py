@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+from ssl_lib.distributed import rank
 
 __all__ = ["STOP_SIGNALS", "Received", "leave_signals_to_parent", "stop_on_signals"]
 
@@ -41,7 +44,8 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[Received]:
     def handle(number: int, frame: FrameType | None) -> None:
         if received.signal is None:
             received.signal = signal.Signals(number)
-            _say(f"\n{received.signal.name}: stopping after this update; Ctrl-C ends at once\n")
+            if rank() == 0:
+                _say(f"\n{received.signal.name}: stopping after this update; Ctrl-C ends at once\n")
             stop()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -70,7 +74,9 @@ def leave_signals_to_parent(*_: object) -> None:
 
 
 def _obey_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    parent = multiprocessing.parent_process()  # who asked for this process; a fork server may have made it
+    assert parent is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)
 

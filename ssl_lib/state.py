@@ -60,7 +60,7 @@ class TrainState:
     _mark: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.total_steps = max(1, round(self.schedule.epochs * self.loader.steps_per_epoch))
+        self.total_steps = self.schedule.total_steps(self.loader.steps_per_epoch)
 
     @property
     def progress(self) -> Progress:
@@ -152,13 +152,13 @@ class TrainState:
         if missing := sorted(here.keys() - saved.keys()):
             raise CheckpointError(
                 f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, with which the run "
-                "goes on; here, begin a new run with its weights, by backbone.weights"
+                "goes on; here, only a new run can take its backbone, by backbone.weights"
             )
         for key in ("data", "total_steps"):
             if saved[key] != here[key]:
                 raise CheckpointError(
                     f"the checkpoint was saved with {key} {saved[key]}, this run has {here[key]}: "
-                    "resume with the config it was started with, or start a new run"
+                    "resume with the config it was started with, as a run cannot be made longer, or start a new run"
                 )
         try:
             self.method.load_state_dict(scattered(saved["method"], self.method.state_dict()))

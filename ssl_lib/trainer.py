@@ -17,6 +17,7 @@ from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from ssl_lib.chunks import backbones, computed_in_chunks
 from ssl_lib.data import Batch, Loader
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.meter import Meter
@@ -25,6 +26,7 @@ from ssl_lib.optim.param_groups import check_optimizer
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.parallel import parallelize, unsynced
 from ssl_lib.precision import Precision, resolve_device
+from ssl_lib.run_lock import run_lock
 from ssl_lib.seeding import seeded_generator
 from ssl_lib.sharding import check_sharding, shard
 from ssl_lib.state import TrainState
@@ -120,33 +122,19 @@ class Trainer:
             DataError: An image cannot be read, or a process that reads images was killed.
             ValueError: The optimizer holds other parameters than the method's, or the batch cannot be accumulated.
             RuntimeError: torchrun or srun started several processes, and they run by themselves.
-            CheckpointError: There is nothing to resume, or it does not fit; or `run_dir` holds a run already and
-                `resume` is False.
+            CheckpointError: There is nothing to resume, or it does not fit; `run_dir` holds a run already and
+                `resume` is False; or another process is training into it.
+            ConfigError: `run_dir` cannot be made or written to.
         """
-        check_method(method)
-        for value, kind in ((loader, Loader), (schedule, Schedule | None)):
-            if not isinstance(value, kind):
-                raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
-        if distributed.processes_started() > 1 and not distributed.is_distributed():
-            raise RuntimeError(
-                f"{distributed.processes_started()} processes were started and have not joined, so that each would "
-                "train a run of its own: put loader, method and fit inside `with ssl_lib.distributed.started():`"
-            )
-        if loader.batch_size % (self.accumulate * distributed.world_size()):
-            processes = f" times {distributed.world_size()} processes" if distributed.is_distributed() else ""
-            raise ValueError(
-                f"accumulate {self.accumulate}{processes} does not divide the batch of {loader.batch_size}"
-            )
-        if (self.accumulate > 1 or distributed.is_distributed()) and not loader.drop_last:
-            raise ValueError(
-                "batches that are divided, by accumulate or among processes, must be of one size: leave drop_last=True"
-            )
-        check_optimizer(optimizer, method)
-        self.check_run_dir(bool(resume))
-        state = self._prepare(method, loader, optimizer, schedule or Schedule())
-        if resume and self.run_dir is not None:
-            state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir if resume is True else str(resume))))
+        self._check(method, loader, optimizer, schedule)
         with ExitStack() as stack:
+            if self.run_dir is not None:
+                there = resume is not True or bool(list_checkpoints(self.run_dir))  # else there is nothing to resume
+                stack.enter_context(run_lock(self.run_dir, make=there))
+            self.check_run_dir(bool(resume))
+            state = self._prepare(method, loader, optimizer, schedule or Schedule())
+            if resume and self.run_dir is not None:
+                state.load_state_dict(load_checkpoint(find_checkpoint(self.run_dir if resume is True else str(resume))))
             stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
             if self.exact and self.accumulate > 1:
@@ -158,6 +146,7 @@ class Trainer:
                     stack.callback(callback.on_end, state)
             while not (state.finished or state.stopping):
                 self._run_epoch(state, state.meter)
+        distributed.barrier()  # the first may be writing yet: one that ends before it could be taken for a failure
         return state
 
     def stop(self) -> None:
@@ -169,7 +158,7 @@ class Trainer:
         self._stop.set()
 
     def check_run_dir(self, resume: bool) -> None:
-        """Refuses to write over a run, and to resume where none can be; `fit` does so before anything else.
+        """Refuses to write over a run, and to resume where none can be; `fit` does so before it writes anything.
 
         Raises:
             CheckpointError: The folder holds a run and `resume` is False.
@@ -182,6 +171,24 @@ class Trainer:
                 f"{self.run_dir} holds a run already: pass resume=True to go on with it, choose another run_dir, "
                 "or delete its checkpoints"
             )
+
+    def _check(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule | None) -> None:
+        """Refuses parts that do not fit each other, this trainer or the processes."""
+        check_method(method)
+        for value, kind in ((loader, Loader), (schedule, Schedule | None)):
+            if not isinstance(value, kind):
+                raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
+        if distributed.processes_started() > 1 and not distributed.is_distributed():
+            raise RuntimeError(
+                f"{distributed.processes_started()} processes were started and have not joined, so that each would "
+                "train a run of its own: put loader, method and fit inside `with ssl_lib.distributed.started():`"
+            )
+        check_divisible(loader.batch_size, self.accumulate)
+        if (self.accumulate > 1 or distributed.is_distributed()) and not loader.drop_last:
+            raise ValueError(
+                "batches that are divided, by accumulate or among processes, must be full: leave drop_last=True"
+            )
+        check_optimizer(optimizer, method)
 
     def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
         method.to(device=self.precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,23 @@ def test_find_checkpoint(tmp_path):
     save_checkpoint(tmp_path / "checkpoints" / "last.pt", {})
     assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "last.pt"
     assert find_checkpoint(tmp_path / "checkpoints" / "last.pt") == tmp_path / "checkpoints" / "last.pt"
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_a_checkpoint_that_a_run_deletes_meanwhile_is_passed_over(before, tmp_path, monkeypatch):
+    """Whichever look at the file comes too late."""
+    gone = tmp_path / "checkpoints" / "step_00000001.pt"
+    for name in ("last.pt", gone.name):
+        save_checkpoint(gone.with_name(name), {})
+    looks, stat = iter(range(1, before)), Path.stat
+
+    def late(path, **options):
+        if path == gone and next(looks, None) is None:
+            gone.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", late)
+    assert find_checkpoint(tmp_path) == gone.with_name("last.pt")
 
 
 def test_numpys_numbers_are_saved_as_plain_ones_and_objects_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from ssl_lib.backbones import resnet_tiny
 from ssl_lib.callbacks import ProgressBar
 from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.commands import listing
 from ssl_lib.commands.common import config_folder
+from ssl_lib.commands.train import _delete_run
+from ssl_lib.resolve import GIVEN
+from ssl_lib.schema import arguments_of
 
 QUICK = [
     "schedule.epochs=0.1",
@@ -38,8 +43,8 @@ def run(tmp_path_factory):
 
 
 def test_train_leaves_a_whole_run_folder(run):
-    files = {"config.yaml", "environment.json", "metrics.jsonl", "diagnosis.json", "evaluation.json", "checkpoints"}
-    assert {path.name for path in run.iterdir()} == files
+    files = {"config.yaml", "environment.json", "metrics.jsonl", "diagnosis.json", "evaluation.json"}
+    assert {path.name for path in run.iterdir()} == {*files, "checkpoints", ".lock"}
     assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"} <= set(lines[0])
@@ -52,6 +57,48 @@ def test_train_refuses_to_overwrite_and_says_how(run, capsys):
     assert main(["train", "quickstart", f"run_dir={run}"]) == 2
     error = capsys.readouterr().err
     assert "--resume" in error and "--overwrite" in error and "Traceback" not in error
+
+
+def test_a_wrong_key_is_named_before_the_run_that_is_in_the_way(run, capsys):
+    for wrong, message in (("trainer.log_evry=1", "log_every"), ("method.temprature=1", "temperature")):
+        assert main(["train", "quickstart", wrong, f"run_dir={run}"]) == 2
+        error = capsys.readouterr().err
+        assert f"Did you mean {message!r}" in error and "holds a run" not in error
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_again_unasked(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoints")
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert main(["train", str(folder), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert f"the checkpoints of {folder} are gone" in error and "tells of 1 epoch" in error and "run_dir=" in error
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step_00000005.pt.partial").write_bytes(b"")  # as a save that was killed leaves it
+    assert main(["train", str(folder), "--resume"]) == 0
+    assert "holds no checkpoint yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "begins"),
+    [
+        ([{"epoch": 1, "loss": 1.0}], True),
+        ([{"epoch": 1, "loss": 1.0}, {"epoch": 1, "skipped": 2}], True),
+        ([{"epoch": 0, "knn": 0.5}], True),
+        ([{"epoch": 1, "knn": 0.5}], False),
+        ([{"epoch": 2, "loss": 1.0}], False),
+    ],
+)
+def test_a_run_broken_off_before_its_first_save_begins_again(lines, begins, tmp_path, capsys):
+    shutil.copy(config_folder() / "quickstart.yaml", tmp_path / "config.yaml")
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": 0, **line}) + "\n" for line in lines))
+    bad = "trainer={save_every: 2, device: cpu, batch_size: 7000}"  # found when the run is built, after the checkpoints
+    assert main(["train", str(tmp_path), "--resume", bad]) == 2
+    error = capsys.readouterr().err
+    assert ("holds no checkpoint yet" in error) == ("larger than the data set" in error) == begins
+    assert ("are gone" in error) != begins
 
 
 def test_resuming_a_finished_run_trains_no_further(run, capsys):
@@ -94,6 +141,22 @@ def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
     assert "seed: 1" in (folder / "config.yaml").read_text()
 
 
+def test_an_overwrite_that_is_broken_off_leaves_no_checkpoint_without_its_lines(tmp_path, monkeypatch):
+    def unlink(path, **options):
+        if path.name == "metrics.jsonl":
+            raise KeyboardInterrupt
+        remove(path)
+
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("metrics.jsonl", "checkpoints/last.pt", "checkpoints/step_00000001.pt"):
+        (tmp_path / name).touch()
+    remove = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        _delete_run(tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
 def test_overwrite_deletes_nothing_before_the_new_run_can_start(run):
     before = sorted(path.name for path in run.rglob("*"))
     for bad in ("trainer.device=cuda:77", "optimizer.lr=-1", "evaluation.knn.k=70000"):
@@ -103,9 +166,10 @@ def test_overwrite_deletes_nothing_before_the_new_run_can_start(run):
 
 def test_resume_refuses_another_config_and_leaves_the_runs_own(run, capsys):
     before = (run / "config.yaml").read_text()
-    arguments = ["train", str(run / "config.yaml"), "--resume"]
+    arguments = ["train", str(run), "--resume"]
     assert main([*arguments, "method.temperature=0.5", "optimizer.lr=9.0"]) == 2
     error = capsys.readouterr().err
+    assert "cannot be changed or made longer" in error and f"backbone.weights={run} takes" in error
     assert "method.temperature was 0.1, is 0.5" in error and "optimizer.lr was 0.005, is 9.0" in error
     assert (run / "config.yaml").read_text() == before
     assert main([*arguments, "trainer.log_every=7", "evaluation.knn.k=3"]) == 0
@@ -113,8 +177,9 @@ def test_resume_refuses_another_config_and_leaves_the_runs_own(run, capsys):
     assert note in capsys.readouterr().err
 
 
-def test_a_run_begins_with_the_weights_of_another(run, tmp_path):
-    weights = f"backbone.weights={run}/checkpoints/last.pt"
+@pytest.mark.parametrize("file", ["", "/checkpoints/last.pt"])
+def test_a_run_begins_with_the_weights_of_another(run, file, tmp_path):
+    weights = f"backbone.weights={run}{file}"
     assert main(["train", "quickstart", *QUICK, "optimizer.lr=0", weights, f"run_dir={tmp_path}"]) == 0
     for key, value in load_method(tmp_path).encoder.named_parameters():
         assert torch.equal(value, load_method(run).encoder.get_parameter(key))
@@ -140,7 +205,7 @@ def test_unreadable_images_are_left_out_of_the_counts_and_listed(tmp_path, capsy
     assert main(["train", "quickstart", *arguments, *changes, *epochs, "data.on_error=skip"]) == 0
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     images = json.loads((run / "evaluation.json").read_text())["images"]
-    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12}
+    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12, "limit": None}
 
 
 def test_a_failing_evaluation_costs_no_training(tmp_path, capsys):
@@ -238,6 +303,13 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert done.stdout == "methods:\n" and not done.stderr
 
 
+def test_a_run_that_nobody_reads_any_more_does_not_pass_for_a_finished_one(tmp_path):
+    command = [sys.executable, "-m", "ssl_lib", "train", "quickstart", *QUICK, f"run_dir={tmp_path}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        process.stderr.close()
+        assert process.wait() == 141
+
+
 def test_interrupted_before_the_first_checkpoint(tmp_path, monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -284,8 +356,15 @@ def test_a_checkpoint_alone_cannot_import_code(run, tmp_path, capsys):
         (["train", "quikstart"], "Did you mean 'quickstart'"),
         (["train", "quickstart", "method.temprature=1"], "Did you mean 'temperature'"),
         (["train", "quickstart", "trainer.batch_size=7000", "run_dir=/nowhere/x"], "7000 is larger than the data set"),
-        (["train", "./quickstart"], "no config './quickstart'"),
+        (["train", "./quickstart"], "no config or run './quickstart'"),
         (["train", "quickstart", "--resume", "run_dir=/nowhere/x"], "no run at /nowhere/x"),
+        (["train", "/nowhere/x", "--resume"], "no run '/nowhere/x' to go on with: there is no such folder"),
+        (["train", "quickstart", "trainer.device=cuda:99"], "there is no device 'cuda:99': torch finds "),
+        (
+            ["train", "quickstart", "trainer.batch_size=33", "trainer.accumulate=2"],
+            "the nearest that can are 32 and 34",
+        ),
+        (["train", "quickstart", "trainer.batch_size=1", "trainer.accumulate=2"], "the nearest that can is 2"),
         (["evaluate", "/nowhere/x"], "no run at /nowhere/x"),
         (["list", "method"], "Did you mean 'methods'"),
         (["list", "methods", "simcrl"], "Did you mean 'simclr'"),
@@ -360,10 +439,38 @@ def test_list_shows_a_parts_arguments(capsys):
     assert "bank_root: str | pathlib.Path | None = None" in out and "  split:" not in out.split("arguments:")[1]
     assert main(["list", "views", "dino"]) == 0
     assert "small_size: int = 96" in (out := capsys.readouterr().out) and "solarize_p" in out
+    assert main(["list", "backbones", "resnet18"]) == 0
+    assert '"small" keeps them' in capsys.readouterr().out
+    assert main(["list", "data", "fashion_mnist_mini"]) == 0
+    assert capsys.readouterr().out.endswith("arguments: none\n")
     assert main(["list", "backbones", "timm/vit_small"]) == 0
     assert "pretrained: bool = False" in capsys.readouterr().out
     assert main(["list", "configs", "quickstart"]) == 0
     assert capsys.readouterr().out == (config_folder() / "quickstart.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_every_argument_of_every_part_has_a_meaning(kind):
+    registry = listing.KINDS[kind]
+    for name in registry:
+        about, meanings = listing.described(registry[name])
+        assert about and "Args:" not in about
+        for argument in arguments_of(registry[name], GIVEN.get(registry, ())):
+            assert meanings.get(argument), f"{name}: {argument}"
+            assert not meanings[argument].startswith("See "), f"{name}: {argument}"
+
+
+def test_only_what_must_be_given_is_called_required(capsys):
+    for command in ("train", "evaluate", "replay"):
+        with pytest.raises(SystemExit):
+            main([command])
+        error = capsys.readouterr().err
+        assert "required: " in error and "key=value" not in error.split("required: ")[1]
+
+
+def test_parts_of_an_epoch_are_counted_in_steps(run, capsys):
+    assert main(["train", str(run), "--resume"]) == 0
+    assert ", 5 steps, 46 to an epoch, " in capsys.readouterr().err
 
 
 def test_the_module_runs_as_a_command():
@@ -371,7 +478,7 @@ def test_the_module_runs_as_a_command():
         [sys.executable, "-m", "ssl_lib", "train", "nope"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("ssl-lib: error: no config 'nope'")
+    assert done.stderr.startswith("ssl-lib: error: no config or run 'nope'")
 
 
 def test_commands_of_one_process_are_refused_in_several(monkeypatch, capsys):

@@ -10,13 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 import ssl_lib
 from ssl_lib.build import resolve
 from ssl_lib.cli import main
 from ssl_lib.config import load_config, parse_config
+from ssl_lib.export import FORMATS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,10 +61,40 @@ def test_the_readme_uses_a_trained_backbone(tmp_path):
 PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("block", blocks(PARTS, "python"), ids=lambda block: block.splitlines()[-1][:30])
-def test_the_blocks_of_the_parts_page_run(block, tmp_path, monkeypatch):
+USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+
+
+def test_the_blocks_of_the_pages_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/parts.md", "exec"), {"__name__": "block"})
+    for block in [*blocks(PARTS, "python"), *blocks(USE, "python")]:
+        exec(compile(block, "a page", "exec"), {"__name__": "block"})
+
+
+def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkeypatch):
+    """Each block goes on from the first, which makes the images ready."""
+    for package in ("safetensors", "timm", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "dog"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (40, 32, 3), dtype=np.uint8)
+        Path("photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(f"{name}.png")
+        Image.fromarray(pixels).save(f"photos/{name}.png")
+    tiny = ["data={name: image_folder, root: photos}", "backbone=resnet18", "views={preset: simclr, size: 32}",
+            "trainer={batch_size: 2, workers: 0, device: cpu}", "schedule={epochs: 1}",
+            "optimizer={name: sgd, lr: 0.1}", "method.hidden_dim=8", "evaluation.every_epochs=0",
+            "run_dir=runs/photos"]  # fmt: skip
+    assert main(["train", "quickstart", *tiny]) == 0
+    page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+    for command in re.findall(r"^`ssl-lib (export .*)`$", page, flags=re.M):
+        assert main(command.split()) == 0
+    names = {}
+    with torch.no_grad():
+        for block in blocks(page, "py"):
+            exec(compile(block, "docs/use.md", "exec"), names)
+            features = torch.as_tensor(names["features"])
+            torch.testing.assert_close(features, names["backbone"](names["images"]), rtol=1e-5, atol=1e-5)
+    assert {path.name for path in Path("runs/photos/export").iterdir()} >= {fmt.file for fmt in FORMATS.values()}
 
 
 def test_the_parts_page_names_every_public_part():

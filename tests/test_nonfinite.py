@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -239,7 +240,7 @@ def test_a_stopped_run_goes_on_where_bad_updates_are_skipped(train, tmp_path):
     with pytest.raises(NonFiniteLossError):
         train("simclr", [4], infinite, tmp_path, callbacks)
     state = train("simclr", [4], infinite, tmp_path, callbacks, resume=True, skip_nonfinite=1)
-    assert state.finished and (tmp_path / "nonfinite.json").exists()
+    assert state.finished and not list(tmp_path.glob("nonfinite.*"))
     unbroken = train("simclr", [4], infinite, skip_nonfinite=1)
     assert_same(state.state_dict(), unbroken.state_dict())
 
@@ -247,9 +248,49 @@ def test_a_stopped_run_goes_on_where_bad_updates_are_skipped(train, tmp_path):
 def test_a_new_run_removes_the_report_of_the_one_before(train, tmp_path):
     with pytest.raises(NonFiniteLossError):
         train("simclr", [1], infinite, tmp_path, [NonFiniteReport(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == {"nonfinite.json", "nonfinite.pt"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"nonfinite.json", "nonfinite.pt"}
     train("simclr", [], infinite, tmp_path, [NonFiniteReport(tmp_path)])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
+
+
+class Reports(Callback):
+    """Which steps were done while the files were there."""
+
+    def __init__(self, folder):
+        self.folder, self.steps = folder, []
+
+    def on_log(self, state, metrics):
+        if list(self.folder.glob("nonfinite.*")):
+            self.steps.append(state.step)
+
+
+@pytest.mark.parametrize("record", [None, "{"])
+def test_the_report_goes_when_the_step_is_known_to_be_good_and_not_before(record, train, tmp_path):
+    report, reports = NonFiniteReport(tmp_path), Reports(tmp_path)
+    callbacks = [Checkpoints(tmp_path / "checkpoints"), reports, report]
+    with pytest.raises(NonFiniteLossError):
+        train("simclr", [5], infinite, tmp_path, callbacks, log_every=1)
+    for _ in range(2):  # in vain, from step 3
+        with pytest.raises(NonFiniteLossError):
+            train("simclr", [5], infinite, tmp_path, callbacks, log_every=1, resume=True)
+    assert reports.steps == [4, 5] * 2 and json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 5
+    if record is not None:  # of no use to anyone
+        (tmp_path / "nonfinite.json").write_text(record)
+    assert train("simclr", [], infinite, tmp_path, callbacks, log_every=1, resume=True).finished
+    assert reports.steps[4:] == ([4, 5, 6] if record is None else [4])
+    assert not list(tmp_path.glob("nonfinite.*"))
+
+
+def test_a_list_in_the_report_is_a_line(train, tmp_path):
+    with pytest.raises(NonFiniteLossError):
+        train("simclr", [1], infinite, tmp_path, [NonFiniteReport(tmp_path)])
+    text = (tmp_path / "nonfinite.json").read_text()
+    assert len(text.splitlines()) == len(json.loads(text)) + 2
+
+
+def test_one_skipped_update_is_told_in_the_singular(train):
+    with pytest.raises(NonFiniteLossError, match=r"\. The update before it was skipped\."):
+        train("simclr", [3, 4], infinite, skip_nonfinite=1)
 
 
 def test_no_optimizer_step_lies_between_the_written_state_and_the_step(train, tmp_path, monkeypatch):
@@ -257,8 +298,22 @@ def test_no_optimizer_step_lies_between_the_written_state_and_the_step(train, tm
     monkeypatch.setattr("ssl_lib.trainer.Meter", lambda **options: Meter(at_once=False))
     with pytest.raises(NonFiniteLossError):
         train("simclr", [4], infinite, tmp_path, [NonFiniteReport(tmp_path)], log_every=9)
-    assert {path.name for path in tmp_path.iterdir()} == {"nonfinite.json"}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"nonfinite.json"}
     assert json.loads((tmp_path / "nonfinite.json").read_text())["loss"] == "inf"
+
+
+def test_on_a_full_disk_the_error_is_still_that_of_the_numbers(train, tmp_path):
+    class FillTheDisk(Callback):
+        def on_nonfinite(self, state, found):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(NonFiniteLossError, match="loss became inf"):
+            train("simclr", [4], infinite, callbacks=[FillTheDisk(), NonFiniteReport(tmp_path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

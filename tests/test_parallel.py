@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_lib import LARS, METHODS, ConfigError, Loader, NonFiniteLossError, Schedule, Trainer, ViewPipeline
+from ssl_lib import (
+    LARS,
+    METHODS,
+    CheckpointError,
+    ConfigError,
+    Loader,
+    NonFiniteLossError,
+    Schedule,
+    Trainer,
+    ViewPipeline,
+)
 from ssl_lib.callbacks import Callback
 from ssl_lib.data import ArrayData, FolderData
 from ssl_lib.distributed import barrier, gather_objects, gather_uneven, is_distributed, rank, share, world_size
-from ssl_lib.evaluation import KNN, RawPixels, extract_features
+from ssl_lib.evaluation import RawPixels, extract_features, knn_accuracy
 from ssl_lib.parallel import SyncBatchNorm, refuse_foreign_norms, synchronize_batchnorm
+from ssl_lib.run_lock import check_unlocked, run_lock
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 
@@ -51,6 +63,27 @@ def train(name: str, accumulate: int, exact: bool = False) -> dict[str, Tensor]:
     return {"gradient": gradients[0], **method.state_dict()}
 
 
+class Late(Callback):
+    """Takes its time in the first process after the last update, as a large checkpoint does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_end(self, state) -> None:
+        time.sleep(0.3)
+        self.path.touch()
+
+
+def leave(folder: Path) -> dict[str, Tensor]:
+    """Whether the first process has ended its work when this one may go."""
+    images = pattern_images()
+    loader = Loader(images, ViewPipeline(small_views("simclr"), images.mean, images.std), batch_size=32)
+    method = small_method("simclr")
+    trainer = Trainer(device="cpu", precision="fp32", callbacks=[Late(folder / "written")])
+    trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.1), Schedule(epochs=1))
+    return {"written": torch.tensor((folder / "written").exists())}
+
+
 def work(folder: Path) -> dict[str, Tensor]:
     """All that is compared, in this process."""
     trained = {
@@ -61,7 +94,8 @@ def work(folder: Path) -> dict[str, Tensor]:
     }
     trained |= {f"exact {key}": value for key, value in train("simclr", accumulate=2, exact=True).items()}
     own = folder / str(world_size())
-    return trained | normalize(synchronized=True) | resume(own) | evaluate(folder / "images") | meet_nan(own)
+    trained |= normalize(synchronized=True) | evaluate(folder / "images")
+    return trained | resume(own) | meet_nan(own) | leave(own) | lock_twice(own)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +239,24 @@ def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path
             torch.testing.assert_close(result[f"from one {key}"], alone[key], rtol=1e-8, atol=1e-11, msg=key)
 
 
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_no_process_goes_before_the_first_has_written(results, world):
+    assert all(result["written"] for result in results[world])
+
+
+def lock_twice(folder: Path) -> dict[str, Tensor]:
+    """Whether this process of a group that has the folder is told that it is taken."""
+    with run_lock(folder), pytest.raises(CheckpointError, match="is being trained into by process"):
+        check_unlocked(folder)
+    check_unlocked(folder)
+    return {"locked": torch.tensor(True)}
+
+
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_a_folder_in_use_is_refused_in_every_process(results, world):
+    assert all(result["locked"] for result in results[world])
+
+
 def write_images(folder: Path) -> None:
     """Six files, of which those at odd places cannot be read: of two processes one is left without any."""
     folder.mkdir()
@@ -224,7 +276,7 @@ def evaluate(folder: Path) -> dict[str, Tensor]:
         some = torch.arange(count)
         part = ArrayData(images.gather(some), images.labels[some], images.class_names, images.mean, images.std)
         features, labels = extract_features(RawPixels(), part, batch_size=2)
-        knn = KNN(k=5)(*extract_features(RawPixels(), images), features, labels)
+        knn = knn_accuracy(*extract_features(RawPixels(), images), features, labels, num_classes=4, k=3)
         results |= {f"{count} features": features, f"{count} labels": labels, f"{count} knn": torch.tensor(knn)}
     return results | {"uneven": gather_uneven(torch.full((rank(), 2), float(rank())))}
 

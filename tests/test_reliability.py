@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
+from ssl_lib.cli import main
 from tests.fork_server import ENVIRONMENT, serve
 
 TIMES = ("images_per_second", "data_wait")
@@ -181,16 +182,27 @@ def test_a_signal_stops_the_run_after_a_save_and_it_goes_on_as_if_nothing_had_ha
     assert_same_run(folder, unbroken)
 
 
-def test_a_signal_to_the_whole_group_spares_the_workers(server, tmp_path):
-    """As a terminal or a scheduler sends it; the workers are needed until the update is done, and are gone after."""
+@pytest.fixture
+def images(tmp_path):
+    """A folder of labelled image files, which workers decode."""
     for split in ("train", "test"):
         for index in range(32):
             path = tmp_path / "images" / split / "ab"[index % 2] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (32, 32), 7 * index).save(path)
-    changes = [f"data={{name: image_folder, root: {tmp_path}/images}}", "trainer.batch_size=8", "trainer.workers=2"]
-    changes += ["schedule={epochs: 1000}", "backbone.width=8", "trainer.save_minutes=0.0001", f"run_dir={tmp_path}/run"]
-    pid = server.start(["train", "quickstart", *changes, "evaluation.every_epochs=0"])
+    return tmp_path / "images"
+
+
+def with_workers(images, folder):
+    """The command that starts a run of some thousand steps, with two workers."""
+    changes = [f"data={{name: image_folder, root: {images}}}", "trainer.batch_size=8", "trainer.workers=2"]
+    changes += ["schedule={epochs: 1000}", "backbone.width=8", "trainer.save_minutes=0.0001", f"run_dir={folder}"]
+    return ["train", "quickstart", *changes, "evaluation.every_epochs=0"]
+
+
+def test_a_signal_to_the_whole_group_spares_the_workers(server, images, tmp_path):
+    """As a terminal or a scheduler sends it; the workers are needed until the update is done, and are gone after."""
+    pid = server.start(with_workers(images, tmp_path / "run"))
     wait_for_a_save(tmp_path / "run", pid)
     os.killpg(pid, signal.SIGTERM)
     assert server.wait() == 143
@@ -198,6 +210,31 @@ def test_a_signal_to_the_whole_group_spares_the_workers(server, tmp_path):
     assert said.startswith("stopped and saved after")
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
+
+
+def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(server, images, tmp_path, capsys):
+    """The first one is halted meanwhile; its workers outlive it, halted too, and hold nothing."""
+    folder = tmp_path / "run"
+    start = with_workers(images, folder)
+    pid = server.start(start)
+    wait_for_a_save(folder, pid)
+    os.killpg(pid, signal.SIGSTOP)
+    try:
+        before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+        for again in (start, [*start, "--overwrite"], ["train", str(folder), "--resume"]):
+            assert main(again) == 2
+            (said,) = capsys.readouterr().err.splitlines()
+            assert said.startswith(f"ssl-lib: error: {folder} is being trained into by process {pid} on")
+        assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+        os.kill(pid, signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+        other = server.start(["train", str(folder), "--resume"])
+        wait_for_a_save(folder, other)
+        os.killpg(pid, 0)  # the workers are there
+        os.kill(other, signal.SIGTERM)
+        assert server.wait() == 143
+    finally:
+        os.killpg(pid, signal.SIGKILL)
 
 
 def without_the_newest(unbroken, folder):

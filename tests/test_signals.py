@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
 import signal
 import threading
@@ -12,7 +14,7 @@ import pytest
 from ssl_lib import LARS, Schedule, Trainer
 from ssl_lib.callbacks import Callback, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.signals import STOP_SIGNALS, stop_on_signals
+from ssl_lib.signals import STOP_SIGNALS, leave_signals_to_parent, stop_on_signals
 
 
 def handlers():
@@ -62,6 +64,28 @@ def test_an_ignored_signal_stays_ignored_and_an_error_restores_the_handlers():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def worker(ready):
+    leave_signals_to_parent()
+    os.kill(os.getpid(), signal.SIGTERM)  # not from its parent
+    ready.set()
+    signal.pause()
+
+
+@pytest.mark.slow
+def test_a_worker_that_a_fork_server_made_ends_when_the_one_who_asked_for_it_says_so():
+    context = multiprocessing.get_context("forkserver")  # what Python 3.14 starts processes by
+    ready = context.Event()
+    process = context.Process(target=worker, args=(ready,))
+    process.start()
+    try:
+        assert ready.wait(60)
+        process.terminate()
+        process.join(60)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
 
 
 def test_other_threads_change_no_handlers():

@@ -440,7 +440,9 @@ def test_bad_numbers_are_named(arguments, message):
 
 def test_accumulation_that_does_not_divide_the_batch_is_refused(make_method, make_loader):
     method = make_method("simclr")
-    with pytest.raises(ValueError, match="accumulate 3 does not divide the batch of 32"):
+    with pytest.raises(
+        ValueError, match="batch_size 32 cannot be divided by accumulate 3: the nearest that can are 30 and 33"
+    ):
         Trainer(callbacks=[], accumulate=3).fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.1))
 
 

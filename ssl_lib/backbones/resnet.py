@@ -89,6 +89,17 @@ def _stage(
     return nn.Sequential(first, *(block(out, width, base_width=64 * factor) for _ in range(depth - 1)))
 
 
+_ARGUMENTS = """\
+Args:
+    in_channels: Channels of an image.
+    stem: "imagenet" divides the sides by 4 (7x7 stride 2, then max-pool); "small" keeps them (3x3 stride 1), for images
+        of 28 to 64 pixels.
+    zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
+    weights: Where to start: a state dict's file, a run's folder or checkpoint, or a name of torchvision's such as
+        "DEFAULT", see `load_weights`; None starts at random.
+"""
+
+
 def _factory(
     name: str, block: type[BasicBlock] | type[Bottleneck], layers: Sequence[int], bottleneck_factor: int = 1
 ) -> Callable[..., ResNet]:
@@ -112,7 +123,7 @@ def _factory(
         return net
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"torchvision's {name} as a `ResNet`; `weights`: a path or torchvision's name, see `load_weights`."
+    build.__doc__ = f"torchvision's {name} as a `ResNet`.\n\n{_ARGUMENTS}"
     return BACKBONES.register(name)(build)
 
 
@@ -137,9 +148,11 @@ def resnet_tiny(
     Args:
         in_channels: Channels of an image.
         width: Width of the first of three stages of one basic block each.
-        pool: See `ResNet`; 2 keeps the four quadrants apart, for images whose objects are aligned.
-        zero_init_residual: See `ResNet`.
-        weights: A state dict's path, see `load_weights`.
+        pool: Side of the grid that the last feature map is averaged to, then flattened; 1 forgets all positions, 2
+            keeps the four quadrants apart, for images whose objects are aligned.
+        zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
+        weights: Where to start: a state dict's file, or a run's folder or checkpoint, see `load_weights`; None starts
+            at random.
     """
     widths = (width, 2 * width, 128 * width // 24)
     net = ResNet(BasicBlock, (1, 1, 1), widths, in_channels, "half", zero_init_residual, pool=pool)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.extras import needs
 from ssl_lib.registry import BACKBONES
 
 __all__ = ["timm_backbone"]
@@ -35,10 +36,8 @@ def timm_backbone(
     Raises:
         ConfigError: timm is not installed, does not know the model or its weights, or the model lacks an option.
     """
-    try:
+    with needs("timm", f"backbone timm/{model_name}"):
         timm: Any = importlib.import_module("timm")
-    except ImportError as error:
-        raise ConfigError(f"backbone timm/{model_name} needs timm: pip install timm") from error
     if not timm.is_model(model_name):
         raise ConfigError(f"timm has no model {model_name!r}.{did_you_mean(model_name, timm.list_models())}")
     try:

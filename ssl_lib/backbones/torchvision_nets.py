@@ -29,7 +29,8 @@ def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = No
     Args:
         name: A name of `torchvision.models.list_models()`.
         in_channels: Channels of an image.
-        weights: A state dict's path or the name of torchvision weights, see `load_weights`.
+        weights: A state dict's file, a run's folder or checkpoint, or the name of torchvision weights, see
+            `load_weights`.
 
     Raises:
         ConfigError: The name is unknown, or the weights are missing or do not fit.
@@ -67,12 +68,22 @@ def _set_channels(net: nn.Module, in_channels: int) -> None:
         stem.in_channels = in_channels
 
 
+_ARGUMENTS = """\
+Args:
+    in_channels: Channels of an image.
+    weights: Where to start: a state dict's file, a run's folder or checkpoint, or a name of torchvision's such as
+        "DEFAULT", see `load_weights`; None starts at random.
+"""
+
+
 def _factory(name: str) -> Callable[..., nn.Module]:
     def build(*, in_channels: int = 3, weights: str | None = None) -> nn.Module:
         return torchvision_net(name, in_channels=in_channels, weights=weights)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = "torchvision's network of this name, without its classifier; see `torchvision_net`."
+    build.__doc__ = (
+        f"torchvision's network of this name, without its classifier; see `torchvision_net`.\n\n{_ARGUMENTS}"
+    )
     return build
 
 

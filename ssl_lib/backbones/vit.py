@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -115,10 +116,21 @@ class VisionTransformer(nn.Module):
         prefix = [self.cls_token + positions[:, :1]]
         if self.reg_token is not None:
             prefix.append(self.reg_token)
-        head = torch.cat(prefix, dim=1).expand(len(x), -1, -1)
+        head = torch.cat(prefix, dim=1).expand(x.shape[0], -1, -1)  # len(x) would be a constant in an exported graph
         x = torch.cat((head, x + positions[:, 1:]), dim=1)  # (N, 1 + registers + P, dim)
         x = self.norm(self.blocks(x))
         return x[:, 0], x[:, head.shape[1] :]
+
+    def at_size(self, image_size: int) -> VisionTransformer:
+        """A copy made for square images of another side: their features are the same, with nothing to interpolate.
+
+        Raises:
+            ValueError: The patch size does not divide it.
+        """
+        net = copy.deepcopy(self)
+        net.grid = self._grid_of(image_size, image_size)
+        net.pos_embed = nn.Parameter(self._positions(net.grid).detach().clone(), self.pos_embed.requires_grad)
+        return net
 
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch_size or width % self.patch_size or not height * width:
@@ -177,6 +189,18 @@ def _hide(x: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
     return torch.where(masks.unsqueeze(2), mask_token.to(x.dtype), x)
 
 
+_ARGUMENTS = """\
+Args:
+    patch_size: Side of the square patches in pixels.
+    image_size: Side of the images that the positions are made for; those of others are resampled.
+    in_channels: Channels of an image.
+    drop_path: Rate of stochastic depth in the last block, in [0, 1), rising linearly from 0 in the first.
+    registers: Number of further tokens that take part in attention and are then dropped (arXiv:2309.16588).
+    weights: Where to start: a state dict's file, or a run's folder or checkpoint, see `load_weights`; None starts at
+        random.
+"""
+
+
 def _factory(
     name: str, dim: int, depth: int = 12, patch: int = 16, image: int = 224
 ) -> Callable[..., VisionTransformer]:
@@ -195,9 +219,7 @@ def _factory(
         return net
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
-        f"A `VisionTransformer` with dim {dim}, depth {depth}; `weights`: a state dict's path, see `load_weights`."
-    )
+    build.__doc__ = f"A `VisionTransformer` with dim {dim}, depth {depth}.\n\n{_ARGUMENTS}"
     return BACKBONES.register(name)(build)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.extras import needs
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "read_header"]
 
 # What DistributedDataParallel, torch.compile, Lightning, MoCo, SimSiam and DINO write before a backbone's own keys.
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "encoder_q.", "base_encoder.")
@@ -24,7 +26,8 @@ HEADS = ("fc.", "head.", "heads.", "classifier.", "projection_head.", "prototype
 def load_weights(module: nn.Module, source: str, architecture: str = "") -> None:
     """Loads a backbone's weights from a file or from torchvision, in place.
 
-    A file is a state dict, bare or below "state_dict" or "model", or a run's checkpoint, of which the encoder is taken.
+    A file is a state dict, bare or below "state_dict" or "model", or a run's checkpoint, of which the encoder is taken;
+    a folder is a run's, and stands for its checkpoints/last.pt.
     Where its keys carry a wrapper's prefix ("module.", "backbone.", "encoder.", ...), only the keys with that prefix
     count. Classifier layers ("fc.", "head.", ...) that the module lacks are left out; every other key must be there, in
     the right shape.
@@ -34,16 +37,20 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
 
     Args:
         module: The backbone to fill.
-        source: Path of a .pt or .pth file, or the name of torchvision weights such as "DEFAULT" or "IMAGENET1K_V2".
+        source: Path of a .pt, .pth or .safetensors file or of a run's folder, or the name of torchvision weights such
+            as "DEFAULT" or "IMAGENET1K_V2".
         architecture: torchvision's name of the network, e.g. "resnet50"; empty where torchvision has none.
 
     Raises:
         ConfigError: The source is missing, damaged or cannot be downloaded, or does not fit the module.
     """
+    if Path(source).is_dir():
+        source = _last_checkpoint(source)
     state = _read_file(source) if Path(source).is_file() else _download(source, architecture)
     expected = module.state_dict()
     state = _own_keys(state, expected)
     _sum_stem(state, expected)
+    _free_registers(state, expected)
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
     misshapen = [
@@ -64,7 +71,38 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
     module.load_state_dict(state)
 
 
+def _last_checkpoint(run: str) -> str:
+    path = Path(run) / "checkpoints" / "last.pt"
+    if not path.is_file():
+        raise ConfigError(
+            f"the weights {run!r} are a folder without checkpoints/last.pt: give a run's folder, or a file"
+        )
+    return str(path)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself.
+
+    Raises:
+        ConfigError: It is missing or damaged, or the package safetensors is.
+    """
+    with _open_safetensors(path) as file:
+        return dict(file.metadata() or {})
+
+
+def _open_safetensors(path: Path) -> Any:
+    with needs("safetensors", f"the file {path}"):
+        safetensors: Any = importlib.import_module("safetensors")
+    try:
+        return safetensors.safe_open(path, "pt")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"cannot read {path} as a safetensors file: {error}") from error
+
+
 def _read_file(path: str) -> dict[str, Tensor]:
+    if path.endswith(".safetensors"):
+        with _open_safetensors(Path(path)) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch.load raises on a damaged file depends on where the damage is
@@ -120,6 +158,17 @@ def _sum_stem(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
         shape, wanted = state[stem].shape, expected[stem].shape
         if shape[1:2] == (3,) and wanted[1] == 1 and shape[2:] == wanted[2:]:
             state[stem] = state[stem].sum(1, keepdim=True)
+
+
+def _free_registers(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Adds the positions that timm gives to registers, behind that of CLS, to the registers themselves."""
+    registers, positions = state.get("reg_token"), state.get("pos_embed")
+    if registers is None or positions is None or positions.ndim != 3 or "reg_token" not in expected:
+        return
+    rest = expected["pos_embed"].shape[1] - 1
+    if registers.shape == expected["reg_token"].shape and positions.shape[1] == 1 + registers.shape[1] + rest:
+        cls, own, patches = positions.split((1, registers.shape[1], rest), dim=1)
+        state["reg_token"], state["pos_embed"] = registers + own, torch.cat((cls, patches), dim=1)
 
 
 def _shorten(keys: Iterable[str], limit: int = 4) -> str:

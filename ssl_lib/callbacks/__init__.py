@@ -2,8 +2,10 @@
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.callbacks.checkpoints import Checkpoints
+from ssl_lib.callbacks.config_file import ConfigFile
 from ssl_lib.callbacks.defaults import default_callbacks
 from ssl_lib.callbacks.diagnosis import Diagnosis
+from ssl_lib.callbacks.environment_file import EnvironmentFile
 from ssl_lib.callbacks.evaluation import Evaluation
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
@@ -12,7 +14,9 @@ from ssl_lib.callbacks.progress_bar import ProgressBar
 __all__ = [
     "Callback",
     "Checkpoints",
+    "ConfigFile",
     "Diagnosis",
+    "EnvironmentFile",
     "Evaluation",
     "MetricsLog",
     "NonFiniteReport",

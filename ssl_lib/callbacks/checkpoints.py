@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.checkpoint import name_checkpoint, save_in_folder, snapshot, tensor_bytes
@@ -34,6 +35,8 @@ class Checkpoints(Callback):
         keep_best: Keep the checkpoint of the best evaluation as `best.pt`, by the kNN accuracy or, where none is
             measured, by the linear one; the earliest of equals.
         config: The run's resolved YAML, stored inside so that one file is enough to rebuild the model.
+        preprocessing: What the evaluation does to images, as plain values, stored inside so that the model can be used
+            where its data are not.
 
     Raises:
         ValueError: A number is out of range.
@@ -51,6 +54,7 @@ class Checkpoints(Callback):
         keep_every: int | None = None,
         keep_best: bool = False,
         config: str | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         if min(save_every, keep, 1 if keep_every is None else keep_every) < 1:
             raise ValueError(
@@ -61,7 +65,7 @@ class Checkpoints(Callback):
         self.folder = Path(folder)
         self.save_every, self.save_minutes = save_every, save_minutes
         self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
-        self.config = config
+        self.config, self.preprocessing = config, preprocessing
         self._writer = Writer()
         self._began(None)
 
@@ -87,10 +91,10 @@ class Checkpoints(Callback):
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Keeps the best of the evaluations."""
-        score = _score(metrics)
-        if self.keep_best and score is not None and state.step in state.evaluations:
-            others = [_score(found) for step, found in state.evaluations.items() if step != state.step]
-            if all(other is None or score > other for other in others):
+        by = "knn" if "knn" in metrics else "linear"
+        if self.keep_best and by in metrics and state.step in state.evaluations:
+            others = [found[by] for step, found in state.evaluations.items() if step != state.step and by in found]
+            if all(metrics[by] > other for other in others):
                 self._save(state, "best.pt")
 
     def on_stop(self, state: TrainState) -> None:
@@ -116,7 +120,7 @@ class Checkpoints(Callback):
             if rank() == 0:
                 self._writer.do(functools.partial(name_checkpoint, path, names), in_background=False)
             return
-        content = {**state.state_dict(), "config": self.config}
+        content = {**state.state_dict(), "config": self.config, "preprocessing": self.preprocessing}
         self._began(state.step)
         if rank() > 0:
             return
@@ -127,7 +131,3 @@ class Checkpoints(Callback):
         names = (*names, "last.pt")  # the newest last: what comes before it is made up for after a kill
         job = functools.partial(save_in_folder, self.folder, content, names, self.keep)
         self._writer.do(job, in_background=large)
-
-
-def _score(metrics: Mapping[str, float]) -> float | None:
-    return metrics.get("knn", metrics.get("linear"))

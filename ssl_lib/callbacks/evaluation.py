@@ -38,7 +38,12 @@ class Evaluation(Callback):
         self.path = path
 
     def on_start(self, state: TrainState) -> None:
-        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already."""
+        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already.
+
+        Where a run begins, the file of an earlier one is removed: its results could be taken for those of this run.
+        """
+        if not state.step and self.path is not None and distributed.rank() == 0:
+            self.path.unlink(missing_ok=True)
         if state.step and state.epoch_ended:
             self._evaluate(state, distributed.gather_objects(self._found_before(state))[0])
 
@@ -70,8 +75,9 @@ class Evaluation(Callback):
         """The results in the file, where they are of this step and of the same settings."""
         try:
             content, results = read_results(self.path or Path())
-            settings = {key: content[key] for key in ("steps", "protocols", "images")}
-        except (OSError, ValueError, KeyError):
+            found = content["steps"], content["protocols"], content["images"]["size"], content["images"]["limit"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        here = json.loads(json.dumps({"steps": state.step, **self._evaluator(state).settings}))
-        return results if settings == here else None
+        evaluator = self._evaluator(state)
+        protocols = json.loads(json.dumps(evaluator.settings["protocols"]))
+        return results if found == (state.step, protocols, evaluator.size, evaluator.limit) else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_lib.callbacks.base import Callback
-from ssl_lib.files import write_text
+from ssl_lib.files import append_text, write_text
 from ssl_lib.state import TrainState
 
 __all__ = ["MetricsLog"]
@@ -31,8 +31,7 @@ class MetricsLog(Callback):
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Appends a line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: _rounded(value) for name, value in metrics.items()}) + "\n")
+        append_text(self.path, json.dumps({name: _rounded(value) for name, value in metrics.items()}) + "\n")
 
 
 def _rounded(value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ssl_lib.callbacks.base import Callback
 from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
+from ssl_lib.files import write_text
 from ssl_lib.state import TrainState
 from ssl_lib.types import NonFinite
 
@@ -23,6 +25,7 @@ class NonFiniteReport(Callback):
 
     Where the step was looked at before the optimizer moved (always on the CPU), the state before it goes into
     `nonfinite.pt`, a checkpoint like any other. `ssl-lib replay` repeats the step from it, or from the last checkpoint.
+    A run that is resumed and gets past that step removes both.
 
     Args:
         folder: The run's folder.
@@ -32,12 +35,19 @@ class NonFiniteReport(Callback):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._met: int | None = None  # the step that stopped the run before
 
     def on_start(self, state: TrainState) -> None:
-        """Removes the files of an earlier run where this one begins."""
-        if not state.step and rank() == 0:
-            for kind in ("json", "pt"):
-                (self.folder / f"nonfinite.{kind}").unlink(missing_ok=True)
+        """Removes the files of an earlier run where this one begins; finds those that it left itself."""
+        if not state.step:
+            self._remove()
+        self._met = _step_met(self.folder / "nonfinite.json")
+
+    def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Removes the files once it is known that the step went well, or was skipped."""
+        if self._met is not None and state.step > self._met:
+            self._remove()
+            self._met = None
 
     def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
         """Writes the files where the run stops."""
@@ -46,13 +56,26 @@ class NonFiniteReport(Callback):
         before, path = state.marked_state_dict(), self.folder / "nonfinite.pt"
         if rank() > 0:
             return
-        path.unlink(missing_ok=True)
-        if before is not None and found.step == state.step:
-            with contextlib.suppress(CheckpointError):  # the disk may be full; the error under way counts more
+        lines = (f"  {json.dumps(key)}: {json.dumps(v, allow_nan=False)}" for key, v in _plain(state, found).items())
+        with contextlib.suppress(CheckpointError, OSError):  # the disk may be full; the error under way counts more
+            path.unlink(missing_ok=True)
+            write_text(path.with_suffix(".json"), "{\n" + ",\n".join(lines) + "\n}\n")
+            if before is not None and found.step == state.step:
                 save_checkpoint(path, before)
-        text = json.dumps(_plain(state, found), indent=2, allow_nan=False)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+    def _remove(self) -> None:
+        for kind in ("json", "pt") if rank() == 0 else ():
+            (self.folder / f"nonfinite.{kind}").unlink(missing_ok=True)
+
+
+def _step_met(path: Path) -> int | None:
+    """The step in the record; that before the first where it cannot be read, and None where there is none."""
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["step"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def _plain(state: TrainState, found: NonFinite) -> dict[str, Any]:

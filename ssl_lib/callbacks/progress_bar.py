@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import NoReturn
@@ -95,4 +96,4 @@ def _scalars(loss: float, lr: float, images_per_second: float) -> str:
 
 def _epoch(state: TrainState) -> str:
     epoch = max(0, state.step - 1) // state.loader.steps_per_epoch + 1
-    return f"epoch {epoch}/{state.schedule.epochs:g}"
+    return f"epoch {epoch}/{math.ceil(state.total_steps / state.loader.steps_per_epoch)}"

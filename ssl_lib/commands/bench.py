@@ -11,7 +11,7 @@ from typing import Any
 
 from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks import Callback
-from ssl_lib.commands.common import counted, find_config
+from ssl_lib.commands.common import add_overrides, counted, find_config
 from ssl_lib.config import EvaluationConfig, load_config
 from ssl_lib.errors import ConfigError
 from ssl_lib.seeding import seed_everything
@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
         "bench", allow_abbrev=False, help="run a config for a few seconds: where the time goes"
     )
     parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
+    add_overrides(parser, "trainer.batch_size=128")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure (default: 10)")
     parser.set_defaults(run=_bench)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,32 @@ from pathlib import Path
 import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
 
-__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "print_names", "print_skipped"]
+__all__ = [
+    "add_overrides",
+    "bundled_configs",
+    "config_folder",
+    "counted",
+    "find_config",
+    "print_names",
+    "print_skipped",
+]
 
 
-def find_config(name: str) -> Path:
-    """The file itself, or that of a run's folder; or, for a bare name or one under `configs/`, a bundled config."""
+def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
+    """Lets a command take `key=value` changes of the config, of which it names one."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=f"changes, such as {example}")
+
+
+def find_config(name: str, resume: bool = False) -> Path:
+    """The file itself, or that of a run's folder; or, for a bare name or one under `configs/`, a bundled config.
+
+    Args:
+        name: What the user gave.
+        resume: Whether a run is to go on, so that a path means one.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
     if Path(name).is_file():
         return Path(name)
     if (Path(name) / "config.yaml").is_file():
@@ -24,8 +46,11 @@ def find_config(name: str) -> Path:
         return bundled
     if Path(name).is_dir():
         raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
+    if resume and "/" in name:
+        runs = [str(path.parent) for path in Path(name).parent.glob("*/config.yaml")]
+        raise ConfigError(f"no run {name!r} to go on with: there is no such folder.{did_you_mean(name, runs)}")
     hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
-    raise ConfigError(f"no config {name!r}, neither a file nor a bundled one.{hint}")
+    raise ConfigError(f"no config or run {name!r}: there is no such file or folder, nor a bundled config.{hint}")
 
 
 def config_folder() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib import distributed
-from ssl_lib.checkpoint import find_checkpoint
+from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import write_results
@@ -29,13 +29,14 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],
         metavar="PROTOCOL | key=value",
         help=f"what to measure, of {', '.join(PROTOCOLS)}; and changes, such as evaluation.knn.k=200. Without a "
         "protocol, those of the run's config",
     )
     parser.add_argument("--data", help="other labelled images: a folder, a data set's name or a YAML mapping")
     parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
-    parser.set_defaults(run=_evaluate, parallel=True)
+    parser.set_defaults(run=_evaluate, parallel=True, words=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -49,12 +50,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     if evaluator is None:
         raise ConfigError("there is nothing to evaluate: the data have no labelled images, or all protocols are null")
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
-    print_skipped(evaluator.bank, evaluator.queries)
     if distributed.rank() > 0:
         return
+    print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    target = folder / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
+    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
     if options.output or not (changes or names):
         target = Path(options.output or target)
         write_results(target, evaluator, results, run.steps)

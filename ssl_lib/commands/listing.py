@@ -7,22 +7,26 @@ import collections
 import dataclasses
 import functools
 import inspect
+import re
+import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import ssl_lib.backbones
 import ssl_lib.evaluation
+import ssl_lib.loggers
 import ssl_lib.losses
 import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.commands.common import bundled_configs, find_config
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.resolve import GIVEN
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
 
-__all__ = ["add"]
+__all__ = ["KINDS", "add", "described"]
 
-_KINDS = {
+KINDS = {
     "methods": METHODS,
     "losses": LOSSES,
     "backbones": BACKBONES,
@@ -30,19 +34,20 @@ _KINDS = {
     "views": PRESETS,
     "optimizers": OPTIMIZERS,
     "protocols": PROTOCOLS,
+    "loggers": LOGGERS,
 }
 
 
 def add(commands: Any) -> None:
     """Enters the command."""
     parser = commands.add_parser("list", allow_abbrev=False, help="what can be named in a config")
-    parser.add_argument("kind", nargs="?", help=f"one of {', '.join([*_KINDS, 'configs'])}; all of them by default")
+    parser.add_argument("kind", nargs="?", help=f"one of {', '.join([*KINDS, 'configs'])}; all of them by default")
     parser.add_argument("name", nargs="?", help="a part of that kind, to see its arguments")
     parser.set_defaults(run=_list)
 
 
 def _list(options: argparse.Namespace) -> None:
-    kinds = [*_KINDS, "configs"]
+    kinds = [*KINDS, "configs"]
     if options.kind is None:
         for kind in kinds:
             print(f"{kind}:")
@@ -63,14 +68,27 @@ def _list(options: argparse.Namespace) -> None:
 
 def _show(kind: str, name: str) -> None:
     """Prints what a part is, and its arguments with their types and defaults."""
-    registry = _KINDS[kind]
+    registry = KINDS[kind]
     part = registry[name]
-    print(f"{inspect.getdoc(part.func if isinstance(part, functools.partial) else part)}\n\narguments:")
-    for name, argument in arguments_of(part, GIVEN.get(registry, ())).items():
+    about, meanings = described(part)
+    arguments = arguments_of(part, GIVEN.get(registry, ()))
+    print(f"{about}\n\narguments:{'' if arguments else ' none'}")
+    for name, argument in arguments.items():
         value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
         print(f"  {name}: {inspect.formatannotation(argument.annotation)}{value}")
+        for line in textwrap.wrap(meanings.get(name, ""), 100):
+            print(f"      {line}")
     if registry is PRESETS:
         print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
+
+
+def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a part's docstring says of it, and of each argument in its `Args` or, of a dataclass, its `Attributes`."""
+    text = inspect.getdoc(part.func if isinstance(part, functools.partial) else part) or ""
+    about, *sections = re.split(r"\n\n(?=(?:Args|Attributes|Returns|Raises):\n)", text)
+    named = [section for section in sections if section.startswith(("Args:\n", "Attributes:\n"))]
+    entries = [entry.partition(":") for section in named for entry in re.split(r"\n    (?=\w)", section)[1:]]
+    return about, {name: " ".join(said.split()) for names, _, said in entries for name in names.split(", ")}
 
 
 def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
@@ -89,5 +107,5 @@ def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str
 def _entries(kind: str) -> list[tuple[str, str]]:
     if kind == "configs":
         return bundled_configs()
-    registry = _KINDS[kind]
+    registry = KINDS[kind]
     return [(name, (inspect.getdoc(registry[name]) or "").partition("\n")[0]) for name in registry]

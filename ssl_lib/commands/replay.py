@@ -13,7 +13,7 @@ from typing import Any
 
 from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import load_checkpoint
-from ssl_lib.commands.common import counted
+from ssl_lib.commands.common import add_overrides, counted
 from ssl_lib.config import EvaluationConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.inspection import StepReport, inspect_step
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         "replay", allow_abbrev=False, help="repeat the step at which a run met NaN, and see where it arose"
     )
     parser.add_argument("target", metavar="RUN", help="a run's folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.precision=fp32")
+    add_overrides(parser, "trainer.precision=fp32")
     parser.add_argument(
         "--step", type=int, help="another step, counted from 0; by default the one that stopped the run"
     )
@@ -58,15 +58,15 @@ def _replay(options: argparse.Namespace) -> None:
         raise ConfigError(f"{run} has no nonfinite.json, so no bad number stopped it: name a step with --step N")
     config = load_config(run / "config.yaml", options.overrides)
     experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(protocols={})))
+    total = config.schedule.total_steps(experiment.loader.steps_per_epoch)
+    if not 0 <= step < total:
+        raise ConfigError(f"--step: this run has the steps 0 to {total - 1}, got {step}")
     start, done = _latest_checkpoint(run, step)
     if step > done:
         print(f"training {counted(step - done, 'step')} to get to step {step} again ...", file=sys.stderr, flush=True)
     seed_everything(config.seed)
     parts = experiment.method, experiment.loader, experiment.optimizer, experiment.config.schedule
-    try:
-        report = inspect_step(experiment.trainer, *parts, step=step, start=start)
-    except ValueError as error:
-        raise ConfigError(f"--step: {error}") from error
+    report = inspect_step(experiment.trainer, *parts, step=step, start=start)
     epoch = step // experiment.loader.steps_per_epoch + 1
     source = "the run's first step" if start is None else start.name
     print(f"step {step} (epoch {epoch}), repeated from {source}{_changes(options.overrides)}")

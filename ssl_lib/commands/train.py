@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import shlex
 import sys
 import time
@@ -13,9 +14,12 @@ from typing import Any, TextIO
 from ssl_lib import distributed
 from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
-from ssl_lib.commands.common import counted, find_config, print_skipped
-from ssl_lib.config import load_config
-from ssl_lib.errors import ConfigError, NonFiniteLossError
+from ssl_lib.commands.common import add_overrides, counted, find_config, print_skipped
+from ssl_lib.config import RunConfig, load_config
+from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
+from ssl_lib.optim.schedules import Schedule
+from ssl_lib.resolve import resolve
+from ssl_lib.run_lock import check_unlocked, run_lock
 from ssl_lib.signals import stop_on_signals
 
 __all__ = ["add"]
@@ -27,7 +31,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "config", help="a YAML file, the name of a bundled config such as quickstart, or a run's folder"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as trainer.batch_size=128")
+    add_overrides(parser, "trainer.batch_size=128")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     again.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
@@ -36,23 +40,25 @@ def add(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    source = find_config(options.config)
+    source = find_config(options.config, options.resume)
     config = load_config(source, options.overrides)
     of_run = source == Path(options.config) / "config.yaml" and (source.parent / "metrics.jsonl").exists()
     if of_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
-    run_dir = Path(config.run_dir)
+    config, run_dir = resolve(config), Path(config.run_dir)
+    check_unlocked(run_dir)  # now, as the data may take minutes
     if list_checkpoints(run_dir) and not (options.resume or options.overwrite):
         raise ConfigError(
             f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
             "or choose another folder with run_dir=..."
         )
-    checkpoint = _find_last(run_dir) if options.resume else None
+    checkpoint = _find_last(run_dir, config) if options.resume else None
     if not of_run:
         _check_source(source, run_dir, checkpoint is not None)
     experiment = build(config)
-    if options.overwrite and distributed.rank() == 0:
-        _delete_run(run_dir)
+    if options.overwrite:
+        with run_lock(run_dir):
+            _delete_run(run_dir)
     distributed.barrier()
     _say_once(_description(experiment), sys.stderr)
     return _fit(experiment, run_dir, checkpoint, start)
@@ -70,14 +76,16 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
         raise NonFiniteLossError(f"{error} To repeat that step and see where it arose: {again}") from error
     except KeyboardInterrupt:
         saved = f"ended at once, after the last checkpoint; {go_on}"
-        print(f"\n{saved if list_checkpoints(run_dir) else 'nothing was saved yet: start again'}", file=sys.stderr)
+        _say_once(f"\n{saved if list_checkpoints(run_dir) else 'nothing was saved yet: start again'}", sys.stderr)
         raise
     finally:
-        print_skipped(experiment.loader, *([evaluator.bank, evaluator.queries] if evaluator else []))
+        evaluated = [evaluator.bank, evaluator.queries] if evaluator and distributed.rank() == 0 else []
+        print_skipped(experiment.loader, *evaluated)
     if state.stopping:
         done = f"{state.step} of {counted(state.total_steps, 'step')}"
         _say_once(f"stopped and saved after {done}; {go_on}", sys.stderr)
-        return received.exit_code
+        codes: list[int] = distributed.gather_objects(received.exit_code)
+        return max(codes)  # not all may have received the signal
     again = f", or score it with other settings: ssl-lib evaluate {folder} evaluation.knn.k=200" if evaluator else ""
     _say_once(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
@@ -93,12 +101,26 @@ def _say_once(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)
 
 
-def _find_last(run_dir: Path) -> Path | None:
+def _find_last(run_dir: Path, config: RunConfig) -> Path | None:
     """The checkpoint to go on from; None where the run was broken off before its first, and begins again."""
-    if not list_checkpoints(run_dir) and (run_dir / "config.yaml").is_file():
-        _say_once(f"note: {run_dir} holds no checkpoint yet: the run begins again", sys.stderr)
-        return None
-    return find_checkpoint(run_dir)
+    if list_checkpoints(run_dir) or not (run_dir / "config.yaml").is_file():
+        return find_checkpoint(run_dir)
+    epochs = _epochs_logged(run_dir / "metrics.jsonl")
+    saving = any((run_dir / "checkpoints").glob("*.partial"))  # the first save, which the run did not outlive
+    if epochs >= min(config.trainer.save_every, config.schedule.epochs) and not saving:
+        raise CheckpointError(
+            f"the checkpoints of {run_dir} are gone: without them it cannot go on, though its metrics.jsonl tells of "
+            f"{counted(epochs, 'epoch')}. Start anew in another run_dir=..., or with --overwrite, which deletes it"
+        )
+    _say_once(f"note: {run_dir} holds no checkpoint yet: the run begins again", sys.stderr)
+    return None
+
+
+def _epochs_logged(path: Path) -> int:
+    """Epochs that were over, and saved where one was due, when the last line was written."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    return max((entry["epoch"] + (not {"loss", "skipped"} & entry.keys()) for entry in entries), default=0)
 
 
 def _description(experiment: Experiment) -> str:
@@ -108,9 +130,16 @@ def _description(experiment: Experiment) -> str:
     millions = sum(parameter.numel() for parameter in experiment.method.backbone.parameters()) / 1e6
     return (
         f"{config.method.name} on {config.data.name} ({counted(len(loader.data), 'image')}), "
-        f"{config.backbone.name} ({millions:.2f} M parameters), {counted(config.schedule.epochs, 'epoch')} of "
-        f"{counted(loader.steps_per_epoch, 'step')}, {precision.name} on {precision.device}{processes}"
+        f"{config.backbone.name} ({millions:.2f} M parameters), {_length(config.schedule, loader.steps_per_epoch)}, "
+        f"{precision.name} on {precision.device}{processes}"
     )
+
+
+def _length(schedule: Schedule, steps_per_epoch: int) -> str:
+    """`2 epochs of 46 steps`, or `69 steps, 46 to an epoch`."""
+    if schedule.epochs == int(schedule.epochs):
+        return f"{counted(schedule.epochs, 'epoch')} of {counted(steps_per_epoch, 'step')}"
+    return f"{counted(schedule.total_steps(steps_per_epoch), 'step')}, {steps_per_epoch:,} to an epoch"
 
 
 def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
@@ -120,10 +149,12 @@ def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else in its folder."""
+    """Removes, in the first process, what an earlier run wrote and nothing else; what checkpoints need, after them."""
+    if distributed.rank() > 0:
+        return
     checkpoints = run_dir / "checkpoints"
     names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]
-    files.append(run_dir / "diagnosis.json")
-    for path in [*files, *(path for name in names for path in checkpoints.glob(name))]:
+    files += [run_dir / "diagnosis.json", run_dir / "environment.json"]
+    for path in [*(path for name in names for path in checkpoints.glob(name)), *files]:
         path.unlink(missing_ok=True)

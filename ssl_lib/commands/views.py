@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.build import build_views
-from ssl_lib.commands.common import find_config
+from ssl_lib.commands.common import add_overrides, find_config
 from ssl_lib.config import load_config
 from ssl_lib.data import preview
 from ssl_lib.errors import ConfigError
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
         "views", allow_abbrev=False, help="draw some images and their views, to be checked by eye"
     )
     parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as views.preset=byol")
+    add_overrides(parser, "views.preset=byol")
     parser.add_argument("-o", "--output", default="views.png", metavar="FILE", help="default: views.png")
     parser.add_argument("--images", type=int, default=6, help="how many, evenly spaced in the data (default: 6)")
     parser.set_defaults(run=_views)

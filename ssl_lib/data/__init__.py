@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_lib.data.arrays import ArrayData, arrays
-from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, SkipImage, Split
+from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, SkipImage, Split, image_name
 from ssl_lib.data.decode import decode_image
 from ssl_lib.data.fashion import fashion_mnist, fashion_mnist_mini
 from ssl_lib.data.folder import FolderData, image_folder
@@ -38,6 +38,7 @@ __all__ = [
     "fashion_mnist_mini",
     "huggingface",
     "image_folder",
+    "image_name",
     "pack",
     "pack_folder",
     "preview",

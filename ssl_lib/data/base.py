@@ -21,6 +21,7 @@ __all__ = [
     "SkipImage",
     "Split",
     "checked_statistics",
+    "image_name",
     "imagenet_statistics",
 ]
 
@@ -110,6 +111,10 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W)."""
 
+    def name(self, index: int) -> str:
+        """What people call an image; its index, where nothing else is known."""
+        return str(index)
+
     def prepare(self, indices: Sequence[int]) -> None:
         """Told by a loader which images it will read next; for those that are better fetched together."""
 
@@ -126,6 +131,11 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
         )
         channels = f"{self.channels} channel{'' if self.channels == 1 else 's'}"
         return f"{type(self).__name__}({len(self):,} images of {channels}, {classes})"
+
+
+def image_name(data: ImageData, index: int) -> str:
+    """What people call an image: its file, relative to the folder, where it has one; or else its index."""
+    return data.name(index) if isinstance(data, ImageDataset) else str(index)
 
 
 def checked_statistics(

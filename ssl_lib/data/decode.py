@@ -87,7 +87,7 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
             raise SkipImage(name, reason) from error
         raise DataError(
             f"{name} {reason}; repair or remove it, or leave such files out with "
-            "data.on_error=skip (`ssl-lib pack`: --skip-unreadable)"
+            "data.on_error=skip (`ssl-lib pack` and `embed`: --skip-unreadable)"
         ) from error
 
 

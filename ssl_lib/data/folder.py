@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
 from ssl_lib.data.decode import OnError, check_reading, read_image
 from ssl_lib.data.index import EXTENSIONS, list_images
+from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -64,7 +65,11 @@ class FolderData(ImageDataset):
 
     def path(self, index: int) -> str:
         """Returns the file of one image."""
-        return os.path.join(self.root, os.fsdecode(self._paths[index]))
+        return os.path.join(self.root, self.name(index))
+
+    def name(self, index: int) -> str:
+        """Returns the file of one image, relative to the folder."""
+        return os.fsdecode(self._paths[index])
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
@@ -119,7 +124,8 @@ def image_folder(
         return data
     problem = f"{folder}: the {split} images need labels, one subfolder per class"
     if split == "test" and not test_root:
-        warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
+        if rank() == 0:
+            warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
         return None
     raise DataError(problem)
 

@@ -9,6 +9,7 @@ from typing import Any
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.wrapped import WrappedDataset
 from ssl_lib.errors import ConfigError, DataError, did_you_mean
+from ssl_lib.extras import needs
 from ssl_lib.registry import DATASETS
 
 __all__ = ["huggingface"]
@@ -82,10 +83,8 @@ def _labelled(table: Any, label: str) -> bool:
 
 def _open(path: str, configuration: str | None) -> Any:
     """The splits by name."""
-    try:
+    with needs("datasets", "data huggingface"):
         datasets: Any = importlib.import_module("datasets")
-    except ImportError as error:
-        raise ConfigError("data huggingface needs datasets: pip install datasets") from error
     try:
         if Path(path).expanduser().is_dir():
             tables = datasets.load_from_disk(str(Path(path).expanduser()))

@@ -45,6 +45,7 @@ class Loader:
         seed: 0 or more.
         workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
         drop_last: Whether to leave out an epoch's last batch when it is not full.
+        indices: (N,), the images to take; None takes all.
 
     Attributes:
         steps_per_epoch: Number of batches in an epoch.
@@ -64,22 +65,25 @@ class Loader:
         seed: int = 0,
         workers: int | None = None,
         drop_last: bool = True,
+        indices: Tensor | None = None,
     ) -> None:
         data = as_image_data(data)
+        self.indices = torch.arange(len(data)) if indices is None else indices
+        count = len(self.indices)
         if batch_size < 1 or seed < 0:
             raise ValueError(f"batch_size must be at least 1 and seed at least 0, got {batch_size} and {seed}")
-        if drop_last and batch_size > len(data):
+        if drop_last and batch_size > count:
             raise DataError(
-                f"a batch of {batch_size} is larger than the data set, {len(data)} images: set batch_size to "
-                f"{len(data)} or less, or add images"
+                f"a batch of {batch_size} is larger than the data set, {count} images: set batch_size to "
+                f"{count} or less, or add images"
             )
-        if not drop_last and len(data) % batch_size == 1:
-            raise ValueError(f"the last batch of {len(data)} images would be a single one: choose another batch_size")
-        processes = distributed.world_size()
-        if batch_size % processes or (processes > 1 and not drop_last):
-            raise ValueError(f"batch_size {batch_size} must be full and divide evenly among {processes} processes")
+        if not drop_last and count % batch_size == 1:
+            raise ValueError(f"the last batch of {count} images would be a single one: choose another batch_size")
+        check_divisible(batch_size)
+        if distributed.is_distributed() and not drop_last:
+            raise ValueError(f"{distributed.world_size()} processes can share full batches only: leave drop_last true")
         self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
-        self.steps_per_epoch = len(data) // batch_size if drop_last else math.ceil(len(data) / batch_size)
+        self.steps_per_epoch = count // batch_size if drop_last else math.ceil(count / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
         self._workers: Workers | None = None
         if not isinstance(data, ArrayData):
@@ -100,13 +104,36 @@ class Loader:
             raise ValueError(
                 f"epoch must be at least 0 and start in [0, {self.steps_per_epoch}], got {epoch} and {start}"
             )
-        order = torch.randperm(len(self.data), generator=seeded_generator("order", self.seed, epoch))
-        batches = torch.split(order, self.batch_size)[start : self.steps_per_epoch]
+        order = torch.randperm(len(self.indices), generator=seeded_generator("order", self.seed, epoch))
+        batches = torch.split(self.indices[order], self.batch_size)[start : self.steps_per_epoch]
         batches = tuple(map(distributed.share, batches))
         if isinstance(self.data, ArrayData):
             return _gathered(self.data, batches)
         assert self._workers is not None
         return (_batch(self.data, read, read.images) for read in self._workers.read(epoch, batches))
+
+
+def check_divisible(batch_size: int, accumulate: int = 1, processes: int | None = None) -> None:
+    """Refuses a batch that its micro-batches and the processes cannot share evenly.
+
+    Args:
+        batch_size: Images per optimizer update.
+        accumulate: Micro-batches per update.
+        processes: Those that run, unless given.
+
+    Raises:
+        ValueError: There is a rest; the message has the nearest sizes without.
+    """
+    processes = distributed.world_size() if processes is None else processes
+    parts = accumulate * processes
+    if batch_size % parts == 0:
+        return
+    below = batch_size - batch_size % parts
+    among = [f"accumulate {accumulate}"] * (accumulate > 1) + [f"{processes} processes"] * (processes > 1)
+    raise ValueError(
+        f"batch_size {batch_size} cannot be divided by {' times '.join(among)}: "
+        f"the nearest that can {f'are {below} and' if below else 'is'} {below + parts}"
+    )
 
 
 def evaluation_batches(
@@ -141,7 +168,10 @@ def evaluation_batches(
             return _gathered(data, batches)
         return _gathered(data, batches, lambda images: resize_and_crop(images, size))
     if size is None:
-        raise ValueError(f"{type(data).__name__} may hold images of various sizes: give a size, in pixels")
+        raise ValueError(
+            f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
+            "extract_features(encoder, data, size=224)"
+        )
     pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 

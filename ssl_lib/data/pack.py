@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import io
 import json
-import os
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,16 +12,18 @@ from tqdm import tqdm
 
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.decode import OnError
-from ssl_lib.data.folder import FolderData, image_folder
+from ssl_lib.data.folder import image_folder
+from ssl_lib.data.rows import RowFile, Words, describe_source, held
 from ssl_lib.data.workers import EvaluationBatches, Workers, worker_crashes
 from ssl_lib.errors import DataError
+from ssl_lib.files import whole_file, write_text
 
 __all__ = ["Packed", "pack", "pack_folder"]
 
 _BATCH = 32  # images that a worker hands over at once: 6 MB at 256 pixels
-_SAVE_EVERY = 1.0  # seconds
-_OURS = ("pack.json", "images.npy.partial", "images.npy")
 _LABELS = ("labels.npy", "classes.json")
+_WORDS = Words("a pack", "pack", "another folder or size")
+_NONE = np.empty((0,), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -80,34 +73,18 @@ def pack(
     folder = Path(destination).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder), worker_crashes():
-            job = _Job(data, folder, size)
-            before = job.count
-            if job.done < len(data):
-                job.write_images(workers, progress)
-            job.finish()
+        with held(folder, "pack"), worker_crashes():
+            rows = _rows(data, folder, size)
+            before = rows.count
+            if rows.done < len(data):
+                _write_images(data, rows, size, workers, progress)
+            _finish(data, rows)
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written ({error.strerror}); free space or choose another folder. A second call "
             "with this folder goes on where this one stopped"
         ) from error
-    return job.result(written=job.count - before)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds the folder against a second pack into it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise DataError(f"{folder}: another pack is writing to it; wait for its end") from error
-    try:
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # for the worker processes too, which inherited it
-        os.close(handle)
+    return _result(rows, written=rows.count - before)
 
 
 def pack_folder(
@@ -139,139 +116,47 @@ def pack_folder(
     }
 
 
-class _Job:
-    """The state of one pack, kept in pack.json: the source, how many of its images are done, which were skipped."""
-
-    def __init__(self, data: ImageData, folder: Path, size: int) -> None:
-        self.data, self.folder, self.size = data, folder, size
-        self.done, self.skipped = 0, dict[int, str]()
-        self._source = _fingerprint(data, size)
-        self._state, self._partial, self._images = map(folder.joinpath, _OURS)
-        if self._state.exists():
-            self._load()
-        elif found := [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]:
+def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
+    """The file of the images; what lies in the folder and is not ours stays as it is."""
+    if not (folder / "pack.json").exists():
+        found = [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]
+        if found:
             raise DataError(f"{folder} holds {', '.join(found)} of another origin; choose another folder")
-
-    @property
-    def count(self) -> int:
-        """Number of images in the array so far."""
-        return self.done - len(self.skipped)
-
-    def write_images(self, workers: int | None, progress: bool) -> None:
-        """Appends the images that are not done yet to images.npy.partial."""
-        row = self.size**2 * self.data.channels
-        start = len(self._header()) + self.count * row
-        with self._partial.open("r+b" if self.done else "wb") as file:
-            file.write(self._header())
-            have = file.seek(0, os.SEEK_END)
-            if have < start:
-                raise DataError(f"{self._partial} is shorter than pack.json says; remove {self.folder} and pack again")
-            needed, free = start + (len(self.data) - self.done) * row - have, shutil.disk_usage(self.folder).free
-            if needed > free:
-                raise DataError(
-                    f"{self.folder}: the images need {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
-                    "free some, choose another folder or a smaller size"
-                )
-            file.truncate(start)
-            file.seek(start)
-            try:
-                self._append(file, workers, progress)
-            finally:
-                self._save(file)
-
-    def finish(self) -> None:
-        """Writes labels and class names, and gives the array its true length and its name, if that is still to do."""
-        if self._images.exists():
-            return
-        if not self.count:
-            raise DataError(f"none of the {len(self.data)} images can be read; the first is {self.skipped[0]}")
-        if self.data.labels is not None:
-            kept = torch.ones(len(self.data), dtype=torch.bool)
-            kept[list(self.skipped)] = False
-            labels = io.BytesIO()
-            np.save(labels, self.data.labels[kept].numpy().astype(np.int64), allow_pickle=False)
-            _replace(self.folder / _LABELS[0], labels.getvalue())
-            if self.data.class_names:
-                _replace(self.folder / _LABELS[1], json.dumps(self.data.class_names, indent=0).encode())
-        with self._partial.open("r+b") as file:
-            file.write(self._header())
-            _flush(file)
-        os.replace(self._partial, self._images)
-
-    def result(self, written: int) -> Packed:
-        labels, classes = (path if path.exists() else None for path in map(self.folder.joinpath, _LABELS))
-        return Packed(self._images, labels, classes, self.count, written, tuple(self.skipped.values()))
-
-    def _append(self, file: BinaryIO, workers: int | None, progress: bool) -> None:
-        batches = torch.arange(self.done, len(self.data)).split(_BATCH)
-        reader = Workers(EvaluationBatches(self.data, self.size, self.size), workers, len(batches), [])
-        saved = time.monotonic()
-        with tqdm(total=len(self.data), initial=self.done, unit="image", disable=None if progress else True) as bar:
-            for wanted, read in zip(batches, reader.read(0, batches), strict=True):
-                if len(read.indices):
-                    file.write(read.images[0].permute(0, 2, 3, 1).contiguous().numpy().data)
-                left_out = sorted(set(wanted.tolist()).difference(read.indices.tolist()))
-                self.skipped.update(zip(left_out, read.skipped, strict=True))
-                self.done += len(wanted)
-                bar.update(len(wanted))
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    self._save(file)
-                    saved = time.monotonic()
-
-    def _header(self) -> bytes:
-        """The head of the .npy file; numpy leaves room in it, so that its length does not depend on the count."""
-        header = io.BytesIO()
-        shape = (self.count, self.size, self.size, self.data.channels)
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        return header.getvalue()
-
-    def _save(self, file: BinaryIO) -> None:
-        _flush(file)
-        skipped = [(index, name) for index, name in self.skipped.items() if index < self.done]
-        state = {"source": self._source, "done": self.done, "skipped": skipped}
-        _replace(self._state, json.dumps(state, indent=1).encode())
-
-    def _load(self) -> None:
-        try:
-            state = json.loads(self._state.read_bytes())
-            source, done, skipped = state["source"], int(state["done"]), dict(state["skipped"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self._state} cannot be read ({error}); remove {self.folder} and pack again") from error
-        if not done:
-            return  # nothing of it was packed
-        if source != self._source:
-            key = next(key for key in self._source if source.get(key) != self._source[key])
-            raise DataError(
-                f"{self.folder} holds a pack of another source ({key}: {source.get(key)} there, {self._source[key]} "
-                "here); choose another folder, or remove it and pack again"
-            )
-        if self._partial.exists() or self._images.exists():
-            self.done, self.skipped = done, skipped
+    source = {**describe_source(data), "size": size}
+    shape = (size, size, data.channels)
+    return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, _WORDS)
 
 
-def _fingerprint(data: ImageData, size: int) -> dict[str, Any]:
-    """What tells a source from others: its files by name, its labels and classes; not the files' contents."""
-    labels = b"" if data.labels is None else data.labels.numpy().tobytes() + json.dumps(data.class_names).encode()
-    source: dict[str, Any] = {"images": len(data), "channels": data.channels, "size": size, "labels": _digest(labels)}
-    if not isinstance(data, FolderData):
-        return {"type": type(data).__name__, **source, "mean": list(data.mean)}
-    names = "\0".join(data.path(index).removeprefix(data.root) for index in range(len(data)))
-    return {"folder": os.path.realpath(data.root), **source, "names": _digest(os.fsencode(names))}
+def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:
+    """Appends the images that are not done yet."""
+    batches = torch.arange(rows.done, len(data)).split(_BATCH)
+    reader = Workers(EvaluationBatches(data, size, size), workers, len(batches), [])
+    bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
+    with rows.opened() as file, bar:
+        for wanted, read in zip(batches, reader.read(0, batches), strict=True):
+            images = read.images[0].permute(0, 2, 3, 1).numpy() if len(read.indices) else _NONE
+            left_out = sorted(set(wanted.tolist()).difference(read.indices.tolist()))
+            rows.append(file, rows.done + len(wanted), images, dict(zip(left_out, read.skipped, strict=True)))
+            bar.update(len(wanted))
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _finish(data: ImageData, rows: RowFile) -> None:
+    """Writes labels and class names, and gives the array its name, if that is still to do."""
+    if rows.target.exists():
+        return
+    if not rows.count:
+        raise DataError(f"none of the {len(data)} images can be read; the first is {rows.skipped[0]}")
+    labels, classes = map(rows.target.with_name, _LABELS)
+    if data.labels is not None:
+        kept = torch.ones(len(data), dtype=torch.bool)
+        kept[list(rows.skipped)] = False
+        with whole_file(labels) as partial, partial.open("wb") as file:
+            np.save(file, data.labels[kept].numpy().astype(np.int64), allow_pickle=False)
+        if data.class_names:
+            write_text(classes, json.dumps(data.class_names, indent=0))
+    rows.finish()
 
 
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        _flush(file)
-    os.replace(new, path)
+def _result(rows: RowFile, written: int) -> Packed:
+    labels, classes = (path if path.exists() else None for path in map(rows.target.with_name, _LABELS))
+    return Packed(rows.target, labels, classes, rows.count, written, tuple(rows.skipped.values()))

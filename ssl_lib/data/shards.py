@@ -101,6 +101,10 @@ class ShardData(ImageDataset):
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             self._fetched = dict(zip(remote, threads.map(_content, remote.values()), strict=True))
 
+    def name(self, index: int) -> str:
+        """Returns the shard and the member in it."""
+        return str(self._place(index))
+
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
 

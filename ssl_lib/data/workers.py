@@ -165,7 +165,7 @@ def worker_crashes() -> Iterator[None]:
         raise DataError(
             f"a process that reads images was killed, {reason}: {more}use fewer processes (trainer.workers) or smaller "
             "images (resized once by `ssl-lib pack`). What was saved before is left as it was: training goes on from "
-            f"its last checkpoint with --resume, a pack with the same command ({str(error).partition('. ')[0]})"
+            f"its last checkpoint with --resume, pack and embed with the same command ({str(error).partition('. ')[0]})"
         ) from error
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_lib.data import ImageData
 from ssl_lib.evaluation.features import extract_features
+from ssl_lib.views import ViewPipeline
 
 __all__ = ["EvaluationProtocol", "Features", "Measure", "Scores", "Subject"]
 
@@ -25,12 +26,14 @@ class Measure:
         title: Its heading in a table, such as `kNN (k=20)`.
         percent: Whether it is a share in [0, 1] that tables show in percent.
         main: Whether it is the protocol's own figure, shown in training too, or one more beside it.
+        digits: After the point, in tables.
     """
 
     key: str
     title: str
     percent: bool = True
     main: bool = True
+    digits: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Subject:
         size: Side of the images shown; see `evaluation_batches`.
         workers: Processes that decode.
         centre: Whether features have the bank's mean taken off.
+        device: Where protocols compute; features themselves stay on the CPU.
+        views: Makes the views that the run was trained with, where they are known.
     """
 
     title: str
@@ -93,6 +98,13 @@ class Subject:
     size: int | None = None
     workers: int | None = None
     centre: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    views: ViewPipeline | None = None
+
+    @property
+    def bank_places(self) -> Tensor:
+        """Positions of the training images in use (B,)."""
+        return torch.arange(len(self.bank)) if self.bank_indices is None else self.bank_indices
 
     @cached_property
     def features(self) -> Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,12 @@ from ssl_lib.data import as_image_data
 from ssl_lib.evaluation.base import EvaluationProtocol, Measure, Scores, Subject, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.files import write_text
+from ssl_lib.registry import PROTOCOLS
+from ssl_lib.views import ViewPipeline
 
 __all__ = ["Evaluator", "Results", "read_results", "write_results"]
+
+_FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which hold no line break in JSON
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,12 @@ class Evaluator:
         size: Side of the images shown to the encoder; see `evaluation_batches`.
         workers: Processes that decode, for data not in memory.
         limit: Takes at most so many images of each set, always the same ones, drawn at random; None takes all.
+        views: Makes the views that the run was trained with, for the protocols that look at them.
 
     Raises:
-        ValueError: Bank or queries have no labels, are too few for a protocol, or do not suit the encoder.
+        ValueError: Bank or queries have no labels, are too few for a protocol, or do not suit the encoder; or two
+            protocols have figures of one name.
+        ConfigError: A protocol needs a package that is not installed.
     """
 
     def __init__(
@@ -81,13 +89,17 @@ class Evaluator:
         size: int | None = None,
         workers: int | None = None,
         limit: int | None = None,
+        views: ViewPipeline | None = None,
     ) -> None:
         bank, queries = as_image_data(bank), as_image_data(queries)
         if bank.labels is None or queries.labels is None:
             raise ValueError("evaluation needs labels for both the training (bank) and the test images (queries)")
         self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
         self.random_encoder = random_encoder
-        self.size, self.workers, self.limit = size, workers, limit
+        self.size, self.workers, self.limit, self.views = size, workers, limit, views
+        keys = [measure.key for protocol in self.protocols for measure in protocol.measures]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"several protocols measure {', '.join(twice)}: evaluate with them one after the other")
         chosen = draw(len(bank), limit), draw(len(queries), limit)
         self._subject = partial(
             Subject,
@@ -97,6 +109,7 @@ class Evaluator:
             query_indices=chosen[1],
             size=size,
             workers=workers,
+            views=views,
         )
         self._baselines: dict[str, list[Scores]] = {}
         for protocol in protocols:
@@ -106,8 +119,16 @@ class Evaluator:
 
     def limited(self, count: int | None) -> Evaluator:
         """The same on at most so many images of each set."""
-        options = {"random_encoder": self.random_encoder, "size": self.size, "workers": self.workers}
-        return Evaluator(self.bank, self.queries, self.protocols, **options, limit=count)  # type: ignore[arg-type]
+        return Evaluator(
+            self.bank,
+            self.queries,
+            self.protocols,
+            random_encoder=self.random_encoder,
+            size=self.size,
+            workers=self.workers,
+            limit=count,
+            views=self.views,
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -115,8 +136,9 @@ class Evaluator:
         sets = {"bank": self.bank, "queries": self.queries}
         skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
         counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
-        protocols = {p.measures[0].key: dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
-        return {"protocols": protocols, "images": {**counts, "skipped": sum(skipped.values()), "size": self.size}}
+        protocols = {_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
+        images = {**counts, "skipped": sum(skipped.values()), "size": self.size, "limit": self.limit}
+        return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
 
     def __call__(self, encoder: nn.Module) -> Results:
         """Judges an encoder where its parameters are; its mode and the global random generators are left as they were.
@@ -129,12 +151,12 @@ class Evaluator:
                 self.random_encoder.to(device)
                 # The brightness that all images share would drown the cosine of pixels: they are centred.
                 subjects = [
-                    self._subject("raw pixels", RawPixels(), centre=True),
-                    self._subject("random init", self.random_encoder),
+                    self._subject("raw pixels", RawPixels(), centre=True, device=device),
+                    self._subject("random init", self.random_encoder, device=device),
                 ]
                 self._baselines = {subject.title: self._score(subject) for subject in subjects}
-            rows = {**self._baselines, "trained": self._score(self._subject("trained", encoder))}
-        names = self.settings["protocols"]
+            rows = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
+        names = [_name(protocol) for protocol in self.protocols]
         measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
         values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in rows.items()}
         details = {
@@ -160,7 +182,8 @@ def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int
     """Writes results as JSON, with the settings and images they were measured by and the updates trained."""
     measures = [dataclasses.asdict(measure) for measure in results.measures]
     found = {"results": results.values, "measures": measures, "details": results.details}
-    write_text(path, json.dumps({"steps": steps, **found, **evaluator.settings}, indent=2) + "\n")
+    text = json.dumps({"steps": steps, **found, **evaluator.settings}, indent=2)
+    write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], Results]:
@@ -178,10 +201,20 @@ def read_results(path: Path) -> tuple[dict[str, Any], Results]:
         raise ValueError(f"{path} does not hold results of an evaluation") from error
 
 
+def _on_one_line(match: re.Match[str]) -> str:
+    return re.sub(r"\n\s*", "", re.sub(r",\n\s*", ", ", match[0]))
+
+
+def _name(protocol: EvaluationProtocol) -> str:
+    """Under which it is registered, which is where its settings stand in a config; else its class's."""
+    kind = type(protocol)
+    return next((name for name in PROTOCOLS if PROTOCOLS[name] is kind), kind.__name__)
+
+
 def _shown(measure: Measure, scores: dict[str, float]) -> str:
     if measure.key not in scores:
         return "-"
     scale, unit = (100, " %") if measure.percent else (1, "")
     spread = scores.get(f"{measure.key}_std")
-    beside = "" if spread is None else f" +- {scale * spread:.1f}"
-    return f"{scale * scores[measure.key]:.1f}{beside}{unit}"
+    beside = "" if spread is None else f" +- {scale * spread:.{measure.digits}f}"
+    return f"{scale * scores[measure.key]:.{measure.digits}f}{beside}{unit}"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import Measure, Scores, Subject
-from ssl_lib.evaluation.features import device_of
+from ssl_lib.evaluation.classification import class_report
+from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 
 __all__ = ["KNN", "knn_accuracy", "knn_scores", "nearest"]
@@ -50,20 +51,28 @@ class KNN:
             raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
 
     def __call__(self, subject: Subject) -> Scores:
-        """Each process looks at its share of the queries."""
+        """Each process looks at its share of the queries; in the details, the classes as k neighbours tell them."""
         f = subject.features
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
-        found = nearest(share(f.queries), f.bank, max(ks.values()), device=device_of(subject.encoder))
-        labels, values = share(f.query_labels), {}
+        title = f"{subject.title}: neighbours"
+        found = nearest(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
+        labels, said = gather_uneven(share(f.query_labels)), {}
         for key, k in ks.items():
-            hits = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature).argmax(1) == labels
-            values[key] = gather_uneven(hits.double()).mean().item()
-        return Scores(values)
+            votes = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature)
+            said[key] = gather_uneven(votes.argmax(1))
+        values = {key: (classes == labels).double().mean().item() for key, classes in said.items()}
+        return Scores(values, class_report(said["knn"], labels, f.num_classes))
 
 
 @torch.no_grad()
 def nearest(
-    queries: Tensor, bank: Tensor, k: int, *, device: torch.device | str | None = None, rows: int = 2**16
+    queries: Tensor,
+    bank: Tensor,
+    k: int,
+    *,
+    device: torch.device | str | None = None,
+    rows: int = 2**16,
+    title: str = "neighbours",
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the bank most similar to each query, by cosine, without keeping all similarities.
 
@@ -73,6 +82,7 @@ def nearest(
         k: Neighbours, in [1, B].
         device: Where to compute, part by part; None computes where the queries are.
         rows: Of the bank taken at once.
+        title: Of the progress bar.
 
     Returns:
         Cosines (Q, k), falling, and positions in the bank (Q, k); where the queries are.
@@ -86,7 +96,7 @@ def nearest(
         raise ValueError(f"k must lie in [1, {len(bank)}], the size of the bank; got {k}")
     device = device or queries.device
     best = [queries.new_empty(len(queries), 0), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
-    for start in range(0, len(bank), rows):
+    for start in progress(range(0, len(bank), rows), title, unit="part"):
         part = F.normalize(bank[start : start + rows].to(device), dim=1)
         found = []
         for some in queries.split(max(1, 2**25 // len(part))):  # bounds the similarities held at a time to 128 MiB

@@ -1,20 +1,28 @@
-"""A linear classifier on frozen features."""
+"""A linear classifier on frozen features, trained by SGD."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.classification import (
+    Standardized,
+    accuracies,
+    class_report,
+    few_labels,
+    held_out_split,
+    spread,
+)
+from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 
-__all__ = ["Linear", "LinearResult", "few_labels", "linear_probe"]
+__all__ = ["Linear", "LinearResult", "linear_probe"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
@@ -28,32 +36,51 @@ class LinearResult:
         lr: That learning rate.
         held_out: Held-out accuracy of every learning rate.
         test: Test accuracy of every learning rate, for a look; the choice does not see it.
+        predictions: (M,) the test images' classes by the best, on the CPU.
     """
 
     accuracy: float
     lr: float
     held_out: dict[float, float]
     test: dict[float, float]
+    predictions: Tensor
 
 
 @PROTOCOLS.register("linear")
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """A linear classifier on frozen features; see `linear_probe`.
+    """A linear classifier on frozen features, one learning rate of several chosen on held-out training images.
+
+    Source: DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py); see `linear_probe`.
 
     Attributes:
         labels_per_class: Labelled images per class; None takes all.
         draws: Random choices of those few labels to average over; of all labels there is one.
+        epochs: Passes over the labelled images.
+        min_steps: SGD steps at least, where the epochs are fewer.
+        batch_size: Images per step.
+        learning_rates: The grid; all are trained at once.
+        held_out: Share of the labelled images to choose by, in (0, 1).
     """
 
     labels_per_class: int | None = None
     draws: int = 5
+    epochs: int = 10
+    min_steps: int = 300
+    batch_size: int = 1024
+    learning_rates: tuple[float, ...] = LEARNING_RATES
+    held_out: float = 0.2
 
     def __post_init__(self) -> None:
         if self.labels_per_class is not None and self.labels_per_class < 2:
             raise ValueError(f"labels_per_class must be at least 2, got {self.labels_per_class}; null takes all")
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        for name in ("draws", "epochs", "min_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rates or not min(self.learning_rates) > 0:
+            raise ValueError(f"learning_rates must be above 0, got {self.learning_rates}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie in (0, 1), got {self.held_out}")
 
     @property
     def measures(self) -> Sequence[Measure]:
@@ -67,20 +94,32 @@ class Linear:
             few_labels(bank_labels, self.labels_per_class, seed=0)
 
     def __call__(self, subject: Subject) -> Scores:
-        """The mean over the draws, and every learning rate's accuracy."""
+        """The mean over the draws; in the details every learning rate's accuracy, and the classes over all draws."""
         f, results = subject.features, []
         for seed in range(self.draws if self.labels_per_class else 1):
             few = self.labels_per_class and few_labels(f.bank_labels, self.labels_per_class, seed)
             picks = slice(None) if few is None else few
-            bank, labels = f.bank[picks], f.bank_labels[picks]
-            results.append(linear_probe(bank, labels, f.queries, f.query_labels, f.num_classes, seed=seed))
-        return Scores(spread("linear", [result.accuracy for result in results]), {"draws": list(map(asdict, results))})
-
-
-def spread(key: str, values: Sequence[float]) -> dict[str, float]:
-    """The mean of several draws, and their standard deviation where there are several."""
-    several = {f"{key}_std": statistics.stdev(values)} if len(values) > 1 else {}
-    return {key: statistics.fmean(values), **several}
+            results.append(
+                linear_probe(
+                    f.bank[picks],
+                    f.bank_labels[picks],
+                    f.queries,
+                    f.query_labels,
+                    f.num_classes,
+                    learning_rates=self.learning_rates,
+                    epochs=self.epochs,
+                    min_steps=self.min_steps,
+                    batch_size=self.batch_size,
+                    held_out=self.held_out,
+                    seed=seed,
+                    device=subject.device,
+                    title=f"{subject.title}: linear",
+                )
+            )
+        draws = [{"lr": r.lr, "accuracy": r.accuracy, "held_out": r.held_out, "test": r.test} for r in results]
+        said = torch.cat([result.predictions for result in results])
+        report = class_report(said, f.query_labels.repeat(len(results)), f.num_classes)
+        return Scores(spread("linear", [result.accuracy for result in results]), {"draws": draws, **report})
 
 
 def linear_probe(
@@ -91,10 +130,13 @@ def linear_probe(
     num_classes: int,
     *,
     learning_rates: tuple[float, ...] = LEARNING_RATES,
-    steps: int = 300,
+    epochs: int = 10,
+    min_steps: int = 300,
     batch_size: int = 1024,
     held_out: float = 0.2,
     seed: int = 0,
+    device: torch.device | None = None,
+    title: str = "linear",
 ) -> LinearResult:
     """Trains a classifier per learning rate, all in one batched matrix product, and tests the best.
 
@@ -103,101 +145,73 @@ def linear_probe(
     Features are centred and divided by one number, their root mean square, so that one grid fits all backbones.
 
     Args:
-        features: (N, D) of the labelled training images.
+        features: (N, D) of the labelled training images; they stay where they are, batch by batch goes to the device.
         labels: (N,) class indices in [0, num_classes).
         test_features: (M, D).
         test_labels: (M,).
         num_classes: > 1.
         learning_rates: The grid.
-        steps: SGD steps per training.
+        epochs: Passes over the images per training.
+        min_steps: SGD steps per training at least, where the epochs are fewer.
         batch_size: Images per step; all of them where they are fewer.
         held_out: Share of the training images to choose by, drawn from every class alike, in (0, 1).
         seed: Of the split and the order of the images; the global generator is not touched.
+        device: Where to train; None trains where the features are.
+        title: Of the progress bar.
 
     Raises:
         ValueError: Shapes do not fit, or there are too few images to hold any out.
     """
+    check_shapes(features, labels, test_features)
+    generator = torch.Generator().manual_seed(seed)
+    train, chosen = held_out_split(labels, held_out, generator)
+    scaled = Standardized.by(features, device, len(learning_rates) * num_classes)
+
+    def trained(places: Tensor) -> Tensor:
+        steps = max(min_steps, math.ceil(epochs * len(places) / batch_size))
+        batches = _batches(places, steps, batch_size, generator)
+        shown = progress(((scaled.part(features[b]), labels[b]) for b in batches), title, steps, unit="step")
+        return _train(shown, steps, num_classes, learning_rates)
+
+    validation, _ = accuracies(trained(train), features[chosen], labels[chosen], scaled)
+    test, said = accuracies(trained(torch.arange(len(labels))), test_features, test_labels, scaled)
+    best = max(range(len(learning_rates)), key=validation.__getitem__)
+    by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (validation, test)]
+    return LinearResult(test[best], learning_rates[best], by_rate[0], by_rate[1], said[:, best].contiguous())
+
+
+def check_shapes(features: Tensor, labels: Tensor, test_features: Tensor) -> None:
+    """Refuses features and labels that do not belong together."""
     if features.ndim != 2 or features.shape[1:] != test_features.shape[1:] or len(features) != len(labels):
         shapes = [tuple(tensor.shape) for tensor in (features, labels, test_features)]
         raise ValueError("features (N, D), labels (N,) and test features (M, D) do not fit: {}, {}, {}".format(*shapes))
-    generator = torch.Generator().manual_seed(seed)
-    chosen = _split(labels, held_out, generator)
-    if not chosen.any() or chosen.all():
-        raise ValueError(f"{len(labels)} labelled images are too few to hold {held_out:.0%} of each class out")
-    mean = features.mean(0)
-    scale = (features - mean).square().mean().sqrt().clamp_min(1e-12)
-    x, x_test = (features - mean) / scale, (test_features - mean) / scale
-
-    def train_and_score(keep: Tensor, x_eval: Tensor, y_eval: Tensor) -> list[float]:
-        heads = _train(x[keep], labels[keep], num_classes, learning_rates, steps, batch_size, generator)
-        return _accuracy(heads, x_eval, y_eval)
-
-    validation = train_and_score(~chosen, x[chosen], labels[chosen])
-    test = train_and_score(torch.ones_like(chosen), x_test, test_labels)
-    best = max(range(len(learning_rates)), key=validation.__getitem__)
-    by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (validation, test)]
-    return LinearResult(test[best], learning_rates[best], *by_rate)
 
 
-def few_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Indices of `per_class` images of every class, drawn at random.
-
-    Raises:
-        ValueError: A class has fewer.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    picks = []
-    for label in labels.unique().tolist():
-        members = order[labels[order] == label]
-        if len(members) < per_class:
-            raise ValueError(f"class {label} has {len(members)} labelled images, fewer than the {per_class} asked for")
-        picks.append(members[:per_class])
-    return torch.cat(picks)
+def _batches(places: Tensor, steps: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of the places, epoch after epoch in a new order; all of them where they fit into one."""
+    made = 0
+    while made < steps:
+        whole = len(places) <= size
+        order = places if whole else places[torch.randperm(len(places), generator=generator)]
+        for batch in order.split(size)[: steps - made]:
+            if whole or len(batch) == size:
+                made += 1
+                yield batch
 
 
-def _split(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """True for the images held out: the same share of every class, rounded down but at least one of two."""
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero()[:, 0]
-        count = max(int(share * len(members)), 1) if len(members) > 1 else 0
-        chosen[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return chosen
-
-
+@torch.no_grad()
 def _train(
-    x: Tensor,
-    y: Tensor,
-    num_classes: int,
-    learning_rates: tuple[float, ...],
-    steps: int,
-    batch_size: int,
-    generator: torch.Generator,
+    batches: Iterator[tuple[Tensor, Tensor]], steps: int, num_classes: int, learning_rates: tuple[float, ...]
 ) -> Tensor:
-    """One head per learning rate, from zero: (D + 1, R, classes), the last row the bias."""
-    x = F.pad(x, (0, 1), value=1.0)
-    heads = x.new_zeros(x.shape[1], len(learning_rates), num_classes)
-    velocity = torch.zeros_like(heads)
-    rates = x.new_tensor(learning_rates).view(1, -1, 1)
-    for step in range(steps):
-        inputs, targets = x, y
-        if len(x) > batch_size:
-            index = torch.randint(len(x), (batch_size,), generator=generator).to(x.device)
-            inputs, targets = x[index], y[index]
-        residual = _logits(heads, inputs).softmax(2) - F.one_hot(targets, num_classes).unsqueeze(1)
-        gradient = inputs.T @ residual.flatten(1) / len(inputs)
+    """One head per learning rate, from zero, on batches (b, D + 1) and (b,): (D + 1, R, classes)."""
+    heads = velocity = rates = torch.zeros(0)
+    for step, (x, y) in enumerate(batches):
+        if step == 0:
+            heads = x.new_zeros(x.shape[1], len(learning_rates), num_classes)
+            velocity, rates = torch.zeros_like(heads), x.new_tensor(learning_rates).view(1, -1, 1)
+        logits = (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])  # (b, R, classes)
+        residual = logits.softmax(2) - F.one_hot(y.to(x.device), num_classes).unsqueeze(1)
+        gradient = x.T @ residual.flatten(1) / len(x)
         velocity.mul_(0.9).add_(gradient.view_as(heads))
         heads.addcmul_(rates, velocity, value=-0.5 * (1 + math.cos(math.pi * step / steps)))
     return heads
-
-
-def _logits(heads: Tensor, x: Tensor) -> Tensor:
-    """(N, D + 1) -> (N, R, classes), all heads in one matrix product."""
-    logits: Tensor = (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])
-    return logits
-
-
-def _accuracy(heads: Tensor, x: Tensor, y: Tensor) -> list[float]:
-    predictions = _logits(heads, F.pad(x, (0, 1), value=1.0)).argmax(2)  # (M, R)
-    return (predictions == y.unsqueeze(1)).double().mean(0).tolist()

@@ -29,9 +29,10 @@ class DINO(Method):
         bottleneck_dim: Width of the normalised vector before the prototypes.
         num_prototypes: Width of the output; 65536 on ImageNet, 4096 on CIFAR.
         free_prototype_scale: Learn the prototypes' norms (boosted 300-epoch recipe) instead of fixing them at 1.
-        student_temperature: > 0, as the teacher's.
-        teacher_temperature: .07 in the boosted recipe, after a linear rise, epoch by epoch, over
-            `warmup_temperature_epochs` (30 there) from `warmup_teacher_temperature`.
+        student_temperature: Of the student's softmax, > 0.
+        teacher_temperature: Of the teacher's softmax, > 0; .07 in the boosted recipe.
+        warmup_teacher_temperature: Where it begins, > 0, to rise epoch by epoch to `teacher_temperature`.
+        warmup_temperature_epochs: Epochs of that rise; 30 in the boosted recipe.
         center_momentum: Of the centre of the teacher's outputs, in [0, 1).
         momentum: The teacher's at the start, rising to 1 by cosine; .9995 for batches of 256.
         freeze_prototypes: Epochs in which the prototypes do not move.

@@ -5,7 +5,16 @@ from __future__ import annotations
 from ssl_lib.optim.builtin import adamw, sgd
 from ssl_lib.optim.clip import clip_grad_per_parameter
 from ssl_lib.optim.lars import LARS
-from ssl_lib.optim.param_groups import param_groups
+from ssl_lib.optim.param_groups import layer_decay_groups, param_groups
 from ssl_lib.optim.schedules import Schedule, cosine_schedule
 
-__all__ = ["LARS", "Schedule", "adamw", "clip_grad_per_parameter", "cosine_schedule", "param_groups", "sgd"]
+__all__ = [
+    "LARS",
+    "Schedule",
+    "adamw",
+    "clip_grad_per_parameter",
+    "cosine_schedule",
+    "layer_decay_groups",
+    "param_groups",
+    "sgd",
+]

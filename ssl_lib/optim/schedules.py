@@ -96,6 +96,10 @@ class Schedule:
         if self.weight_decay_end is not None and not 0 <= self.weight_decay_end < math.inf:
             raise ValueError(f"weight_decay_end must be at least 0 or None, got {self.weight_decay_end}")
 
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer updates in the run, at least 1."""
+        return max(1, round(self.epochs * steps_per_epoch))
+
     def peak_lr(self, lr: float, batch_size: int) -> float:
         """The learning rate at the peak, for the rate `lr` at a batch of 256.
 

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ssl_lib.types import Views
 
-__all__ = ["draw_views", "pixels"]
+__all__ = ["CELL", "draw_views", "pixels", "thumbnail"]
 
-_CELL, _GAP, _LINE = 112, 4, 14  # pixels
+CELL = 112
+"""Side of a thumbnail in pixels."""
+
+_GAP, _LINE = 4, 14  # pixels
 
 
 def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float], std: Sequence[float],
@@ -30,15 +33,15 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
     columns = [("image", list(originals))]
     for kind, made in (("large", views.large), ("small", views.small)):
         columns += [(f"{kind} {number}", list(pixels(view, mean, std))) for number, view in enumerate(made, start=1)]
-    tall = len(originals) * (_CELL + _GAP) + 2 * _LINE + _GAP
-    picture = Image.new("RGB", (len(columns) * (_CELL + _GAP) + _GAP, tall), "white")
+    tall = len(originals) * (CELL + _GAP) + 2 * _LINE + _GAP
+    picture = Image.new("RGB", (len(columns) * (CELL + _GAP) + _GAP, tall), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((_GAP, 1), title, "black")
     for x, (name, images) in enumerate(columns):
-        left = _GAP + x * (_CELL + _GAP)
+        left = _GAP + x * (CELL + _GAP)
         pen.text((left, 1 + _LINE), f"{name}, {images[0].shape[-1]} px" if x else name, "dimgrey")
         for y, image in enumerate(images):
-            picture.paste(_cell(image), (left, 2 * _LINE + _GAP + y * (_CELL + _GAP)))
+            picture.paste(thumbnail(image), (left, 2 * _LINE + _GAP + y * (CELL + _GAP)))
     return picture
 
 
@@ -48,13 +51,16 @@ def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
 
 
-def _cell(image: Tensor) -> Image.Image:
-    """A square cell; small images are enlarged without smoothing, and of many channels the first three are shown."""
+def thumbnail(image: Tensor) -> Image.Image:
+    """Draws an image, uint8 (C, H, W), in a square of `CELL` pixels.
+
+    Small images are enlarged without smoothing, and of many channels the first three are shown.
+    """
     shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     picture = Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
-    filtering = Image.Resampling.NEAREST if max(picture.size) <= _CELL else Image.Resampling.LANCZOS
-    scale = _CELL / max(picture.size)
+    filtering = Image.Resampling.NEAREST if max(picture.size) <= CELL else Image.Resampling.LANCZOS
+    scale = CELL / max(picture.size)
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], filtering)
-    cell = Image.new("RGB", (_CELL, _CELL), "white")
-    cell.paste(picture, ((_CELL - picture.width) // 2, (_CELL - picture.height) // 2))
+    cell = Image.new("RGB", (CELL, CELL), "white")
+    cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     return cell

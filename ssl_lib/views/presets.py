@@ -36,6 +36,9 @@ def simclr(size: int = 224) -> list[ViewConfig]:
     """SimCLR, two views alike (paper, appendix A; google-research/simclr/tf2/data_util.py).
 
     The original does not normalise by mean and std.
+
+    Args:
+        size: Side of the views in pixels.
     """
     return [ViewConfig(count=2, size=size, interpolation="bicubic", jitter=_STRONG_COLOR)]
 
@@ -46,6 +49,9 @@ def byol(size: int = 224) -> list[ViewConfig]:
 
     The colour steps are PIL's, as in Barlow Twins and VICReg: the original's brightness is additive and its contrast
     about each channel's own mean.
+
+    Args:
+        size: Side of the views in pixels.
     """
     first = ViewConfig(size=size, interpolation="bicubic", jitter=_WEAK_COLOR, blur_p=1.0)
     return [first, replace(first, blur_p=0.1, solarize_p=0.2)]
@@ -53,25 +59,41 @@ def byol(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("barlow_twins")
 def barlow_twins(size: int = 224) -> list[ViewConfig]:
-    """Barlow Twins, BYOL's pair (facebookresearch/barlowtwins/main.py)."""
+    """Barlow Twins, BYOL's pair (facebookresearch/barlowtwins/main.py).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return byol(size)
 
 
 @PRESETS.register("vicreg")
 def vicreg(size: int = 224) -> list[ViewConfig]:
-    """VICReg, BYOL's pair (facebookresearch/vicreg/augmentations.py)."""
+    """VICReg, BYOL's pair (facebookresearch/vicreg/augmentations.py).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return byol(size)
 
 
 @PRESETS.register("moco_v2")
 def moco_v2(size: int = 224) -> list[ViewConfig]:
-    """MoCo v2, two views alike (facebookresearch/moco/main_moco.py)."""
+    """MoCo v2, two views alike (facebookresearch/moco/main_moco.py).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return [ViewConfig(count=2, size=size, crop_scale=(0.2, 1.0))]
 
 
 @PRESETS.register("simsiam")
 def simsiam(size: int = 224) -> list[ViewConfig]:
-    """SimSiam, MoCo v2's views (facebookresearch/simsiam/main_simsiam.py)."""
+    """SimSiam, MoCo v2's views (facebookresearch/simsiam/main_simsiam.py).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return moco_v2(size)
 
 
@@ -116,19 +138,31 @@ def dino(size: int = 224, small_size: int = 96, small_count: int = 8, scale_spli
 
 @PRESETS.register("simclr_small")
 def simclr_small(size: int = 32) -> list[ViewConfig]:
-    """SimCLR for CIFAR: half the jitter and no blur (paper, appendix B.9; google-research/simclr/tf2/README.md)."""
+    """SimCLR for CIFAR: half the jitter and no blur (paper, appendix B.9; google-research/simclr/tf2/README.md).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return [ViewConfig(count=2, size=size, interpolation="bicubic", blur_p=0.0)]
 
 
 @PRESETS.register("byol_small")
 def byol_small(size: int = 32) -> list[ViewConfig]:
-    """BYOL's pair for CIFAR, without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml)."""
+    """BYOL's pair for CIFAR, without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     return [replace(view, blur_p=0.0) for view in byol(size)]
 
 
 @PRESETS.register("vicreg_small")
 def vicreg_small(size: int = 32) -> list[ViewConfig]:
-    """VICReg for CIFAR, two views alike (solo-learn/scripts/pretrain/cifar/vicreg.yaml)."""
+    """VICReg for CIFAR, two views alike (solo-learn/scripts/pretrain/cifar/vicreg.yaml).
+
+    Args:
+        size: Side of the views in pixels.
+    """
     first = replace(byol_small(size)[0], count=2, crop_scale=(0.2, 1.0), solarize_p=0.1)
     return [first]
 

@@ -69,6 +69,11 @@ def test_one_channel_takes_the_sum_of_three(save: Callable[[object], str]) -> No
         torch.testing.assert_close(net(grey), donor(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
+def test_a_folder_that_is_no_runs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"are a folder without checkpoints/last\.pt: give a run's folder"):
+        resnet_tiny(weights=str(tmp_path))
+
+
 def drop_key(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key != "layer2.0.conv1.weight"}
 

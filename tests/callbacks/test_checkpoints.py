@@ -83,6 +83,19 @@ def test_the_best_by_knn_is_kept_the_earliest_of_equals(make_method, make_loader
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 12
 
 
+def test_the_best_is_found_among_scores_of_one_kind(make_method, make_loader, tmp_path):
+    """Of a run that went on with another evaluation."""
+
+    class Scores(Callback):
+        def on_epoch(self, state):
+            scores = {"knn": 0.9} if state.step == 3 else {"linear": 0.5}
+            state.evaluations[state.step] = scores
+            state.log(scores)
+
+    train(make_method("simclr"), make_loader(), Checkpoints(tmp_path, keep_best=True), Scores(), epochs=3)
+    assert load_checkpoint(tmp_path / "best.pt")["step"] == 6
+
+
 def test_weights_gone_bad_are_not_saved_within_an_epoch(make_loader, tmp_path):
     class Poison(Large):
         def after_update(self, progress):
@@ -92,6 +105,19 @@ def test_weights_gone_bad_are_not_saved_within_an_epoch(make_loader, tmp_path):
     with pytest.raises(ArithmeticError, match="weights became NaN"):
         train(Poison(), make_loader(), Checkpoints(tmp_path, save_minutes=1e-9))
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
+
+
+def test_a_save_within_an_epoch_holds_its_batches_and_not_the_epochs_order(make_method, make_loader):
+    """Of a tensor that is a part of another, all of the other would be saved: once in every process."""
+
+    class Look(Callback):
+        def on_update(self, state):
+            seen.extend(entry["indices"] for entry in state.meter.state_dict()["records"])
+
+    seen = []
+    train(make_method("simclr"), make_loader(), Look(), epochs=1)
+    assert len(seen) == 3
+    assert all(indices.untyped_storage().nbytes() == indices.nbytes for indices in seen)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,25 @@ def call(command, folder, **more):
     )
 
 
+def srun(arguments, folder):
+    """The exit code and the errors of two tasks, started as srun does."""
+    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost"}
+    slurm |= {"SLURM_JOB_ID": free_port(), "MASTER_PORT": free_port()}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment(**slurm, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for task in range(2)
+    ]
+    errors = [task.communicate(timeout=300)[1] for task in tasks]
+    return [(task.returncode, error) for task, error in zip(tasks, errors, strict=True)]
+
+
 def lines(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -82,21 +101,8 @@ def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder):
     assert "Warning" not in done.stderr
     assert_same_run(folder / "two", folder / "alone")
 
-    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost"}
-    slurm |= {"SLURM_JOB_ID": free_port(), "MASTER_PORT": free_port()}
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, *train, "run_dir=srun"],
-            cwd=folder,
-            env=environment(**slurm, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for task in range(2)
-    ]
-    errors = [task.communicate(timeout=300)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], errors
+    tasks = srun([*train, "run_dir=srun"], folder)
+    assert [code for code, _ in tasks] == [0, 0], tasks
     assert_same_run(folder / "srun", folder / "alone")
 
     before = json.loads((folder / "two" / "evaluation.json").read_text())["results"]
@@ -123,6 +129,51 @@ def test_processes_that_share_weights_train_and_evaluate_as_one(folder):
     assert done.returncode == 0, done.stderr
     after = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
     assert after["trained"]["knn"] == pytest.approx(before["trained"]["knn"], abs=0.07)
+
+
+def test_a_signal_to_one_process_stops_all_with_its_code(folder):
+    (folder / "signalled.py").write_text(
+        "import signal\n"
+        "from ssl_lib import METHODS\n"
+        "from ssl_lib.distributed import rank\n"
+        "from ssl_lib.methods import BYOL\n"
+        "@METHODS.register('signalled')\n"
+        "class Signalled(BYOL):\n"
+        "    def after_update(self, progress):\n"
+        "        if rank() == 1 and progress.step == 2:\n"
+        "            signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    config = ["config.yaml", "imports=[signalled.py]", "method.name=signalled", "run_dir=stopped"]
+    tasks = srun(["-m", "ssl_lib", "train", *config], folder)
+    assert [code for code, _ in tasks] == [138, 138], tasks
+    assert "stopped and saved after 3 of 4 steps" in tasks[0][1]
+
+
+def test_an_error_of_all_processes_is_told_once(folder):
+    train = [*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml"]
+    for wrong, message in (
+        (["method.hidden_dm=8"], "error: unknown key 'method.hidden_dm'"),
+        (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest that can are 32 and 34"),
+        (["--rezume"], "error: unknown argument '--rezume'"),
+    ):
+        done = call([*train, *wrong], folder)
+        assert done.returncode == 1 and done.stderr.count(message) == 1 and "in process" not in done.stderr, done.stderr
+
+
+def test_a_stop_is_told_once(folder):
+    (folder / "stopped.py").write_text(
+        "import signal\n"
+        "from ssl_lib import METHODS\n"
+        "from ssl_lib.methods import BYOL\n"
+        "@METHODS.register('stopped')\n"
+        "class Stopped(BYOL):\n"
+        "    def after_update(self, progress):\n"
+        "        if progress.step == 1:\n"
+        "            signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    config = ["config.yaml", "imports=[stopped.py]", "method.name=stopped", "run_dir=stopped_run"]
+    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", *config], folder)
+    assert done.stderr.count("SIGUSR1: stopping") == done.stderr.count("stopped and saved after 2 of 4 steps") == 1
 
 
 def test_an_error_in_one_process_ends_the_job_with_its_message(folder):

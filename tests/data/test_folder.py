@@ -64,7 +64,7 @@ def test_other_trees_have_no_labels(tmp_path, names):
     assert data.labels is None and data.class_names == () and len(data) == len(names)
 
 
-def test_train_and_val_folders(tmp_path):
+def test_train_and_val_folders(tmp_path, monkeypatch):
     for name in ("train/a/1.png", "train/b/1.png", "train/c/1.png", "val/c/1.png", "test/x.png", "notes/x.png"):
         add(tmp_path / name)
     train, test = image_folder(tmp_path), image_folder(tmp_path, split="test")
@@ -77,6 +77,8 @@ def test_train_and_val_folders(tmp_path):
     shutil.rmtree(tmp_path / "val")
     with pytest.warns(UserWarning, match="need labels"):
         assert image_folder(tmp_path, split="test") is None
+    monkeypatch.setattr("ssl_lib.data.folder.rank", lambda: 1)  # the first process of several warns for all
+    assert image_folder(tmp_path, split="test") is None
 
 
 def test_a_class_called_train_is_a_class(tmp_path):

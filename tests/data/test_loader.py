@@ -187,7 +187,7 @@ def test_bad_epochs_sizes_and_workers(folder):
     assert list(loader.epoch(0, start=4)) == []
     with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
         Loader(FolderData(folder), TwoCrops(), 2, workers=-1)
-    with pytest.raises(ValueError, match="give a size"):
+    with pytest.raises(ValueError, match=r"give the side .* extract_features\(encoder, data, size=224\)"):
         evaluation_batches(FolderData(folder))
     with pytest.raises(ValueError, match="at least 1"):
         evaluation_batches(numbered(), size=0)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from image_samples import numbered
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from ssl_lib.data import ArrayData, FolderData, arrays
+from ssl_lib.data import ArrayData, FolderData, arrays, rows
 from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.errors import DataError
 
@@ -102,7 +101,7 @@ def test_an_interrupted_pack_goes_on_where_it_stopped(many, tmp_path):
 
 def test_a_killed_pack_goes_on(many, tmp_path, monkeypatch):
     """What lies on the disk in the middle of a pack is what a kill leaves: here with half a batch more in the file."""
-    monkeypatch.setattr(sys.modules[pack.__module__], "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(rows, "_SAVE_EVERY", 0.0)
     left = tmp_path / "left"
 
     class Copies(FolderData):

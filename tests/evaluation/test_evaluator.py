@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from ssl_lib import Evaluator
 from ssl_lib.data import ArrayData
-from ssl_lib.evaluation import KNN, Linear, RawPixels, extract_features
+from ssl_lib.evaluation import KNN, Linear, Measure, RawPixels, Results, Spectrum, extract_features, write_results
 from tests.conftest import TinyBackbone
 
 
@@ -60,3 +62,31 @@ def test_missing_labels_are_named(images):
     unlabelled = ArrayData(images.gather(torch.arange(96)))
     with pytest.raises(ValueError, match="needs labels"):
         Evaluator(unlabelled, images, [KNN()], random_encoder=TinyBackbone())
+
+
+def test_two_protocols_of_one_name_are_refused(images):
+    with pytest.raises(ValueError, match="several protocols measure knn, knn_10"):
+        Evaluator(images, images, [KNN(also=(10,)), KNN(k=5, also=(10,))], random_encoder=TinyBackbone())
+
+
+def test_settings_stand_under_the_protocols_names(images):
+    evaluator = Evaluator(images, images, [Spectrum(views=3), KNN(k=5)], random_encoder=TinyBackbone())
+    assert list(evaluator.settings["protocols"]) == ["spectrum", "knn"]
+    assert evaluator.settings["protocols"]["spectrum"]["views"] == 3
+    assert evaluator.settings["classes"] == ["a", "b", "c", "d"]
+
+
+def test_tables_show_as_many_digits_as_a_figure_needs():
+    measures = (Measure("std", "std", percent=False, digits=4), Measure("rank", "rank", percent=False))
+    table = Results(measures, {"trained": {"std": 0.02216, "std_std": 0.001, "rank": 31.26}}, {}).table()
+    assert [line.split() for line in table.splitlines()[2:]] == [["std", "0.0222", "+-", "0.0010"], ["rank", "31.3"]]
+
+
+def test_lists_of_numbers_take_one_line_in_the_file_and_read_back_alike(images, tmp_path):
+    evaluator = Evaluator(images, images, [KNN(k=5)], random_encoder=TinyBackbone())
+    details = {"trained": {"knn": {"confusion": [[1, 2], [3, 4]], "names": ["a,  [b", "]"]}}}
+    results = Results((), {"trained": {}}, details)
+    write_results(tmp_path / "results.json", evaluator, results, steps=1)
+    text = (tmp_path / "results.json").read_text()
+    assert "[1, 2]," in text
+    assert json.loads(text)["details"] == details

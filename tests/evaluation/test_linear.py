@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ssl_lib.evaluation import few_labels, linear_probe
-from ssl_lib.evaluation.linear import _train
+from ssl_lib.evaluation import Features, Linear, Subject, few_labels, linear_probe
+from ssl_lib.evaluation.linear import _batches, _train
 
 
 def clusters(n, seed, spread=0.3, classes=4, dims=8):
@@ -20,7 +20,8 @@ def clusters(n, seed, spread=0.3, classes=4, dims=8):
 def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
     x, y = (tensor.double() if tensor.is_floating_point() else tensor for tensor in clusters(40, 0))
     rates, steps = (0.01, 0.3), 25
-    together = _train(x, y, 4, rates, steps, 1024, torch.Generator())
+    padded = F.pad(x, (0, 1), value=1.0)
+    together = _train(iter([(padded, y)] * steps), steps, 4, rates)
     for rate, head in zip(rates, together.unbind(1), strict=True):
         layer = torch.nn.Linear(8, 4).double()
         for parameter in layer.parameters():
@@ -58,13 +59,13 @@ def test_random_labels_give_chance():
     x, y = clusters(2000, 0)
     shuffled = y[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
     x_test, y_test = clusters(2000, 1)
-    assert linear_probe(x, shuffled, x_test, y_test, 4, steps=50).accuracy < 0.45
+    assert linear_probe(x, shuffled, x_test, y_test, 4, min_steps=50).accuracy < 0.45
 
 
 def test_the_global_generator_is_left_alone():
     x, y = clusters(100, 0)
     before = torch.get_rng_state()
-    linear_probe(x, y, x, y, 4, steps=5, batch_size=16)
+    linear_probe(x, y, x, y, 4, min_steps=5, epochs=1, batch_size=16)
     few_labels(y, 3, seed=0)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -85,3 +86,26 @@ def test_bad_shapes_are_named():
         linear_probe(x, y[:-1], x, y, 4)
     with pytest.raises(ValueError, match="too few"):
         linear_probe(x[:4], y[:4], x, y, 4)
+
+
+def test_large_banks_are_passed_over_in_whole_epochs():
+    batches = list(_batches(torch.arange(10, 35), 12, 6, torch.Generator().manual_seed(0)))
+    assert [len(batch) for batch in batches] == [6] * 12
+    for epoch in range(3):
+        seen = torch.cat(batches[4 * epoch : 4 * epoch + 4])
+        assert len(seen.unique()) == 24 and seen.min() >= 10 and seen.max() < 35
+    assert not torch.equal(batches[0], batches[4])
+
+
+def test_every_rate_and_class_is_in_the_details(images):
+    x, y = clusters(200, 0, spread=1.0)
+    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject.features = Features(x[:120], y[:120], x[120:], y[120:])
+    scores = Linear(learning_rates=(0.01, 0.1), min_steps=50)(subject)
+    (draw,) = scores.details["draws"]
+    assert set(draw["held_out"]) == set(draw["test"]) == {0.01, 0.1}
+    assert draw["test"][draw["lr"]] == scores.values["linear"]
+    confusion = torch.tensor(scores.details["confusion"])
+    assert confusion.diagonal().sum() / confusion.sum() == pytest.approx(scores.values["linear"])
+    few = Linear(labels_per_class=5, draws=3)(subject)
+    assert sum(map(sum, few.details["confusion"])) == 3 * 80 and "linear_std" in few.values

@@ -1,0 +1,161 @@
+"""`ssl-lib nearest`, `duplicates` and `select`: what people who curate images ask of a table of embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_lib.commands.common import counted
+from ssl_lib.commands.images import image_reader
+from ssl_lib.embedding import EmbeddingTable, coverage, draw_neighbours, duplicate_groups, farthest_points, nearest
+from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.files import whole_file
+from ssl_lib.resolve import call
+
+__all__ = ["add"]
+
+_METHODS = ("k-center", "random")
+_LINES = 8  # of a group that is shown
+
+
+def add(commands: Any) -> None:
+    """Enters the commands."""
+    parser = _command(commands, "nearest", _nearest, "images most like one, in a table of embeddings")
+    parser.add_argument("queries", nargs="+", metavar="QUERY", help="a path in the table, or a row")
+    parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="a picture of queries and neighbours, such as grid.png")
+    parser.add_argument("--images", metavar="ROOT", help="where the images are; by default where they were embedded")
+
+    parser = _command(commands, "duplicates", _duplicates, "groups of near-duplicates, in a table of embeddings")
+    parser.add_argument("--threshold", type=float, default=0.98, help="cosine of two that are one (default: 0.98)")
+    parser.add_argument("--show", type=int, default=10, help="groups to print, the largest (default: 10)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="writes the paths to drop, all but one of each group")
+
+    parser = _command(commands, "select", _select, "a diverse subset of a table of embeddings")
+    parser.add_argument("-n", type=int, required=True, dest="count", help="how many images")
+    parser.add_argument("--method", default="k-center", choices=_METHODS,
+                        help="k-center: each next image is the farthest from those chosen (default)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="draws the first image, or all random ones (default: 0)")
+    parser.add_argument("-o", "--output", default="selected.txt", metavar="FILE",
+                        help="writes the paths, in the order of the choice (default: selected.txt)")  # fmt: skip
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, allow_abbrev=False, help=summary)
+    parser.add_argument("table", metavar="EMBEDDINGS", help="a file that `ssl-lib embed` wrote")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _nearest(options: argparse.Namespace) -> None:
+    table = EmbeddingTable.load(options.table)
+    rows = np.array([call("QUERY", table.find, query) for query in options.queries])
+    read = image_reader(table, options.images) if options.output else None
+    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, device=options.device)
+    pictured = []
+    for row, cosines, others in zip(rows.tolist(), *found, strict=True):
+        near = [(c, other) for c, other in zip(cosines.tolist(), others.tolist(), strict=True) if other != row]
+        near = near[: options.k]
+        print(f"{_printable(table.paths[row])}  {table.label(row)}".rstrip())
+        lines = [("rank", "cosine", "path", "label")] + [
+            (str(rank), f"{cosine:.4f}", _printable(table.paths[other]), table.label(other))
+            for rank, (cosine, other) in enumerate(near, start=1)
+        ]
+        width = max(len(path) for _, _, path, _ in lines)
+        for rank, text, path, label in lines:
+            print(f"  {rank:>4}  {text:>7}  {path:<{width}}  {label}".rstrip())
+        if read:
+            captions = [f"{cosine:.3f} {table.label(other)}\n{table.paths[other]}" for cosine, other in near]
+            captions.insert(0, f"{table.label(row)}\n{table.paths[row]}")
+            images = map(read, [row, *(other for _, other in near)])
+            pictured.append(list(zip(images, captions, strict=True)))
+    if options.output:
+        _save_picture(pictured, options.output)
+
+
+def _duplicates(options: argparse.Namespace) -> None:
+    table = EmbeddingTable.load(options.table)
+    arguments = {"device": options.device, "progress": True}
+    groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, **arguments)
+    dropped = sum(map(len, groups)) - len(groups)
+    print(
+        f"{counted(len(groups), 'group')} of near-duplicates, at a cosine of {options.threshold:g} or more: "
+        f"{dropped:,} of {counted(len(table), 'image')} to drop"
+    )
+    if table.labels is not None and groups:
+        mixed = sum(len(set(table.labels[group].tolist())) > 1 for group in groups)
+        print(f"{counted(mixed, 'group')} with more than one label")
+    shown = sorted(groups, key=len, reverse=True)[: max(0, options.show)]
+    for group in shown:
+        _print_group(table, group)
+    if len(shown) < len(groups):
+        left = len(groups) - len(shown)
+        print(f"{counted(left, 'group')} not shown; --show {len(groups)} prints all")
+    if options.output:
+        rows = np.concatenate([np.empty(0, np.int64), *(group[1:] for group in groups)])
+        _write_paths(table, np.sort(rows), options.output)
+        print(f"paths to drop: {options.output}")
+
+
+def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> None:
+    """The image to keep, then the others with their cosines to it."""
+    cosines, order = nearest(table.embeddings[group], table.embeddings[group[:1]], len(group))
+    to_first = dict(zip(group[order[0]].tolist(), cosines[0].tolist(), strict=True))
+    print(f"{len(group):,} images")
+    for row in group[:_LINES].tolist():
+        verdict = "drop" if row != group[0] else "keep"
+        print(f"  {verdict}  {to_first[row]:.4f}  {_printable(table.paths[row])}  {table.label(row)}".rstrip())
+    if len(group) > _LINES:
+        print(f"  drop  and {len(group) - _LINES:,} more")
+
+
+def _select(options: argparse.Namespace) -> None:
+    table = EmbeddingTable.load(options.table)
+    if not 1 <= options.count <= len(table):
+        raise ConfigError(f"-n must be from 1 to {len(table)}, the number of images, got {options.count}")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {options.seed}")
+    subsets = {"random": np.random.default_rng(options.seed).permutation(len(table))[: options.count]}
+    if options.method == "k-center":
+        arguments = {"seed": options.seed, "device": options.device, "progress": True}
+        chosen = call("select", farthest_points, table.embeddings, options.count, **arguments)
+        subsets = {"k-center": chosen, **subsets}
+    distances = {name: coverage(table.embeddings, rows, device=options.device) for name, rows in subsets.items()}
+    _write_paths(table, subsets[options.method], options.output)
+    print(f"{options.count:,} of {counted(len(table), 'image')} by {options.method}: {options.output}")
+    print("distance to the nearest one chosen, of unit vectors (and its cosine)")
+    print(f"  {'':<16}{'largest':>16}{'mean':>16}")
+    for name, values in distances.items():
+        cells = (f"{value:.3f} ({1 - value**2 / 2:.3f})" for value in (values.max(), values.mean()))
+        print(f"  {name:<16}{''.join(f'{cell:>16}' for cell in cells)}")
+
+
+def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str) -> None:
+    """A line per path, as the file system has it."""
+    paths = table.paths[rows].tolist()
+    broken = next((path for path in paths if "\n" in path), None)
+    if broken is not None:
+        raise DataError(f"{broken!r} has a line break in its name, and {target} a path per line: rename that file")
+    with whole_file(Path(target)) as partial:
+        partial.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
+
+
+def _save_picture(rows: list[Any], target: str) -> None:
+    picture = draw_neighbours(rows)
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(target)
+    except ValueError as error:
+        raise ConfigError(f"--output: {target} must end in a picture's suffix, such as .png ({error})") from error
+    print(target)
+
+
+def _printable(path: str) -> str:
+    """A path that a terminal can show, whatever bytes are in it."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

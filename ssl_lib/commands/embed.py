@@ -1,0 +1,89 @@
+"""`ssl-lib embed`: what a trained run makes of a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ssl_lib.commands.common import counted, print_names
+from ssl_lib.commands.images import open_images
+from ssl_lib.data import FolderData
+from ssl_lib.data.decode import OnError
+from ssl_lib.embedding import embed
+from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.precision import resolve_device
+from ssl_lib.resolve import call
+from ssl_lib.runs import TrainedRun, load_run
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Enters the command."""
+    parser = commands.add_parser(
+        "embed",
+        allow_abbrev=False,
+        help="pass a folder of images through a trained run, and keep embeddings and paths",
+        description="Writes the embeddings of all images, with their paths and labels. An embed broken off goes on "
+        "where it stopped, when the same command is given again.",
+    )
+    parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="IMAGES | key=value",
+        help="a folder of images, in class folders or any tree, or one that `ssl-lib pack` wrote; by default the run's "
+        "own training images; and changes to the run's data, such as data.root=elsewhere",
+    )
+    parser.add_argument("-o", "--output", default="embeddings.npz", metavar="FILE",
+                        help=".npz, or .parquet with the extra `parquet` (default: embeddings.npz)")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, default=512, help="images per forward pass (default: 512)")
+    parser.add_argument("--size", type=int, help="side of the images shown in pixels; by default as the run evaluates")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; by default as the run was trained")
+    parser.add_argument("--workers", type=int, help="processes that decode; by default as many as there are CPUs")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16, fp16 or auto (default: fp32)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+    parser.set_defaults(run=_embed, words=True)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    folders = [text for text in options.overrides if "=" not in text or Path(text).is_dir()]
+    if len(folders) > 1:
+        raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
+    overrides = [text for text in options.overrides if text not in folders]
+    on_error: OnError = "skip" if options.skip_unreadable else "raise"
+    if options.skip_unreadable and not folders:
+        overrides.append("data.on_error=skip")
+    run = _load(options.target, overrides, folders)
+    data = open_images(folders[0], run.train, on_error) if folders else run.train
+    packed = folders and not isinstance(data, FolderData)
+    root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
+    encoder = run.method.encoder.to(resolve_device(options.device or run.config.trainer.device))
+    size = options.size or run.config.evaluation.image_size or run.view_size
+    settings = {"size": size, "batch_size": options.batch_size, "precision": options.precision, "root": root}
+    made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
+    new = f", {made.written:,} of them now" if made.written < made.count else ""
+    space = made.path.stat().st_size / 2**20
+    print(f"{counted(made.count, 'image')} x {encoder.out_dim}{new}, {space:,.1f} MiB in {made.path}", file=sys.stderr)
+    where = data.root if isinstance(data, FolderData) else ""
+    names = [os.path.join(where, name) for name in made.skipped]
+    print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
+    print(f"to look at it: ssl-lib nearest {shlex.quote(options.output)} 0")
+
+
+def _load(target: str, overrides: list[str], folders: list[str]) -> TrainedRun:
+    """The run, with its training images, whose statistics normalise all others."""
+    try:
+        return load_run(target, overrides, protocols=None)
+    except DataError as error:
+        if not folders:
+            raise
+        raise DataError(
+            f"{error}. The run's training images say how to normalise others: name them by data.root=..., or give "
+            "what they are like, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they "
+            "are not ImageNet's"
+        ) from error

@@ -1,0 +1,117 @@
+"""`ssl-lib sweep`: a config with every combination of some values, one run after the other."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ssl_lib.checkpoint import list_checkpoints
+from ssl_lib.commands.common import counted, find_config
+from ssl_lib.comparison import compare
+from ssl_lib.config import load_config
+from ssl_lib.errors import ConfigError, SSLError
+from ssl_lib.resolve import resolve
+from ssl_lib.signals import STOP_SIGNALS
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Enters the command."""
+    parser = commands.add_parser(
+        "sweep",
+        allow_abbrev=False,
+        help="train a config with every combination of some values, and compare the runs",
+        description="Trains one run after the other, each in a folder of its own below the config's run_dir with "
+        "_sweep behind it. Broken off, the same command goes on; runs that are finished are not trained again.",
+    )
+    parser.add_argument("config", help="a YAML file, or the name of a bundled config")
+    parser.add_argument(
+        "overrides", nargs="+", metavar="key=value,value,...", help="such as seed=0,1,2 method.temperature=0.1,0.2"
+    )
+    parser.set_defaults(run=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    source = find_config(options.config)
+    keys, choices = zip(*map(_choices, options.overrides), strict=True)
+    fixed = [f"{key}={values[0]}" for key, values in zip(keys, choices, strict=True) if len(values) == 1]
+    varied = {key: values for key, values in zip(keys, choices, strict=True) if len(values) > 1}
+    if not varied:
+        raise ConfigError("give more than one value to a key, such as seed=0,1,2; a single run is `ssl-lib train`")
+    if "run_dir" in varied:
+        raise ConfigError("run_dir: give one folder; every run gets one of its own below it")
+    points = [
+        [f"{key}={value}" for key, value in zip(varied, point, strict=True)]
+        for point in itertools.product(*varied.values())
+    ]
+    config = load_config(source, fixed)
+    base = Path(config.run_dir if "run_dir" in keys else f"{config.run_dir}_sweep")
+    folders = [base / _folder_name(point) for point in points]
+    for point in points:  # what cannot be is refused before the first run
+        resolve(load_config(source, [*fixed, *point]))
+    failed = []
+    for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
+        print(f"\n== {number} of {counted(len(points), 'run')}: {' '.join(point)}", file=sys.stderr, flush=True)
+        code = _train(options.config, [*fixed, *point], folder)
+        if code > 128 or code < 0:
+            print(f"\nthe sweep stopped in {folder}; the same command goes on with it", file=sys.stderr)
+            return code if code > 0 else 128 - code
+        failed += [folder] if code else []
+    print(f"\n{compare([folder for folder in folders if folder not in failed]).table()}")
+    if failed:
+        names = ", ".join(map(str, failed))
+        raise SSLError(f"{len(failed)} of {counted(len(points), 'run')} failed, see above: {names}")
+    return 0
+
+
+def _choices(override: str) -> tuple[str, list[str]]:
+    """A key and its values: parted by commas outside of brackets and quotes."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"cannot read {override!r}: write key=value,value, such as seed=0,1,2")
+    values, depth, quote = [""], 0, ""
+    for letter in text:
+        if letter == "," and not depth and not quote:
+            values.append("")
+            continue
+        values[-1] += letter
+        if letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        elif not quote:
+            depth += (letter in "[{") - (letter in "]}")
+    values = [value.strip() for value in values]
+    if len(values) > 1 and "" in values:
+        raise ConfigError(f"{override}: there is no value between two commas")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{override}: a value is given twice")
+    return key, values
+
+
+def _folder_name(point: Sequence[str]) -> str:
+    return ",".join(re.sub(r"[^\w.=+-]+", "_", text) for text in point)
+
+
+def _train(config: str, overrides: Sequence[str], folder: Path) -> int:
+    """Trains in a process of its own, so that one that dies takes no other with it; signals are passed on to it."""
+    again = ["--resume"] if list_checkpoints(folder) else []
+    command = [sys.executable, "-m", "ssl_lib", "train", config, *overrides, f"run_dir={folder}", *again]
+    child = subprocess.Popen(command, start_new_session=True)  # Ctrl-C comes once, through here
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,225 @@
+"""Training all of the network on the labels, from where self-supervision left it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW
+
+from ssl_lib.data import Loader
+from ssl_lib.distributed import is_distributed, rank, world_size
+from ssl_lib.errors import ConfigError, NonFiniteLossError
+from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.classification import class_report
+from ssl_lib.evaluation.features import extract_features, progress
+from ssl_lib.evaluation.mixing import Mixing, soft_targets
+from ssl_lib.optim import Schedule, layer_decay_groups
+from ssl_lib.optim.param_groups import transformer_layers
+from ssl_lib.precision import Precision
+from ssl_lib.registry import PROTOCOLS
+from ssl_lib.types import Progress
+from ssl_lib.views import ViewConfig, ViewPipeline
+
+__all__ = ["FineTune", "set_drop_path"]
+
+
+@PROTOCOLS.register("finetune")
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """A copy of the encoder and a new linear head, trained on all labelled training images.
+
+    Source: MAE's recipe (He et al. 2022, arXiv:2111.06377, table 9; facebookresearch/mae, main_finetune.py): AdamW,
+    layer decay, a warmup and a cosine, mixup, cutmix, label smoothing, drop path, random crops, flips and erasing. In
+    place of RandAugment there is nothing; the crops keep more of the image and the epochs are fewer than the paper's
+    100. The row of the random weights is training from scratch by the same recipe; raw pixels have no weights to
+    train. The encoder itself stays as it is.
+
+    Attributes:
+        epochs: Passes over the labelled images.
+        warmup_epochs: Of them, those in which the rate rises.
+        batch_size: Images per step, over all processes; all of them where they are fewer.
+        lr: Peak learning rate for a batch of 256, which grows in proportion to the batch.
+        weight_decay: Of all parameters but biases and norms.
+        layer_decay: Rate of a layer as a share of that of the one above it, for vision transformers; None takes .65
+            for them and 1 for other networks.
+        drop_path: Stochastic depth of the last block, where the network has it; it grows linearly from 0.
+        mixup: See `Mixing`.
+        cutmix: See `Mixing`.
+        smoothing: Of the labels, see `soft_targets`.
+        crop_scale: Smallest and largest share of an image's area to crop.
+        flip_p: Probability of mirroring left to right.
+        erase_p: Probability of erasing a box.
+        precision: As `trainer.precision`.
+        seed: Of the head, the batches, the views and the mixing.
+    """
+
+    epochs: int = 10
+    warmup_epochs: float = 1.0
+    batch_size: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    layer_decay: float | None = None
+    drop_path: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    smoothing: float = 0.1
+    crop_scale: tuple[float, float] = (0.35, 1.0)
+    flip_p: float = 0.5
+    erase_p: float = 0.25
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        for name in ("lr", "weight_decay", "mixup", "cutmix", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("drop_path", "smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        Precision.resolve(self.precision, torch.device("cpu"))
+        self._schedule()
+        self._views(32, (0.5,), (0.5,))
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """An accuracy."""
+        return [Measure("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses fewer images than processes."""
+        if len(bank_labels) < max(2, world_size()):
+            raise ValueError(f"finetune: {len(bank_labels)} labelled training images are too few")
+
+    def __call__(self, subject: Subject) -> Scores:
+        """An accuracy, but none for an encoder without weights; in the details the losses and the classes."""
+        if next(subject.encoder.parameters(), None) is None:
+            return Scores({})
+        labels = subject.bank.labels, subject.queries.labels
+        classes = int(max(int(each.max()) for each in labels if each is not None)) + 1
+        with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            model = self._model(subject, classes)
+            decay = self._layer_decay(model)
+            losses = self._train(model, subject, classes, decay)
+        logits, truth = extract_features(
+            model,
+            subject.queries,
+            indices=subject.query_indices,
+            size=subject.size,
+            workers=subject.workers,
+            title=f"{subject.title}: fine-tuned",
+        )
+        assert truth is not None
+        said = logits.argmax(1)
+        report = {"loss": losses, "layer_decay": decay, **class_report(said, truth, classes)}
+        return Scores({"finetune": (said == truth).double().mean().item()}, report)
+
+    def _model(self, subject: Subject, classes: int) -> nn.Sequential:
+        """A copy of the encoder, all of it trainable, with a head that begins near zero."""
+        encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
+        set_drop_path(encoder, self.drop_path)
+        with torch.no_grad():
+            side = _side(subject)
+            black = torch.zeros(1, subject.bank.channels, side, side, device=subject.device)
+            width = encoder.eval()(black).shape[1]
+        head = nn.Linear(width, classes)
+        nn.init.trunc_normal_(head.weight, std=2e-5)
+        nn.init.zeros_(head.bias)
+        return nn.Sequential(encoder, head).to(subject.device)
+
+    def _layer_decay(self, model: nn.Module) -> float:
+        is_transformer = transformer_layers(model) is not None
+        if self.layer_decay is None:
+            return 0.65 if is_transformer else 1.0
+        if self.layer_decay < 1 and not is_transformer:
+            raise ConfigError(
+                f"evaluation.finetune.layer_decay {self.layer_decay} needs a vision transformer; null or 1 is for all"
+            )
+        return self.layer_decay
+
+    def _train(self, model: nn.Module, subject: Subject, classes: int, decay: float) -> list[float]:
+        """Trains a model in place; returns each epoch's mean loss, over this process's images."""
+        places, device = subject.bank_places, subject.device
+        batch_size = min(self.batch_size, len(places)) // world_size() * world_size()
+        views = self._views(_side(subject), subject.bank.mean, subject.bank.std)
+        options = {"seed": self.seed, "workers": subject.workers, "indices": places}
+        loader = Loader(subject.bank, views, batch_size, **options)  # type: ignore[arg-type]
+        optimizer = AdamW(layer_decay_groups(model, self.weight_decay, decay), lr=self.lr)
+        schedule, precision = self._schedule(), Precision.resolve(self.precision, device)
+        schedule.prepare(optimizer, batch_size)
+        scaler = precision.scaler()
+        steps = self.epochs * loader.steps_per_epoch
+        called = DistributedDataParallel(model) if is_distributed() else model
+        losses = torch.zeros(self.epochs, device=device)
+        torch.manual_seed(self.seed + rank())  # of the dropped paths
+        model.train()
+        batches = progress(self._batches(loader, classes, device), f"{subject.title}: fine-tuning", steps, unit="step")
+        for step, (images, targets) in enumerate(batches):
+            now = Progress(step, steps, loader.steps_per_epoch)
+            schedule.apply(optimizer, now)
+            with precision.autocast():
+                logits = called(images)
+            loss = F.cross_entropy(logits.float(), targets)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses[now.epoch] += loss.detach() / loader.steps_per_epoch
+        if not losses.isfinite().all():
+            raise NonFiniteLossError("finetune: the loss became NaN or infinite; lower evaluation.finetune.lr")
+        return losses.tolist()
+
+    def _batches(self, loader: Loader, classes: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and targets of all epochs, mixed."""
+        mixing, rng = Mixing(self.mixup, self.cutmix), np.random.default_rng((self.seed, rank()))
+        generator = torch.Generator().manual_seed(self.seed + rank())
+        for batch in (batch for epoch in range(self.epochs) for batch in loader.epoch(epoch)):
+            assert batch.labels is not None
+            images = loader.views(_on(batch.images, device), generator).large[0]
+            yield mixing(images, soft_targets(batch.labels.to(device), classes, self.smoothing), rng)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(epochs=self.epochs, warmup_epochs=min(self.warmup_epochs, self.epochs / 2))
+
+    def _views(self, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> ViewPipeline:
+        view = ViewConfig(
+            size=size,
+            crop_scale=self.crop_scale,
+            interpolation="bicubic",
+            flip_p=self.flip_p,
+            jitter_p=0.0,
+            grayscale_p=0.0,
+            blur_p=0.0,
+            erase_p=self.erase_p,
+        )
+        return ViewPipeline([view], mean, std)
+
+
+def set_drop_path(network: nn.Module, rate: float) -> None:
+    """Sets the stochastic depth that a network has, torchvision's or timm's, growing linearly from 0 to `rate`.
+
+    Source: Huang et al. 2016 (arXiv:1603.09382). A network without such modules stays as it is.
+    """
+    names = {"StochasticDepth": "p", "DropPath": "drop_prob"}
+    paths = [module for module in network.modules() if type(module).__name__ in names]
+    for place, path in enumerate(paths):
+        setattr(path, names[type(path).__name__], rate * place / max(len(paths) - 1, 1))
+
+
+def _side(subject: Subject) -> int:
+    return subject.size or int(subject.bank.read(int(subject.bank_places[0])).shape[-1])
+
+
+def _on(images: Tensor | Sequence[Tensor], device: torch.device) -> Tensor | tuple[Tensor, ...]:
+    return images.to(device) if isinstance(images, Tensor) else tuple(view.to(device) for view in images)

@@ -1,0 +1,212 @@
+"""Multinomial logistic regression on frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
+from ssl_lib.evaluation.features import progress
+from ssl_lib.evaluation.linear import check_shapes
+from ssl_lib.registry import PROTOCOLS
+
+__all__ = ["Logistic", "LogisticResult", "logistic_probe", "logistic_regression"]
+
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class LogisticResult:
+    """Accuracies in [0, 1].
+
+    Attributes:
+        accuracy: On the test images, with the C that was best on held-out training images.
+        c: That C.
+        held_out: Held-out accuracy of every C; empty where there was no choice.
+        predictions: (M,) the test images' classes, on the CPU.
+    """
+
+    accuracy: float
+    c: float
+    held_out: dict[float, float]
+    predictions: Tensor
+
+
+@PROTOCOLS.register("logistic")
+@dataclass(frozen=True, kw_only=True)
+class Logistic:
+    """Multinomial logistic regression by L-BFGS, its strength C chosen on held-out training images.
+
+    Source: CLIP's linear probe (Radford et al. 2021, arXiv:2103.00020, appendix A.3), which sweeps scikit-learn's C so;
+    see `logistic_probe`.
+
+    Attributes:
+        cs: The sweep of C, a smaller one for a stronger pull towards zero; see `logistic_regression`.
+        held_out: Share of the labelled images to choose by, in (0, 1).
+        max_steps: Steps of L-BFGS per C at most.
+        seed: Of the split.
+    """
+
+    cs: tuple[float, ...] = STRENGTHS
+    held_out: float = 0.2
+    max_steps: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.cs or not min(self.cs) > 0:
+            raise ValueError(f"cs must be above 0, got {self.cs}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie in (0, 1), got {self.held_out}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+
+    @property
+    def measures(self) -> Sequence[Measure]:
+        """An accuracy."""
+        return [Measure("logistic", "logistic regression")]
+
+    def check(self, bank_labels: Tensor) -> None:
+        """Refuses classes that are all of one image."""
+        held_out_split(bank_labels, self.held_out, torch.Generator().manual_seed(self.seed))
+
+    def __call__(self, subject: Subject) -> Scores:
+        """An accuracy; in the details C, the sweep and the classes."""
+        f = subject.features
+        result = logistic_probe(
+            f.bank,
+            f.bank_labels,
+            f.queries,
+            f.query_labels,
+            f.num_classes,
+            cs=self.cs,
+            held_out=self.held_out,
+            max_steps=self.max_steps,
+            seed=self.seed,
+            device=subject.device,
+            title=f"{subject.title}: logistic",
+        )
+        report = class_report(result.predictions, f.query_labels, f.num_classes)
+        return Scores({"logistic": result.accuracy}, {"c": result.c, "held_out": result.held_out, **report})
+
+
+def logistic_probe(
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    num_classes: int,
+    *,
+    cs: Sequence[float] = STRENGTHS,
+    held_out: float = 0.2,
+    max_steps: int = 1000,
+    seed: int = 0,
+    device: torch.device | None = None,
+    title: str = "logistic",
+) -> LogisticResult:
+    """Fits a regression per C to a part of the training images, then one with the best C to all, and tests it.
+
+    Features are centred and divided by one number, their root mean square, so that one sweep fits all backbones.
+
+    Args:
+        features: (N, D) of the labelled training images; they stay where they are, a part at a time goes to the device.
+        labels: (N,) class indices in [0, num_classes).
+        test_features: (M, D).
+        test_labels: (M,).
+        num_classes: > 1.
+        cs: The sweep, at least one; of one there is nothing to choose, and nothing is held out.
+        held_out: Share of the training images to choose by, drawn from every class alike, in (0, 1).
+        max_steps: Steps of L-BFGS per C at most.
+        seed: Of the split; the global generator is not touched.
+        device: Where to compute; None computes where the features are.
+        title: Of the progress bar.
+
+    Raises:
+        ValueError: Shapes do not fit, or there are too few images to hold any out.
+    """
+    check_shapes(features, labels, test_features)
+    scaled = Standardized.by(features, device, num_classes)
+    cs, validation, heads = sorted(cs), list[float](), None
+    if len(cs) > 1:
+        train, chosen = held_out_split(labels, held_out, torch.Generator().manual_seed(seed))
+        for c in progress(cs, title, len(cs)):  # each begins where the last one ended, which is near
+            heads = _fit(features[train], labels[train], num_classes, c, scaled, max_steps, heads)
+            validation += accuracies(heads.unsqueeze(1), features[chosen], labels[chosen], scaled)[0]
+    best = cs[max(range(len(validation)), key=validation.__getitem__)] if validation else cs[0]
+    heads = _fit(features, labels, num_classes, best, scaled, max_steps)
+    (accuracy,), said = accuracies(heads.unsqueeze(1), test_features, test_labels, scaled)
+    return LogisticResult(accuracy, best, dict(zip(cs, validation, strict=False)), said[:, 0])
+
+
+def logistic_regression(
+    features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_steps: int = 1000
+) -> tuple[Tensor, Tensor]:
+    """Minimises C times the sum of the cross-entropies plus half the squared weights; the bias goes free.
+
+    The objective is scikit-learn's `LogisticRegression(C=c)`; the features are taken as they are.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices in [0, num_classes).
+        num_classes: > 1.
+        c: Above 0.
+        max_steps: Steps of L-BFGS at most.
+
+    Returns:
+        Weights (num_classes, D) and biases (num_classes,).
+
+    Raises:
+        ValueError: Shapes do not fit, or C is not above 0.
+    """
+    check_shapes(features, labels, features)
+    if not c > 0:
+        raise ValueError(f"c must be above 0, got {c}")
+    plain = Standardized(features.new_zeros(features.shape[1]), 1.0, part_rows(features, num_classes))
+    heads = _fit(features, labels, num_classes, c, plain, max_steps)
+    return heads[:-1].T, heads[-1]
+
+
+def _fit(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    c: float,
+    scaled: Standardized,
+    max_steps: int,
+    start: Tensor | None = None,
+) -> Tensor:
+    """The regression (D + 1, classes), the last row the bias; the features pass by part by part."""
+    device = scaled.mean.device
+    count, labels = len(features), labels.to(device)
+    if start is None:
+        start = scaled.mean.new_zeros(features.shape[1] + 1, num_classes)
+    heads = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [heads],
+        max_iter=max_steps,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-12,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+    kept = list(scaled(features)) if count <= scaled.rows else None
+
+    @torch.no_grad()
+    def objective() -> float:  # divided by C and N, so that the steps are of one size for all
+        loss = heads[:-1].square().sum().double() / (2 * c * count)
+        gradient = torch.cat([heads[:-1] / (c * count), torch.zeros_like(heads[-1:])])
+        places = torch.arange(count, device=device).split(scaled.rows)
+        for x, place in zip(kept or scaled(features), places, strict=True):
+            logits = x @ heads
+            loss += F.cross_entropy(logits, labels[place], reduction="sum").double() / count
+            residual = logits.softmax(1) - F.one_hot(labels[place], num_classes)
+            gradient += x.T @ residual / count
+        heads.grad = gradient
+        return float(loss)
+
+    optimizer.step(objective)
+    return heads.detach()

@@ -1,0 +1,8 @@
+"""A trained backbone for other libraries and programs."""
+
+from __future__ import annotations
+
+from ssl_lib.export.card import model_card
+from ssl_lib.export.formats import FORMATS, Format, export
+
+__all__ = ["FORMATS", "Format", "export", "model_card"]

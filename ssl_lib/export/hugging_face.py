@@ -1,0 +1,99 @@
+"""A folder as the Hugging Face hub has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ssl_lib.export.card import model_card
+from ssl_lib.export.peers import Peer, at_its_size, plain_state, timm_peer
+from ssl_lib.export.tensors import save_safetensors
+from ssl_lib.files import whole_file, write_text
+from ssl_lib.trained_backbone import HEADER, Backbone
+
+__all__ = ["hub_usage", "write_folder"]
+
+
+def write_folder(backbone: Backbone, folder: Path) -> None:
+    """Writes model.safetensors, config.json, preprocessor_config.json and README.md, the model card.
+
+    Where timm has the network, keys and config are timm's, which then reads the folder; `Backbone.from_file` reads all.
+
+    Raises:
+        ConfigError: The package safetensors is missing.
+    """
+    backbone, peer = at_its_size(backbone), _peer(backbone)
+    state: dict[str, Tensor] = plain_state(backbone.net) if peer is None else dict(peer.state)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / "model.safetensors") as partial:
+        save_safetensors(state, backbone.metadata, partial)
+    config = {**({"model_type": HEADER} if peer is None else _timm_config(backbone, peer)), HEADER: backbone.metadata}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "preprocessor_config.json", _processor(backbone))
+    library = HEADER if peer is None else "timm"
+    write_text(folder / "README.md", model_card(backbone, hub_usage(backbone, Path(folder.name)), library))
+
+
+def hub_usage(backbone: Backbone, folder: Path) -> str:
+    """Python that reads the folder."""
+    if _peer(backbone) is None:
+        build = f'import ssl_lib\n\nnet = ssl_lib.Backbone.from_file("{folder}")\n'
+    else:
+        build = f'import timm\n\nnet = timm.create_model("local-dir:{folder}", pretrained=True)\n'
+    return f"{build}features = net.eval()(images)"
+
+
+def _peer(backbone: Backbone) -> Peer | None:
+    """The network in timm, where it needs no more than arguments."""
+    try:
+        peer = timm_peer(backbone)
+    except ValueError:
+        return None
+    return None if peer.before else peer
+
+
+def _timm_config(backbone: Backbone, peer: Peer) -> dict[str, Any]:
+    """As timm/models/_hub.py has it; without `first_conv`, so that no stem is adapted to other channels."""
+    images = backbone.preprocessing
+    return {
+        "architecture": peer.architecture.partition(".")[0],
+        "num_classes": 0,
+        "num_features": backbone.out_dim,
+        "model_args": {**peer.options, "num_classes": 0},
+        "pretrained_cfg": {
+            "input_size": [images.channels, images.size, images.size],
+            "fixed_input_size": "img_size" in peer.options,
+            "interpolation": "bicubic",
+            "crop_pct": images.size / images.resize,
+            "crop_mode": "center",
+            "mean": images.mean,
+            "std": images.std,
+            "num_classes": 0,
+        },
+    }
+
+
+def _processor(backbone: Backbone) -> dict[str, Any]:
+    """As transformers' image processors have it; 3 is Pillow's number for bicubic."""
+    images = backbone.preprocessing
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": images.channels == 3,
+        "do_resize": True,
+        "size": {"shortest_edge": images.resize},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": images.size, "width": images.size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": images.mean,
+        "image_std": images.std,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")

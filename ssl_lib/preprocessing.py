@@ -1,0 +1,85 @@
+"""From images as they come to what a trained backbone takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ssl_lib.data import ArrayData, ImageData
+from ssl_lib.data.decode import to_tensor
+from ssl_lib.data.workers import resize_and_crop
+from ssl_lib.views.functional import normalize
+
+__all__ = ["Preprocessing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Resizes (bicubic, antialiased), crops the centre and normalises, as the evaluation does.
+
+    Attributes:
+        size: Side of the square that is shown, in pixels.
+        resize: Pixels that the shorter side is resized to first, at least `size`.
+        mean: Of each channel, in [0, 1].
+        std: Likewise.
+    """
+
+    size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))  # files hold lists
+        object.__setattr__(self, "std", tuple(self.std))
+        if not 1 <= self.size <= self.resize or not len(self.mean) == len(self.std) >= 1:
+            raise ValueError(f"needs 1 <= size <= resize and one mean and std per channel, got {self}")
+
+    @classmethod
+    def of(cls, data: ImageData, size: int) -> Preprocessing:
+        """What `evaluation_batches` makes of the images of a data set, and the data's statistics."""
+        as_they_are = isinstance(data, ArrayData) and (data.height, data.width) == (size, size)
+        resize = size if as_they_are else round(size * 256 / 224)
+        return cls(size=size, resize=resize, mean=data.mean, std=data.std)
+
+    @property
+    def channels(self) -> int:
+        """C of every image."""
+        return len(self.mean)
+
+    def __call__(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], device: torch.device | None = None
+    ) -> Tensor:
+        """Makes a batch ready.
+
+        Args:
+            images: uint8 (N, C, H, W), grey ones (C = 1) for three channels too; or PIL images of any mode and size,
+                turned upright by their EXIF orientation.
+            device: Where the batch goes; None leaves it.
+
+        Returns:
+            float32 (N, C, size, size).
+
+        Raises:
+            ValueError: The images are none of these, or have other channels.
+        """
+        if isinstance(images, Tensor):
+            batch = self._resized(images)
+        else:
+            pictures = [images] if isinstance(images, Image.Image) else list(images)
+            if not pictures or not all(isinstance(picture, Image.Image) for picture in pictures):
+                found = ", ".join(sorted({type(picture).__name__ for picture in pictures})) or "none"
+                raise ValueError(f"images must be uint8 (N, C, H, W), or PIL images, at least one; got {found}")
+            upright = (to_tensor(ImageOps.exif_transpose(picture), self.channels) for picture in pictures)
+            batch = torch.cat([self._resized(picture.unsqueeze(0)) for picture in upright])
+        return normalize(batch.to(device).float() / 255, self.mean, self.std)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, self.channels):
+            found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            raise ValueError(f"images must be uint8 (N, {self.channels}, H, W), or PIL images; got {found}")
+        return resize_and_crop(images.expand(-1, self.channels, -1, -1), self.size, self.resize)

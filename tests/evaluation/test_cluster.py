@@ -1,0 +1,71 @@
+"""k-means against scikit-learn's, and the figures against their definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_lib.errors import ConfigError
+from ssl_lib.evaluation import Cluster, cluster_scores, k_means
+from ssl_lib.evaluation.cluster import nearest_centre
+
+
+def blobs(count=120, classes=4, spread=0.2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    centres = torch.randn(classes, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return centres[labels] + spread * torch.randn(count, 6, generator=generator, dtype=torch.float64), labels
+
+
+def test_centres_are_a_fixed_point_of_lloyds_algorithm():
+    cluster = pytest.importorskip("sklearn.cluster")
+    x, _ = blobs(spread=1.5)
+    centres, inertia, steps = k_means(x, 7, torch.Generator().manual_seed(0))
+    theirs = cluster.KMeans(7, init=centres.numpy(), n_init=1, tol=0).fit(x.numpy())
+    assert theirs.n_iter_ <= 2 < steps
+    np.testing.assert_allclose(theirs.cluster_centers_, centres.numpy(), atol=1e-10)
+    assert inertia == pytest.approx(theirs.inertia_ / len(x))
+    several = min(k_means(x, 7, torch.Generator().manual_seed(seed))[1] for seed in range(10))
+    best = cluster.KMeans(7, n_init=10, random_state=0).fit(x.numpy()).inertia_ / len(x)
+    assert several <= 1.03 * best
+
+
+def test_clear_classes_are_found_and_empty_clusters_filled():
+    x, labels = blobs(spread=0.05)
+    generator = torch.Generator().manual_seed(0)
+    centres = min((k_means(x, 4, generator) for _ in range(5)), key=lambda run: run[1])[0]
+    assert cluster_scores(nearest_centre(x, centres)[0], labels)["cluster_accuracy"] == 1.0
+    distinct = torch.eye(5, dtype=torch.float64)[torch.arange(40) % 5]
+    for seed in range(5):
+        assigned = nearest_centre(distinct, k_means(distinct, 5, torch.Generator().manual_seed(seed))[0])[0]
+        assert len(assigned.unique()) == 5
+
+
+def test_accuracy_is_that_of_the_best_matching_and_the_rest_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 100)
+    found = np.where(rng.random(100) < 0.5, (labels + 1) % 4, rng.integers(0, 4, 100))
+    scores = cluster_scores(torch.from_numpy(found), torch.from_numpy(labels))
+    every = [np.mean(np.array(names)[found] == labels) for names in itertools.permutations(range(4))]
+    assert scores["cluster_accuracy"] == pytest.approx(max(every))
+    assert scores["nmi"] == pytest.approx(metrics.normalized_mutual_info_score(labels, found))
+    assert scores["ari"] == pytest.approx(metrics.adjusted_rand_score(labels, found))
+    more = cluster_scores(torch.arange(100), torch.from_numpy(labels))  # each cluster stands for one class at most
+    assert more["cluster_accuracy"] == pytest.approx(4 / 100)
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    with pytest.raises(ConfigError, match=r"pip install 'ssl_lib\[eval\]'"):
+        Cluster().check(torch.zeros(10))
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="clusters must be at least 2, got 1"):
+        Cluster(clusters=1)
+    with pytest.raises(ValueError, match=r"clusters must lie in \[1, 3\]"):
+        k_means(torch.zeros(3, 2), 4, torch.Generator())

@@ -1,0 +1,47 @@
+"""The figures without labels as a protocol, and the features of views behind them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssl_lib import ViewPipeline, views
+from ssl_lib.evaluation import Features, Spectrum, Subject, alignment, lidar, rankme, view_features
+from tests.conftest import TinyBackbone, small_views
+
+
+def test_each_figure_is_its_functions(images):
+    torch.manual_seed(0)
+    encoder = TinyBackbone().train()
+    pipeline = ViewPipeline(small_views("dino"), images.mean, images.std)
+    subject = Subject("trained", encoder, images, images, views=pipeline)
+    protocol = Spectrum(images=50, view_images=20, views=4)
+    scores = protocol(subject)
+    assert list(scores.values) == [measure.key for measure in protocol.measures]
+    assert scores.details == {"images": 50, "dim": 16, "view_images": 20, "views": 4}
+    chosen = torch.randperm(96, generator=torch.Generator().manual_seed(0))
+    assert scores.values["rankme"] == pytest.approx(rankme(subject.features.bank[chosen[:50].sort().values]))
+    made = view_features(encoder, images, pipeline, 4, indices=chosen[:20].sort().values)
+    assert scores.values["lidar"] == pytest.approx(lidar(made))
+    assert scores.values["alignment"] == pytest.approx(alignment(made[:, 0], made[:, 1]))
+    assert encoder.training
+
+
+def test_views_are_those_of_their_image_and_the_same_for_a_seed(images):
+    pipeline = ViewPipeline([views.ViewConfig(size=16, blur_kernel=3, grayscale_p=0, jitter_p=0)], (0.5,), (0.25,))
+    encoder = torch.nn.Flatten()
+    some = view_features(encoder, images, pipeline, 3, indices=torch.tensor([5, 7]))
+    assert some.shape == (2, 3, 256) and not torch.equal(some[0, 0], some[0, 1])
+    alone = view_features(encoder, images, pipeline, 3, indices=torch.tensor([7]), batch_size=1)
+    assert torch.equal(alone[0], some[1])
+    assert not torch.equal(view_features(encoder, images, pipeline, 3, indices=torch.tensor([7]), seed=1)[0], some[1])
+
+
+def test_without_views_their_figures_are_missing_and_so_is_an_endless_exponent(images):
+    subject = Subject("trained", torch.nn.Identity(), images, images)
+    labels = torch.zeros(30).long()
+    line = torch.arange(30.0).unsqueeze(1) * torch.ones(1, 4)
+    subject.features = Features(line, labels, line, labels)
+    assert set(Spectrum()(subject).values) == {"rankme", "effective_rank", "feature_std", "uniformity"}
+    with pytest.raises(ValueError, match="views must be at least 2, got 1"):
+        Spectrum(views=1)

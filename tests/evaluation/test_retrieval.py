@@ -1,0 +1,71 @@
+"""Recall and average precision against their definitions, image by image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_lib.evaluation import Features, Retrieval, Subject, average_precision
+
+
+def problem(ties=False):
+    rng = np.random.default_rng(0)
+    queries, bank = rng.normal(size=(25, 5)), rng.normal(size=(60, 5))
+    if ties:
+        bank = np.concatenate([bank[:20]] * 3)
+    return queries, rng.integers(0, 4, 25), bank, rng.integers(0, 4, 60)
+
+
+def cosines(queries, bank):
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+    return unit(queries) @ unit(bank).T
+
+
+def test_recall_and_precision_equal_brute_force(images):
+    queries, query_labels, bank, bank_labels = problem()
+    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries, query_labels)))
+    scores = Retrieval(k=(1, 5))(subject)
+    hits, precisions = {1: [], 5: []}, []
+    for similarity, label in zip(cosines(queries, bank), query_labels, strict=True):
+        right = bank_labels[np.argsort(-similarity)] == label
+        for k, each in hits.items():
+            each.append(right[:k].any())
+        precisions.append(np.mean([right[: place + 1].mean() for place in np.flatnonzero(right)]))
+    assert scores.values["recall_1"] == pytest.approx(np.mean(hits[1]))
+    assert scores.values["recall_5"] == pytest.approx(np.mean(hits[5]))
+    assert scores.values["map"] == pytest.approx(np.mean(precisions))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_scikit_learns(ties):
+    metrics = pytest.importorskip("sklearn.metrics")
+    queries, query_labels, bank, bank_labels = problem(ties)
+    ours = average_precision(*map(torch.from_numpy, (queries, query_labels, bank, bank_labels)))
+    similarity = cosines(queries, bank[:20] if ties else bank)
+    similarity = np.concatenate([similarity] * 3, 1) if ties else similarity  # the same image, to the last bit
+    theirs = [
+        metrics.average_precision_score(bank_labels == label, row)
+        for label, row in zip(query_labels, similarity, strict=True)
+    ]
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9)
+
+
+def test_test_images_of_classes_that_the_bank_lacks_are_left_out_and_counted(images):
+    queries, query_labels, bank, bank_labels = problem()
+    subject = Subject("trained", torch.nn.Identity(), images, images)
+    query_labels[:5] = 9
+    subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries, query_labels)))
+    scores = Retrieval()(subject)
+    assert scores.details == {"queries": 20, "without_a_match": 5}
+    subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries[5:], query_labels[5:])))
+    assert Retrieval()(subject).values == scores.values
+
+
+def test_without_the_full_ranking_there_is_no_mean_average_precision():
+    assert [measure.key for measure in Retrieval(k=(3,), full_ranking=False).measures] == ["recall_3"]
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        Retrieval(k=())
+    with pytest.raises(ValueError, match=r"retrieval.k 10 is more than the 9"):
+        Retrieval().check(torch.zeros(9))

@@ -1,0 +1,76 @@
+"""Files that are whole or not there at all, and locks that no ended process keeps."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from ssl_lib.files import append_text, link_or_copy, locked, write_text
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ssl_lib.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file grows beyond 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("write", [write_text, append_text])
+def test_a_full_disk_is_an_error_that_names_the_file(write, full_disk, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, "a line\n")
+    with pytest.raises(OSError, match=r"too large: '.*/metrics\.jsonl'"):
+        write(path, 200 * "x")
+    assert path.read_text().startswith("a line\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_the_same_file_and_a_copy_where_there_can_be_none(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("whole")
+    link_or_copy(source, tmp_path / "link")
+    assert (tmp_path / "link").samefile(source)
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:  # on another file system
+        if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("all is one file system here")
+        link_or_copy(source, Path(elsewhere) / "copy")
+        assert [(path.name, path.read_text()) for path in Path(elsewhere).iterdir()] == [("copy", "whole")]
+
+
+def test_a_lock_holds_others_off_until_its_process_ends_even_by_a_kill(tmp_path):
+    path = tmp_path / "cache" / ".download.lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    taken = threading.Event()
+
+    def take():
+        with locked(path):
+            taken.set()
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        waiting = threading.Thread(target=take, daemon=True)
+        waiting.start()
+        assert not taken.wait(0.2)
+        holder.kill()
+        assert taken.wait(60)
+    assert path.exists()
+    with locked(path):  # the file alone is no lock
+        pass
