@@ -20,6 +20,7 @@ from ssl_lib.callbacks import (
     Checkpoints,
     ConfigFile,
     Diagnosis,
+    EnvironmentFile,
     Evaluation,
     MetricsLog,
     NonFiniteReport,
@@ -215,8 +216,8 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [
-        *(ConfigFile(run_dir / "config.yaml", text), ProgressBar(), MetricsLog(run_dir / "metrics.jsonl")),
-        *(Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
+        *(ConfigFile(run_dir / "config.yaml", text), EnvironmentFile(run_dir / "environment.json"), ProgressBar()),
+        *(MetricsLog(run_dir / "metrics.jsonl"), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved

@@ -22,6 +22,7 @@ from ssl_lib.commands import (
     listing,
     pack,
     replay,
+    report,
     sweep,
     train,
     views,
@@ -82,20 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (
-        train,
-        evaluate,
-        doctor,
-        compare,
-        sweep,
-        embed,
-        curate,
-        export,
-        listing,
-        views,
-        bench,
-        pack,
-        replay,
-    ):
+    looking, using = (evaluate, doctor, report, compare), (embed, curate, export)
+    for command in (train, *looking, sweep, *using, listing, views, bench, pack, replay):
         command.add(commands)
     return parser

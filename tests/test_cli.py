@@ -43,8 +43,9 @@ def run(tmp_path_factory):
 
 
 def test_train_leaves_a_whole_run_folder(run):
-    files = {"config.yaml", "metrics.jsonl", "diagnosis.json", "evaluation.json", "checkpoints", ".lock"}
-    assert {path.name for path in run.iterdir()} == files
+    files = {"config.yaml", "environment.json", "metrics.jsonl", "diagnosis.json", "evaluation.json"}
+    assert {path.name for path in run.iterdir()} == {*files, "checkpoints", ".lock"}
+    assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"} <= set(lines[0])
     assert "knn" in lines[-1]

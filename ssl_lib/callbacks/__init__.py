@@ -5,6 +5,7 @@ from ssl_lib.callbacks.checkpoints import Checkpoints
 from ssl_lib.callbacks.config_file import ConfigFile
 from ssl_lib.callbacks.defaults import default_callbacks
 from ssl_lib.callbacks.diagnosis import Diagnosis
+from ssl_lib.callbacks.environment_file import EnvironmentFile
 from ssl_lib.callbacks.evaluation import Evaluation
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoints",
     "ConfigFile",
     "Diagnosis",
+    "EnvironmentFile",
     "Evaluation",
     "MetricsLog",
     "NonFiniteReport",

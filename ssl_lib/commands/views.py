@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from ssl_lib.build import build_views
 from ssl_lib.commands.common import add_overrides, find_config
 from ssl_lib.config import load_config
-from ssl_lib.data import ImageData, SkipImage
-from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.data import preview
+from ssl_lib.errors import ConfigError
 from ssl_lib.resolve import resolve
-from ssl_lib.seeding import seeded_generator
 from ssl_lib.views.picture import draw_views
 
 __all__ = ["add"]
@@ -42,10 +37,7 @@ def _views(options: argparse.Namespace) -> None:
     count = min(options.images, len(data))
     if count < 1:
         raise ConfigError(f"--images must be at least 1, got {options.images}")
-    originals = [_readable(data, index * (len(data) - 1) // max(1, count - 1)) for index in range(count)]
-    crops = [pipeline.crop(image, seeded_generator("crops", config.seed, i)) for i, image in enumerate(originals)]
-    batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
-    made = pipeline(batches, seeded_generator("views", config.seed))
+    originals, made = preview(data, pipeline, count, config.seed)
     picture = draw_views(originals, made, data.mean, data.std, title)
     target = Path(options.output)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,14 +46,6 @@ def _views(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise ConfigError(f"--output: {target} must end in a picture's suffix, such as .png ({error})") from error
     print(f"{target}: {count} images and their {len(pipeline.views)} views")
-
-
-def _readable(data: ImageData, index: int) -> Tensor:
-    """The image at `index`, or the next that is not to be skipped."""
-    for offset in range(len(data)):
-        with contextlib.suppress(SkipImage):
-            return data.read((index + offset) % len(data))
-    raise DataError(f"none of the {len(data)} images can be read")
 
 
 def _title(views: Any) -> str:

@@ -10,6 +10,7 @@ from ssl_lib.data.folder import FolderData, image_folder
 from ssl_lib.data.hugging_face import huggingface
 from ssl_lib.data.loader import Loader, evaluation_batches
 from ssl_lib.data.pack import Packed, pack, pack_folder
+from ssl_lib.data.previews import preview
 from ssl_lib.data.shards import ShardData, webdataset
 from ssl_lib.data.torchvision_sets import cifar10, cifar100, stl10
 from ssl_lib.data.wrapped import WrappedDataset, as_image_data
@@ -40,6 +41,7 @@ __all__ = [
     "image_name",
     "pack",
     "pack_folder",
+    "preview",
     "stl10",
     "webdataset",
 ]

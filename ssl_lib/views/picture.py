@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_lib.types import Views
 
-__all__ = ["CELL", "draw_views", "thumbnail"]
+__all__ = ["CELL", "draw_views", "pixels", "thumbnail"]
 
 CELL = 112
 """Side of a thumbnail in pixels."""
@@ -32,7 +32,7 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
     """
     columns = [("image", list(originals))]
     for kind, made in (("large", views.large), ("small", views.small)):
-        columns += [(f"{kind} {number}", list(_pixels(view, mean, std))) for number, view in enumerate(made, start=1)]
+        columns += [(f"{kind} {number}", list(pixels(view, mean, std))) for number, view in enumerate(made, start=1)]
     tall = len(originals) * (CELL + _GAP) + 2 * _LINE + _GAP
     picture = Image.new("RGB", (len(columns) * (CELL + _GAP) + _GAP, tall), "white")
     pen = ImageDraw.Draw(picture)
@@ -45,8 +45,8 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
     return picture
 
 
-def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undoes the normalisation: uint8 (N, C, H, W)."""
+def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Undoes the normalisation of a view (N, C, H, W), by statistics per channel or for all: uint8 (N, C, H, W)."""
     shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
     return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
 

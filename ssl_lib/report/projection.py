@@ -1,0 +1,88 @@
+"""Features in the plane."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_lib.errors import ConfigError
+
+__all__ = ["PROJECTIONS", "choose_projection", "principal_components", "project"]
+
+
+@torch.no_grad()
+def principal_components(features: Tensor, count: int) -> Tensor:
+    """The coordinates (N, count) along the directions of largest variance, zeros where there are fewer.
+
+    The largest coordinate along each is positive, so that the same features give the same map.
+
+    Args:
+        features: (N, D); centred here, computed in float64.
+        count: Directions.
+    """
+    x = features.double()
+    x = x - x.mean(0)
+    if len(x) < x.shape[1]:  # the smaller of the two Gram matrices
+        values, vectors = torch.linalg.eigh(x @ x.T)
+        places = vectors * values.clamp_min(0).sqrt()
+    else:
+        places = x @ torch.linalg.eigh(x.T @ x).eigenvectors
+    places = places.flip(1)[:, :count]
+    largest = places.gather(0, places.abs().argmax(0, keepdim=True))
+    places = places * torch.where(largest < 0, -1.0, 1.0)
+    return F.pad(places, (0, count - places.shape[1]))
+
+
+def _tsne(features: Tensor) -> Tensor:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    model = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
+    return torch.from_numpy(model.fit_transform(features.numpy()))
+
+
+def _umap(features: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about threads that a seed rules out
+        from umap import UMAP
+
+        model = UMAP(metric="cosine", n_neighbors=min(15, len(features) - 1), random_state=0, init="random")
+        return torch.from_numpy(model.fit_transform(features.numpy()))
+
+
+PROJECTIONS: dict[str, tuple[str, str | None, Callable[[Tensor], Tensor]]] = {
+    "umap": ("UMAP", "umap", _umap),
+    "tsne": ("t-SNE", "sklearn", _tsne),
+    "pca": ("PCA", None, lambda features: principal_components(features, 2)),
+}
+"""By name: the title, the package that it needs, and (N, D) -> (N, 2). The first that is installed is the default."""
+
+
+def choose_projection(name: str | None) -> str:
+    """The name given, or the best that is installed.
+
+    Raises:
+        ConfigError: It is unknown, or its package is missing.
+    """
+    if name is None:
+        return next(key for key, (_, package, _) in PROJECTIONS.items() if _installed(package))
+    if name not in PROJECTIONS:
+        raise ConfigError(f"--map: unknown projection {name!r}: one of {', '.join(PROJECTIONS)}")
+    title, package, _ = PROJECTIONS[name]
+    if not _installed(package):
+        raise ConfigError(f'--map {name}: {title} is not installed: pip install "ssl_lib[report]", or --map pca')
+    return name
+
+
+def project(features: Tensor, name: str) -> Tensor:
+    """Features (N, D) as positions (N, 2); fewer than 8 by PCA, as there is nothing to unfold."""
+    return (PROJECTIONS[name] if len(features) >= 8 else PROJECTIONS["pca"])[2](features.float()).float()
+
+
+def _installed(package: str | None) -> bool:
+    return package is None or importlib.util.find_spec(package) is not None

@@ -1,0 +1,105 @@
+"""What the files of a run say; a file that is missing or damaged is a reason, not an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_lib.doctor import Doctor, diagnose
+from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.evaluation import read_results
+from ssl_lib.plain_yaml import parse_yaml
+from ssl_lib.report.run import Evaluation, Missing, Table
+
+__all__ = ["read_config", "read_diagnosis", "read_environment", "read_evaluation", "read_metrics", "run_folder"]
+
+_FILES = ("config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints")
+
+
+def run_folder(run: str | Path) -> Path:
+    """The folder of RUN, which is a run's folder or one checkpoint file of it.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    path = Path(run)
+    if path.is_file() and path.suffix == ".pt":
+        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if path.is_dir() and any((path / name).exists() for name in _FILES):
+        return path
+    what = "holds none of " + ", ".join(_FILES) if path.is_dir() else "is no folder, and no checkpoint file"
+    raise ConfigError(f"no run at {run}: it {what}")
+
+
+def read_config(folder: Path) -> Table | Missing:
+    """The mapping in config.yaml."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return Missing(
+            "There is no config.yaml: the run was trained by a script. `ssl-lib train CONFIG` writes one into the run."
+        )
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        return Missing(f"config.yaml cannot be read: {error}")
+    return values if isinstance(values, dict) else Missing("config.yaml holds no mapping of keys to values.")
+
+
+def read_metrics(folder: Path) -> Sequence[Table] | Missing:
+    """The lines of metrics.jsonl, but for a last one that a killed process left half written."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return Missing(
+            "There is no metrics.jsonl: train with `ssl-lib train`, or give the Trainer the callback MetricsLog."
+        )
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(_table(json.loads(line)))
+        except (ValueError, TypeError):
+            if number < len(lines):
+                return Missing(f"metrics.jsonl is damaged in line {number}: mend or delete that line.")
+    return found or Missing(
+        "metrics.jsonl is empty: the run stopped before its first line; a lower trainer.log_every brings it sooner."
+    )
+
+
+def read_evaluation(folder: Path, stem: str = "last") -> Evaluation | Missing:
+    """Of the checkpoint with this stem."""
+    path = folder / ("evaluation.json" if stem == "last" else f"evaluation_{stem}.json")
+    if not path.is_file():
+        return Missing(f"There is no {path.name}: `ssl-lib evaluate RUN` writes it, given labelled images.")
+    try:
+        content, results = read_results(path)
+        queries = content.get("images", {}).get("queries")
+        return Evaluation(results, queries, content.get("steps"))
+    except (OSError, ValueError, AttributeError) as error:
+        return Missing(f"{path.name} cannot be read ({error}): `ssl-lib evaluate RUN` writes it anew.")
+
+
+def read_diagnosis(folder: Path) -> Doctor | Missing:
+    """What the doctor says of the lines of metrics.jsonl."""
+    try:
+        return diagnose(folder)
+    except DataError as error:
+        return Missing(f"{error}.")
+
+
+def read_environment(folder: Path) -> Table | Missing:
+    """Versions and device of the training."""
+    path = folder / "environment.json"
+    if not path.is_file():
+        return Missing("There is no environment.json: the run was trained by a script, or by an older version.")
+    try:
+        return _table(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        return Missing(f"environment.json is damaged ({error}): delete it.")
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a mapping was expected, not {type(value).__name__}")
+    return value

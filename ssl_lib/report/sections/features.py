@@ -1,0 +1,62 @@
+"""The spectrum of the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ssl_lib.evaluation import effective_rank, rankme
+from ssl_lib.report.html import Child, Html, tag
+from ssl_lib.report.numbers import shown
+from ssl_lib.report.run import Observed, Run
+from ssl_lib.report.sections.common import legend, missing, run_style, section, style_of, table
+from ssl_lib.report.svg import Series, line_chart
+
+__all__ = ["singular_values", "spectrum"]
+
+_FLOOR = 1e-6  # of the largest; below lie rounding errors
+
+
+def spectrum(runs: Sequence[Run]) -> Html:
+    """Singular values of the centred features, on logarithmic axes, and what they sum up to."""
+    curves, rows = _subjects(runs), list[list[Child]]()
+    series = []
+    for title, style, features in curves:
+        values = singular_values(features)
+        kept = values[values > _FLOOR]
+        series.append(Series(title, range(1, len(kept) + 1), kept.tolist(), style))
+        width, rank, me = features.shape[1], effective_rank(features), rankme(features)
+        rows.append([title, shown(width), f"{rank:.1f}", f"{me:.1f}"])
+    about = (
+        "Singular values of the centred features, the largest as 1. A curve that drops early uses few of its "
+        "directions (dimensional collapse); a flat one uses many."
+    )
+    body: list[Child] = []
+    if curves:
+        label = "Singular values: " + "; ".join(f"{r[0]} of width {r[1]}, effective rank {r[2]}" for r in rows)
+        chart = line_chart(series, label=label, x_title="index", log_x=True, log_y=True)
+        caption = tag("figcaption", legend((title, style) for title, style, _ in curves), tag("output"))
+        sample = next(run.observed for run in runs if isinstance(run.observed, Observed))
+        head = ("features", "width", "effective rank", "RankMe")
+        numbers = table(f"Directions in use, over {sample.source}.", head, rows)
+        body = [tag("div", tag("figure", caption, chart), numbers, class_="pair")]
+    return section("spectrum", "Spectrum of the features", about, missing(runs, "observed"), body)
+
+
+def singular_values(features: Tensor) -> Tensor:
+    """Of the centred features (N, D), falling, the largest as 1; zeros where all features are alike."""
+    x = features.double()
+    x = x - x.mean(0)
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x  # far cheaper, and exact to 1e-8 of the largest
+    values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0).sqrt()
+    return values / values[0].clamp_min(1e-300)
+
+
+def _subjects(runs: Sequence[Run]) -> list[tuple[str, str, Tensor]]:
+    """Title, style and features: of one run with the baselines, of several the trained ones."""
+    seen = [(number, run, run.observed) for number, run in enumerate(runs) if isinstance(run.observed, Observed)]
+    if len(runs) == 1:
+        return [(title, style_of(title), found) for _, _, o in seen for title, found in o.features.items()]
+    return [(run.name, run_style(number), observed.features["trained"]) for number, run, observed in seen]

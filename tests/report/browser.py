@@ -1,0 +1,111 @@
+"""A headless Chromium, spoken to by the DevTools protocol over two pipes."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """One page. `errors` collects what the page printed, threw or asked the network for; use it in a `with`."""
+
+    def __enter__(self) -> Browser:
+        self.errors: list[str] = []
+        self._numbers = itertools.count(1)
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        read, self._write = os.pipe()
+        self._read, write = os.pipe()
+        # Chromium reads commands from descriptor 3 and writes answers to 4; the shell puts the pipes there.
+        command = (
+            f"exec {CHROMIUM} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars "
+            f"--remote-debugging-pipe --user-data-dir={self._profile.name} about:blank 3<&{read} 4>&{write}"
+        )
+        with open(os.devnull, "w") as nowhere:
+            self._process = subprocess.Popen(
+                ["bash", "-c", command], pass_fds=(read, write), stdout=nowhere, stderr=nowhere
+            )
+        os.close(read)
+        os.close(write)
+        self._answers = os.fdopen(self._read, "rb")
+        self._session = ""
+        target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session = ""
+        os.write(self._write, b'{"id": 0, "method": "Browser.close"}\0')
+        self._process.wait(30)
+        self._answers.close()
+        os.close(self._write)
+        self._profile.cleanup()
+
+    def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+        """Shows a file in a window of so many pixels."""
+        phone = width < 600
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while self.evaluate("document.readyState") != "complete":
+            pass
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """A `mouseMoved`, `mousePressed` or `mouseReleased` at a point of the window."""
+        pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
+
+    def key(self, name: str) -> None:
+        """A key, pressed and let go."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
+
+    def screenshot(self, path: Path, whole: bool = False) -> None:
+        """The window as PNG, or the whole page."""
+        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command of the DevTools protocol and its answer; events that come before it are looked through."""
+        number = next(self._numbers)
+        message: dict[str, Any] = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = json.loads(self._receive())
+            if answer.get("id") == number:
+                assert "error" not in answer, answer["error"]
+                return dict(answer["result"])
+            self._note(answer.get("method", ""), answer.get("params", {}))
+
+    def _note(self, event: str, params: dict[str, Any]) -> None:
+        if event in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
+            self.errors.append(f"{event}: {json.dumps(params)[:500]}")
+        url = params["request"]["url"] if event == "Network.requestWillBeSent" else "about:"
+        if not url.startswith(("file:", "data:", "about:")):
+            self.errors.append(f"asks for {url}")
+
+    def _receive(self) -> bytes:
+        parts = []
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "Chromium ended"
+            parts.append(byte)
+        return b"".join(parts)
