@@ -15,7 +15,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import Callback, Checkpoints, ConfigFile, Evaluation, MetricsLog, NonFiniteReport, ProgressBar
+from ssl_lib.callbacks import (
+    Callback,
+    Checkpoints,
+    ConfigFile,
+    Diagnosis,
+    Evaluation,
+    MetricsLog,
+    NonFiniteReport,
+    ProgressBar,
+)
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
@@ -207,7 +216,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     )
     callbacks: list[Callback] = [
         *(ConfigFile(run_dir / "config.yaml", text), ProgressBar(), MetricsLog(run_dir / "metrics.jsonl")),
-        *(saved, NonFiniteReport(run_dir)),
+        *(Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import ssl_lib
 from ssl_lib import distributed
-from ssl_lib.commands import bench, compare, curate, embed, evaluate, export, listing, pack, replay, sweep, train, views
+from ssl_lib.commands import (
+    bench,
+    compare,
+    curate,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    listing,
+    pack,
+    replay,
+    sweep,
+    train,
+    views,
+)
 from ssl_lib.console import print_error, speaks
 from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import ConfigError, SSLError
@@ -68,6 +82,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, compare, sweep, embed, curate, export, listing, views, bench, pack, replay):
+    for command in (
+        train,
+        evaluate,
+        doctor,
+        compare,
+        sweep,
+        embed,
+        curate,
+        export,
+        listing,
+        views,
+        bench,
+        pack,
+        replay,
+    ):
         command.add(commands)
     return parser

@@ -68,6 +68,11 @@ class TrainState:
         return Progress(self.step, self.total_steps, self.loader.steps_per_epoch)
 
     @property
+    def last_progress(self) -> Progress:
+        """The progress of the update that was made last."""
+        return Progress(max(0, self.step - 1), self.total_steps, self.loader.steps_per_epoch)
+
+    @property
     def finished(self) -> bool:
         """Whether all updates have been made."""
         return self.step >= self.total_steps
@@ -75,7 +80,11 @@ class TrainState:
     @property
     def epoch_ended(self) -> bool:
         """Whether the last update was its epoch's last, or the run's."""
-        return self.finished or self.step % self.loader.steps_per_epoch == 0
+        return self.ends_epoch(self.step)
+
+    def ends_epoch(self, updates: int) -> bool:
+        """Whether an epoch, or the run, is over after so many updates."""
+        return updates >= self.total_steps or updates % self.loader.steps_per_epoch == 0
 
     @property
     def epochs_done(self) -> float:

@@ -31,7 +31,7 @@ from ssl_lib.seeding import seeded_generator
 from ssl_lib.sharding import check_sharding, shard
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
-from ssl_lib.types import Views
+from ssl_lib.types import StepOutput, Views
 
 __all__ = ["Trainer"]
 
@@ -216,7 +216,7 @@ class Trainer:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             self._update(state, batch, meter)
-            if state.step % self.log_every == 0 or state.epoch_ended:
+            if self._completes_line(state, state.step):
                 meter.log(state)
             for callback in state.callbacks:
                 callback.on_update(state)
@@ -249,7 +249,7 @@ class Trainer:
                 with self.clock("backward"):
                     state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         with self.clock("optimizer"):
-            stepped = self._step(state, meter)
+            stepped = self._step(state, meter, output)
         if stepped:
             with self.clock("teacher"):
                 for teacher, parts in method.ema_pairs():
@@ -260,13 +260,18 @@ class Trainer:
             meter.check_scale(state)
         state.step += 1
 
-    def _step(self, state: TrainState, meter: Meter) -> bool:
+    def _completes_line(self, state: TrainState, updates: int) -> bool:
+        return updates % self.log_every == 0 or state.ends_epoch(updates)
+
+    def _step(self, state: TrainState, meter: Meter, output: StepOutput) -> bool:
         """Clips and steps; False where numbers were not finite, and the optimizer did not step."""
         optimizer, scaler = state.optimizer, state.scaler
         scaler.unscale_(optimizer)
         state.method.before_update(state.progress)
         good, scale = meter.may_step(state), scaler.get_scale()
         if good:
+            for callback in state.callbacks if self._completes_line(state, state.step + 1) else ():
+                callback.on_backward(state, output)
             if self.clip is not None:
                 self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
             scaler.step(optimizer)

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 
 def test_train_leaves_a_whole_run_folder(run):
-    files = {"config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints", ".lock"}
+    files = {"config.yaml", "metrics.jsonl", "diagnosis.json", "evaluation.json", "checkpoints", ".lock"}
     assert {path.name for path in run.iterdir()} == files
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"} <= set(lines[0])

@@ -25,7 +25,7 @@ from ssl_lib import (
 from ssl_lib.callbacks import Callback
 from ssl_lib.data import ArrayData, FolderData
 from ssl_lib.distributed import barrier, gather_objects, gather_uneven, is_distributed, rank, share, world_size
-from ssl_lib.evaluation import KNN, RawPixels, extract_features
+from ssl_lib.evaluation import RawPixels, extract_features, knn_accuracy
 from ssl_lib.parallel import SyncBatchNorm, refuse_foreign_norms, synchronize_batchnorm
 from ssl_lib.run_lock import check_unlocked, run_lock
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
@@ -276,7 +276,7 @@ def evaluate(folder: Path) -> dict[str, Tensor]:
         some = torch.arange(count)
         part = ArrayData(images.gather(some), images.labels[some], images.class_names, images.mean, images.std)
         features, labels = extract_features(RawPixels(), part, batch_size=2)
-        knn = KNN(k=5)(*extract_features(RawPixels(), images), features, labels)
+        knn = knn_accuracy(*extract_features(RawPixels(), images), features, labels, num_classes=4, k=3)
         results |= {f"{count} features": features, f"{count} labels": labels, f"{count} knn": torch.tensor(knn)}
     return results | {"uneven": gather_uneven(torch.full((rank(), 2), float(rank())))}
 

@@ -20,7 +20,7 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.cli import main
 from tests.fork_server import ENVIRONMENT, serve
 
-TIMES = ("images_per_second", "data_wait")
+TIMES = ("images_per_second", "data_wait", "memory_gb")
 
 
 @pytest.fixture(scope="module")

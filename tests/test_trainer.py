@@ -151,7 +151,10 @@ def test_a_run_stopped_at_every_step_equals_an_unbroken_one(name, log_every, mak
         assert (state.step, state.stopping) == ((stop, True) if stop < 10 else (9, False))
     assert_same(unbroken.state_dict(), state.state_dict())
     timeless = [
-        [{**line, "images_per_second": 0, "data_wait": 0} for line in read_lines(folder / "metrics.jsonl")]
+        [
+            {**line, "images_per_second": 0, "data_wait": 0, "memory_gb": 0}
+            for line in read_lines(folder / "metrics.jsonl")
+        ]
         for folder in folders
     ]
     assert timeless[0] == timeless[1]
@@ -326,8 +329,9 @@ def test_metrics_lines(make_method, make_loader, tmp_path):
     assert [line["step"] for line in lines] == [1, 2, 3, 5, 7, 8]  # every second, and the last of each epoch
     assert [line["epoch"] for line in lines] == [0, 0, 1, 1, 2, 2]
     for line in lines:
-        assert set(line) == {"step", "epoch", "loss", "lr", "images_per_second", "data_wait"}
+        assert set(line) == {"step", "epoch", "loss", "lr", "images_per_second", "data_wait", "memory_gb"}
         assert line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1
+        assert 0.05 < line["memory_gb"] < 1000  # at least torch itself
 
 
 def test_the_learning_rate_follows_the_schedule(make_method, make_loader):

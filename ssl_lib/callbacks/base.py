@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssl_lib.state import TrainState
-from ssl_lib.types import NonFinite
+from ssl_lib.types import NonFinite, StepOutput
 
 __all__ = ["Callback"]
 
@@ -23,6 +23,16 @@ class Callback:
 
     def on_start(self, state: TrainState) -> None:
         """Before the first update, after a resume has been loaded."""
+
+    def on_backward(self, state: TrainState, output: StepOutput) -> None:
+        """After the last backward pass of an update that completes a line, with its output; before the clipping.
+
+        Not where the update is skipped.
+        """
+
+    def measure(self, state: TrainState) -> Mapping[str, float]:
+        """More scalars for the line that the last update completes, the same in all processes."""
+        return {}
 
     def on_update(self, state: TrainState) -> None:
         """After every optimizer update; `state.step` counts it already."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.callbacks.checkpoints import Checkpoints
+from ssl_lib.callbacks.diagnosis import Diagnosis
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
 from ssl_lib.callbacks.progress_bar import ProgressBar
@@ -14,11 +15,12 @@ __all__ = ["default_callbacks"]
 
 
 def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
-    """A progress bar; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
+    """A progress bar and a diagnosis; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
     if run_dir is None:
-        return [ProgressBar()]
+        return [ProgressBar(), Diagnosis()]
     folder = Path(run_dir)
     return [
         *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
+        Diagnosis(folder),
         *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
     ]

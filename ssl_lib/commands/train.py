@@ -155,5 +155,6 @@ def _delete_run(run_dir: Path) -> None:
     checkpoints = run_dir / "checkpoints"
     names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
     files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]
+    files.append(run_dir / "diagnosis.json")
     for path in [*(path for name in names for path in checkpoints.glob(name)), *files]:
         path.unlink(missing_ok=True)

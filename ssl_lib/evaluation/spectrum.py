@@ -122,8 +122,8 @@ def _variances(features: Tensor) -> Tensor:
     """The covariance's eigenvalues times N, the largest first, by the smaller of the two Gram matrices."""
     x = features - features.mean(0)
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
-    values: Tensor = torch.linalg.eigvalsh(gram).flip(0)
-    return values.clamp_min(0.0)
+    values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
+    return values
 
 
 def _matrix(features: Tensor) -> Tensor:

@@ -65,16 +65,21 @@ class DINOLoss(nn.Module):
         self._check(student, teacher, teacher_temperature)
         with without_autocast(student[0]):
             with torch.no_grad():
-                logits = upcast(*teacher)
-                targets = torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in logits])
+                targets = self.targets(teacher, teacher_temperature)
                 everyone = targets.sum(0)
                 if self.training:
-                    self._collect(logits)
+                    self._collect(upcast(*teacher))
             terms = []
             for i, view in enumerate(upcast(*student)):
                 others = everyone if i >= len(targets) else torch.cat((targets[:i], targets[i + 1 :])).sum(0)
                 terms.append(F.cross_entropy(view / self.student_temperature, others))
             return torch.stack(terms).sum() / (len(teacher) * (len(student) - 1))
+
+    @torch.no_grad()
+    def targets(self, teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
+        """The teacher's centred and sharpened distributions (views, N, K) for logits (N, K) of each view."""
+        with without_autocast(teacher[0]):
+            return torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in upcast(*teacher)])
 
     def _collect(self, logits: Sequence[Tensor]) -> None:
         total = torch.stack([x.sum(0, keepdim=True) for x in logits]).sum(0)

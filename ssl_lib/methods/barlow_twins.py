@@ -49,7 +49,7 @@ class BarlowTwins(Method):
         """Drives the cross-correlation of the two views' embeddings to the identity."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Biases and norms learn at a rate of their own."""

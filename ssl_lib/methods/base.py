@@ -54,6 +54,10 @@ class Method(nn.Module, ABC):
         """The teachers' momentum at this update, in [0, 1]: from `self.momentum` to 1 by cosine over the run."""
         return cosine_schedule(progress.step, progress.total_steps, self.momentum, 1.0)
 
+    def chance_loss(self, num_images: int) -> float | None:
+        """The loss of embeddings that tell nothing of N images, over all processes; None where it is not known."""
+        return None
+
     def before_update(self, progress: Progress) -> None:
         """Runs between backward (gradients unscaled, not yet clipped) and the optimizer's step; may edit gradients."""
 

@@ -45,7 +45,7 @@ class BYOL(Method):
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         loss_a = 2 + 2 * self.loss(self.predictor(z_a), self.teacher(x_b))
         loss_b = 2 + 2 * self.loss(self.predictor(z_b), self.teacher(x_a))
-        return StepOutput(loss_a + loss_b, embeddings=z_a.detach())
+        return StepOutput(loss_a + loss_b, embeddings=z_a.detach(), partners=z_b.detach())
 
     def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
         """The teacher has no predictor."""

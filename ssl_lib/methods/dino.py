@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,7 +70,13 @@ class DINO(Method):
         student = self.prototypes(self.projector(features)).chunk(len(views.large + views.small))
         teacher = self.teacher(torch.cat(views.large)).chunk(len(views.large))
         temperature = self.teacher_temperatures[min(progress.epoch, len(self.teacher_temperatures) - 1)]
-        return StepOutput(self.loss(student, teacher, temperature), embeddings=features[: len(student[0])].detach())
+        first, second = features.detach().split(len(student[0]))[:2]
+        assignments = self.loss.targets(teacher[:1], temperature)[0]
+        return StepOutput(self.loss(student, teacher, temperature), {}, first, second, assignments)
+
+    def chance_loss(self, num_images: int) -> float:
+        """Every one of K prototypes is as likely: ln K."""
+        return math.log(self.loss.num_prototypes)
 
     @property
     def encoder(self) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -49,4 +51,8 @@ class SimCLR(Method):
         """Contrasts each image's two views with all other views of the batch."""
         z = self.projector(self.backbone(torch.cat(view_pair(views))))  # (2N, D)
         z_a, z_b = z.chunk(2)
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+
+    def chance_loss(self, num_images: int) -> float:
+        """Every other view is as likely to be the partner: ln(2N - 1)."""
+        return math.log(2 * num_images - 1)

@@ -49,7 +49,7 @@ class SimSiam(Method):
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         loss = (self.loss(self.predictor(z_a), z_b) + self.loss(self.predictor(z_b), z_a)) / 2
-        return StepOutput(loss, embeddings=z_a.detach())
+        return StepOutput(loss, embeddings=z_a.detach(), partners=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Everything is decayed; the predictor's groups may keep the peak learning rate."""

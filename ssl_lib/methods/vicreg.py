@@ -46,4 +46,4 @@ class VICReg(Method):
         """Draws the two views together, keeps every dimension's spread and decorrelates the dimensions."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())

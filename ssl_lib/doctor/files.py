@@ -1,0 +1,46 @@
+"""What a diagnosis leaves in a run's folder, and reads there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from ssl_lib.doctor.examination import Doctor
+from ssl_lib.doctor.facts import Facts
+from ssl_lib.errors import DataError
+from ssl_lib.files import write_text
+
+__all__ = ["diagnose", "write_diagnosis"]
+
+
+def write_diagnosis(path: Path, doctor: Doctor) -> None:
+    """Writes the facts of the run, and what was found."""
+    content = {
+        "facts": dataclasses.asdict(doctor.history.facts),
+        "findings": [dataclasses.asdict(finding) for finding in doctor.findings],
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def diagnose(folder: str | Path) -> Doctor:
+    """Sees a run again, from its `metrics.jsonl` and the facts in its `diagnosis.json`.
+
+    Raises:
+        DataError: One of them is missing or damaged.
+    """
+    folder = Path(folder)
+    paths = [folder / name for name in ("metrics.jsonl", "diagnosis.json")]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise DataError(
+            f"{folder} holds no {' and no '.join(missing)}: give the folder of a run that has logged a line, trained "
+            "by ssl-lib train or with the callback Diagnosis"
+        )
+    try:
+        lines, known = (path.read_text(encoding="utf-8") for path in paths)
+        doctor = Doctor(Facts(**json.loads(known)["facts"]))
+        for line in lines.splitlines():
+            doctor.see(json.loads(line))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: metrics.jsonl or diagnosis.json is damaged: {error}") from error
+    return doctor

@@ -1,0 +1,51 @@
+"""The lines of a run so far, figure by figure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from ssl_lib.doctor.facts import Facts
+
+__all__ = ["History"]
+
+
+class History:
+    """What was logged of each figure, in order.
+
+    Args:
+        facts: What is known of the run.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.step = 0
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._steps: dict[str, list[int]] = defaultdict(list)
+
+    def add(self, line: Mapping[str, float]) -> None:
+        """Appends a line of `metrics.jsonl`."""
+        self.step = int(line["step"])
+        for name, value in line.items():
+            self._values[name].append(float(value))
+            self._steps[name].append(self.step)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs trained at the last line."""
+        return (self.step + 1) / self.facts.steps_per_epoch
+
+    def all(self, name: str) -> Sequence[float]:
+        """Every value of a figure."""
+        return self._values.get(name, ())
+
+    def of_last_epoch(self, name: str) -> Sequence[float]:
+        """The values of the last `steps_per_epoch` updates; none before an epoch is over."""
+        first = self.step - self.facts.steps_per_epoch
+        return self.all(name)[bisect_right(self._steps[name], first) :] if first >= -1 else ()
+
+    def last(self, name: str, count: int) -> Sequence[float]:
+        """The last values of a figure; none where there are not so many."""
+        values = self.all(name)
+        return values[-count:] if len(values) >= count else ()

@@ -1,0 +1,36 @@
+"""A diagnosis in words."""
+
+from __future__ import annotations
+
+from ssl_lib.doctor.examination import Doctor
+from ssl_lib.doctor.figures import FIGURES, Figure
+from ssl_lib.doctor.history import History
+
+__all__ = ["format_diagnosis"]
+
+
+def format_diagnosis(doctor: Doctor) -> str:
+    """The findings, or that there is none, and below them its figures beside their healthy ranges."""
+    history = doctor.history
+    where = f"after {history.step + 1} of {history.facts.total_steps} steps"
+    if doctor.findings:
+        lines = [f"{len(doctor.findings)} found {where}:"]
+        for finding in doctor.findings:
+            lines += [f"- {finding.name}, seen first at step {finding.step}: {finding.seen}"]
+            lines += [f"    likely  {finding.cause}", f"    cure    {finding.cure}"]
+    else:
+        lines = [f"no alarm {where}"]
+    rows = [["figure", "value", "healthy", ""]]
+    rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *table])
+
+
+def _row(figure: Figure, history: History) -> list[str]:
+    healthy = figure.healthy(history.facts)
+    between = "" if healthy is None else f"{healthy[0]:.3g} to {healthy[1]:.3g}"
+    values = history.all(figure.name)
+    judged = {"last": values[-1], "highest": max(values), "lowest": min(values)}[figure.judged]
+    meaning = figure.meaning if figure.judged == "last" else f"{figure.meaning}; the {figure.judged}"
+    return [figure.name, f"{judged:.4g}", between, meaning]

@@ -1,0 +1,91 @@
+"""Real runs of a few epochs on a part of the embedded Fashion-MNIST, most of them broken on purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ssl_lib import Loader, Method, Progress, Schedule, StepOutput, Trainer, ViewPipeline, Views
+from ssl_lib.callbacks import Callback, Diagnosis
+from ssl_lib.data import ArrayData
+from ssl_lib.data.fashion import EMBEDDED
+from ssl_lib.doctor import Finding
+from ssl_lib.heads import mlp
+from ssl_lib.registry import OPTIMIZERS, PRESETS
+from tests.conftest import TinyBackbone, small_method
+
+GENTLE = {"crop_scale": (0.4, 1.0), "crop_ratio": (0.85, 1.18)}
+NONE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip_p": 0.0, "jitter_p": 0.0, "grayscale_p": 0.0,
+        "blur_p": 0.0, "solarize_p": 0.0}  # fmt: skip
+FAR_TOO_STRONG = {"crop_scale": (0.005, 0.02), "jitter": (0.9, 0.9, 0.9, 0.5), "jitter_p": 1.0, "solarize_p": 0.5}
+
+
+class Attract(Method):
+    """Draws two views together, with neither stop-gradient nor predictor nor anything that keeps images apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = TinyBackbone()
+        self.projector = mlp([16, 64, 32])
+
+    def forward(self, views: Views, progress: Progress) -> StepOutput:
+        z_a, z_b = (self.projector(self.backbone(view)) for view in views.large)
+        return StepOutput(self.compare(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+
+    def compare(self, z_a: torch.Tensor, z_b: torch.Tensor) -> torch.Tensor:
+        return 1 - F.cosine_similarity(z_a, z_b).mean()
+
+
+class Lengthen(Attract):
+    """A product where a cosine is meant: longer embeddings always win."""
+
+    def compare(self, z_a: torch.Tensor, z_b: torch.Tensor) -> torch.Tensor:
+        return -(z_a * z_b).sum(1).mean()
+
+
+@functools.cache
+def clothes(count: int) -> ArrayData:
+    with np.load(EMBEDDED, allow_pickle=False) as file:
+        return ArrayData(file["images"][:count], file["labels"][:count], mean=(0.286,), std=(0.353,))
+
+
+def small(name: str, **arguments: object) -> Method:
+    """A method with small heads, DINO and BYOL with teachers for a run of some sixty updates."""
+    defaults: dict[str, dict[str, object]] = {
+        "simclr": {"temperature": 0.2},
+        "byol": {"momentum": 0.98},
+        "dino": {"momentum": 0.95, "freeze_prototypes": 0},
+    }
+    return small_method(name, **{"hidden_dim": 64, **defaults.get(name, {}), **arguments})
+
+
+def findings_of(
+    method: Method,
+    *,
+    preset: str = "byol",
+    changes: dict[str, object] = GENTLE,
+    epochs: float = 4,
+    lr: float = 2e-3,
+    optimizer: str = "adamw",
+    log_every: int = 5,
+    folder: Path | None = None,
+    watching: tuple[Callback, ...] = (),
+) -> list[Finding]:
+    """Trains on 1,024 images in batches of 64, 16 updates an epoch, and returns what the callback found."""
+    images = clothes(1024)
+    configs = [dataclasses.replace(view, **changes) for view in PRESETS[preset](size=16)]
+    loader = Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size=64)
+    built = OPTIMIZERS[optimizer](method.param_groups(1e-4), lr=lr * 256 / 64)
+    diagnosis = Diagnosis(folder)
+    trainer = Trainer(callbacks=[*watching, diagnosis], device="cpu", precision="fp32", log_every=log_every)
+    trainer.fit(method, loader, built, Schedule(epochs=epochs, warmup_epochs=0.2))
+    return diagnosis.findings
+
+
+def names(found: list[Finding]) -> list[str]:
+    return [finding.name for finding in found]

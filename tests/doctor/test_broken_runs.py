@@ -1,0 +1,94 @@
+"""Runs broken on purpose are named rightly within their first epochs, and healthy ones raise no alarm."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doctor.short_runs import FAR_TOO_STRONG, NONE, Attract, Lengthen, findings_of, names, small
+
+
+def test_a_learning_rate_100_times_too_high():
+    assert names(findings_of(small("byol"), lr=0.2, epochs=1)) == ["learning rate too high"]
+
+
+def test_a_learning_rate_100_times_too_high_is_seen_in_the_weights_where_lines_are_rare():
+    (found,) = findings_of(small("byol"), lr=0.2, epochs=2, log_every=20)
+    assert found.name == "learning rate too high" and "weight_rms has grown" in found.seen
+
+
+def test_a_learning_rate_far_too_low():
+    assert names(findings_of(small("simclr"), lr=2e-8, epochs=1.5, log_every=4)) == ["learning rate too low"]
+
+
+@pytest.mark.parametrize(("momentum", "name"), [(1.0, "frozen teacher"), (0.0, "racing teacher")])
+def test_a_teacher_that_does_not_teach(momentum, name):
+    assert names(findings_of(small("byol", momentum=momentum), epochs=1, log_every=2)) == [name]
+
+
+def test_no_augmentation():
+    found = findings_of(small("simclr"), changes=NONE, epochs=1)
+    assert names(found) == ["augmentation too weak"] and found[0].step == 14, "on the third line"
+
+
+def test_a_temperature_of_10():
+    (found,) = findings_of(small("simclr", temperature=10.0), epochs=2)
+    assert found.name == "loss pinned at chance" and "4.844" in found.seen, "ln(127)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("simclr", {}), ("vicreg", {}), ("dino", {}), ("simsiam", {"optimizer": "sgd", "lr": 20.0})],
+)
+def test_a_learning_rate_far_too_high_whatever_the_method(name, settings):
+    assert names(findings_of(small(name), **{"lr": 0.2, "epochs": 1, **settings})) == ["learning rate too high"]
+
+
+@pytest.mark.slow
+def test_nothing_that_keeps_the_embeddings_apart():
+    """Neither stop-gradient nor predictor."""
+    assert "complete collapse" in names(findings_of(Attract(), lr=5e-3))
+
+
+@pytest.mark.slow
+def test_vicreg_without_its_variance_term():
+    method = small("vicreg", variance_weight=0.0)
+    (found,) = findings_of(method, preset="vicreg", lr=1e-2, epochs=8)
+    assert found.name == "complete collapse"
+
+
+@pytest.mark.slow
+def test_vicreg_without_its_covariance_term():
+    found = findings_of(small("vicreg", covariance_weight=0.0), preset="vicreg", epochs=6)
+    assert names(found) == ["dimensional collapse"]
+
+
+@pytest.mark.slow
+def test_dino_without_centring():
+    assert names(findings_of(small("dino", center_momentum=1.0))) == ["one prototype takes all"]
+
+
+@pytest.mark.slow
+def test_dino_without_sharpening():
+    blunt = {"teacher_temperature": 2.0, "warmup_teacher_temperature": 2.0}
+    assert names(findings_of(small("dino", **blunt))) == ["undecided assignments"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr", "byol", "barlow_twins"])
+def test_augmentation_that_leaves_nothing_of_the_image(name):
+    found = findings_of(small(name), changes=FAR_TOO_STRONG, epochs=4)
+    assert names(found)[0] == "augmentation too strong"
+
+
+@pytest.mark.slow
+def test_embeddings_that_grow_without_end():
+    assert "exploding embeddings" in names(findings_of(Lengthen(), lr=1e-2, epochs=6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino"])
+def test_a_healthy_run_raises_no_alarm(name):
+    settings = {"optimizer": "sgd", "lr": 0.2} if name == "simsiam" else {}
+    preset = name if name in ("simclr", "barlow_twins", "vicreg") else "byol"
+    assert findings_of(small(name), preset=preset, **settings) == []
