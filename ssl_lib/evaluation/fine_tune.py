@@ -50,9 +50,9 @@ class FineTune:
         layer_decay: Rate of a layer as a share of that of the one above it, for vision transformers; None takes .65
             for them and 1 for other networks.
         drop_path: Stochastic depth of the last block, where the network has it; it grows linearly from 0.
-        mixup: alpha of the Beta distribution of the share that an image keeps when two are laid over one another.
-        cutmix: alpha of that of the share of its area that an image keeps when a box of another is set in.
-        smoothing: Share of the labels that all classes have in common, in [0, 1).
+        mixup: alpha of the Beta distribution of mixup's share, see `Mixing`; 0 leaves mixup out.
+        cutmix: alpha of that of cutmix's share; 0 leaves cutmix out.
+        smoothing: Share of every label that is spread over all classes, in [0, 1).
         crop_scale: Smallest and largest share of an image's area to crop.
         flip_p: Probability of mirroring left to right.
         erase_p: Probability of erasing a box.
