@@ -26,7 +26,7 @@ def objective(x, y, weights, biases, c):
 def test_the_regression_is_scikit_learns(c):
     linear_model = pytest.importorskip("sklearn.linear_model")
     x, y = problem()
-    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, c))
+    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, c, tolerance=1e-7))
     theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
     np.testing.assert_allclose(weights, theirs.coef_, atol=1e-4)
     centred = [bias - bias.mean() for bias in (biases, theirs.intercept_)]  # a common shift of the biases is free
@@ -37,7 +37,7 @@ def test_the_regression_is_scikit_learns(c):
 
 def test_no_step_in_any_direction_makes_it_better():
     x, y = problem()
-    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, 0.5))
+    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, 0.5, tolerance=1e-7))
     least = objective(x.numpy(), y.numpy(), weights, biases, 0.5)
     rng = np.random.default_rng(1)
     for size in (1e-1, 1e-2, 1e-3):
@@ -47,9 +47,9 @@ def test_no_step_in_any_direction_makes_it_better():
 
 def test_features_in_parts_give_the_same(monkeypatch):
     x, y = problem()
-    whole = logistic_regression(x, y, 4)
+    whole = logistic_regression(x, y, 4, tolerance=1e-7)
     monkeypatch.setattr("ssl_lib.evaluation.logistic.part_rows", lambda *_: 7)
-    for ours, theirs in zip(logistic_regression(x, y, 4), whole, strict=True):
+    for ours, theirs in zip(logistic_regression(x, y, 4, tolerance=1e-7), whole, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
