@@ -30,7 +30,8 @@ def describe_environment(device: torch.device) -> dict[str, str]:
 
 
 def _commit(folder: Path) -> str:
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    asked = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *asked]  # a repository may name a program there
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

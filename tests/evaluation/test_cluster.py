@@ -34,6 +34,7 @@ def test_centres_are_a_fixed_point_of_lloyds_algorithm():
 
 
 def test_clear_classes_are_found_and_empty_clusters_filled():
+    pytest.importorskip("scipy")
     x, labels = blobs(spread=0.05)
     generator = torch.Generator().manual_seed(0)
     centres = min((k_means(x, 4, generator) for _ in range(5)), key=lambda run: run[1])[0]
