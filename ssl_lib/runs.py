@@ -19,9 +19,10 @@ from ssl_lib.build import (
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.data import ImageData
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
+from ssl_lib.registry import PROTOCOLS
 from ssl_lib.resolve import resolve
 
 __all__ = ["TrainedRun", "load_method", "load_run", "load_saved", "trained_method"]
@@ -112,6 +113,9 @@ def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, 
 def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
     """The config with these protocols, as it sets them or else with their defaults."""
     known = config.evaluation.protocols
+    for name in names:
+        if name not in PROTOCOLS:
+            raise ConfigError(f"unknown protocol {name!r}.{did_you_mean(name, PROTOCOLS)}")
     protocols = {name: known.get(name) or {} for name in names}
     return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 

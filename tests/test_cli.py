@@ -269,7 +269,7 @@ def test_images_without_labels_train_and_the_next_step_is_no_evaluation(tmp_path
     assert main(["train", "quickstart", *arguments, *epochs, "backbone.width=8"]) == 0
     captured = capsys.readouterr()
     assert "ssl-lib list data image_folder" in captured.err
-    assert f"load_method('{run}').encoder" in captured.out and "ssl-lib evaluate" not in captured.out
+    assert f"Backbone.from_run('{run}')" in captured.out and "ssl-lib evaluate" not in captured.out
 
 
 def test_a_run_folder_that_cannot_be_is_named(tmp_path, capsys):

@@ -16,6 +16,7 @@ from ssl_lib.data.decode import OnError
 from ssl_lib.embedding import embed
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.precision import resolve_device
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call
 from ssl_lib.runs import TrainedRun, load_run
 
@@ -64,7 +65,14 @@ def _embed(options: argparse.Namespace) -> None:
     root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
     encoder = run.method.encoder.to(resolve_device(options.device or run.config.trainer.device))
     size = options.size or run.config.evaluation.image_size or run.view_size
-    settings = {"size": size, "batch_size": options.batch_size, "precision": options.precision, "root": root}
+    resize = Preprocessing.of(run.train, size).resize  # as the run's own images are shown, and `Backbone.from_run`
+    settings = {
+        "size": size,
+        "resize": resize,
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+        "root": root,
+    }
     made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
     new = f", {made.written:,} of them now" if made.written < made.count else ""
     space = made.path.stat().st_size / 2**20

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib import distributed
-from ssl_lib.checkpoint import find_checkpoint, run_folder
+from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, run_folder
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import write_results
@@ -44,11 +44,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.output and Path(options.output).is_dir():
         raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
     names = [word for word in options.overrides if "=" not in word]
-    changes = [*_data(options.data), *(word for word in options.overrides if "=" in word)]
+    changes = [*_data(options.data, path), *(word for word in options.overrides if "=" in word)]
     run = load_run(path, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
-        raise ConfigError("there is nothing to evaluate: the data have no labelled images, or all protocols are null")
+        raise ConfigError(
+            "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
+            "inside of `train` and `val` or `test`), and a protocol that is not null"
+        )
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
     if distributed.rank() > 0:
         return
@@ -63,11 +66,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{target.name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
 
 
-def _data(given: str | None) -> list[str]:
-    """The override that takes other images."""
+def _data(given: str | None, checkpoint: Path) -> list[str]:
+    """The override that takes other images; those of a folder are read and normalised as the run's were."""
     if given is None:
         return []
     if not Path(given).expanduser().is_dir():
         return [f"data={given}"]
-    name, key = ("arrays", "path") if (Path(given) / "train" / "images.npy").exists() else ("image_folder", "root")
-    return [f"data={json.dumps({'name': name, key: given})}"]
+    known = load_checkpoint(checkpoint).get("preprocessing") or {}
+    like = {key: list(known[key]) for key in ("mean", "std") if known}
+    if (Path(given) / "train" / "images.npy").exists():
+        return [f"data={json.dumps({'name': 'arrays', 'path': given, **like})}"]
+    channels = {"channels": len(like["mean"])} if like else {}
+    return [f"data={json.dumps({'name': 'image_folder', 'root': given, **channels, **like})}"]

@@ -86,10 +86,11 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
         _say_once(f"stopped and saved after {done}; {go_on}", sys.stderr)
         codes: list[int] = distributed.gather_objects(received.exit_code)
         return max(codes)  # not all may have received the signal
-    again = f", or score it with other settings: ssl-lib evaluate {folder} evaluation.knn.k=200" if evaluator else ""
+    again = f"; ssl-lib evaluate {folder} knn logistic retrieval measures more" if evaluator else ""
     _say_once(
         f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
-        f"The run is in {run_dir}: take its backbone with ssl_lib.load_method({str(run_dir)!r}).encoder{again}",
+        f"The run is in {run_dir}: ssl-lib report {folder} shows what it learned{again}; "
+        f"in a script, ssl_lib.Backbone.from_run({str(run_dir)!r}) is its backbone",
         sys.stdout,
     )
     return 0

@@ -142,6 +142,7 @@ def evaluation_batches(
     size: int | None = None,
     workers: int | None = None,
     indices: Tensor | None = None,
+    resize: int | None = None,
 ) -> Iterator[Batch]:
     """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
 
@@ -155,6 +156,7 @@ def evaluation_batches(
         size: Height and width of the images to yield.
         workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
         indices: (N,), the images to yield instead.
+        resize: Pixels that the shorter side is resized to instead, at least `size`.
 
     Raises:
         DataError: An image cannot be read. (One to be skipped is left out.)
@@ -166,13 +168,13 @@ def evaluation_batches(
     if isinstance(data, ArrayData):
         if size is None or (data.height, data.width) == (size, size):
             return _gathered(data, batches)
-        return _gathered(data, batches, lambda images: resize_and_crop(images, size))
+        return _gathered(data, batches, lambda images: resize_and_crop(images, size, resize))
     if size is None:
         raise ValueError(
             f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
             "extract_features(encoder, data, size=224)"
         )
-    pool = Workers(EvaluationBatches(data, size), workers, len(batches), getattr(data, "skipped", []))
+    pool = Workers(EvaluationBatches(data, size, resize), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 
 

@@ -19,7 +19,8 @@ def format_diagnosis(doctor: Doctor) -> str:
             lines += [f"- {finding.name}, seen first at step {finding.step}: {finding.seen}"]
             lines += [f"    likely  {finding.cause}", f"    cure    {finding.cure}"]
     else:
-        lines = [f"no alarm {where}"]
+        early = history.step + 1 < max(30, history.facts.steps_per_epoch)
+        lines = [f"no alarm {where}" + ("; that is too early to tell: most rules wait for an epoch" if early else "")]
     rows = [["figure", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -53,6 +53,7 @@ def embed(
     *,
     root: str | None = None,
     size: int | None = None,
+    resize: int | None = None,
     batch_size: int = 512,
     workers: int | None = None,
     precision: str = "fp32",
@@ -69,6 +70,7 @@ def embed(
         destination: A .npz, or a .parquet with the extra `parquet`.
         root: The folder that the images' names are relative to, kept for pictures; of a `FolderData` its own.
         size: Side of the images shown; see `evaluation_batches`.
+        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
         batch_size: Images per forward pass.
         workers: Processes that decode, for data not in memory.
         precision: `fp32`, `bf16`, `fp16` or `auto`; what is written is float32.
@@ -88,10 +90,11 @@ def embed(
     if batch_size < 1 or (workers is not None and workers < 0):
         raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     computed = Precision.resolve(precision, device_of(encoder))
-    batches = _Batches(data, batch_size, size, workers)
+    batches = _Batches(data, batch_size, size, resize, workers)
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
     made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder), "size": size,
+               "resize": resize,
                "batch size": batch_size, "precision": computed.name, "mean": list(data.mean),
                "std": list(data.std)}  # fmt: skip
     if path.exists():
@@ -124,6 +127,7 @@ class _Batches:
     data: ImageData
     batch_size: int
     size: int | None
+    resize: int | None
     workers: int | None
 
     def end_of(self, index: int) -> int:
@@ -137,7 +141,7 @@ def _fill(rows: RowFile, encoder: nn.Module, batches: _Batches, progress: bool) 
         return
     data = batches.data
     rest = torch.arange(rows.done, len(data))
-    read = evaluation_batches(data, batches.batch_size, batches.size, batches.workers, rest)
+    read = evaluation_batches(data, batches.batch_size, batches.size, batches.workers, rest, batches.resize)
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
         for batch in read:

@@ -59,7 +59,8 @@ def meaning(name: str, facts: Facts | None) -> str:
     if figure is None:
         return _MEANINGS.get(name, "")
     healthy = None if facts is None else figure.healthy(facts)
-    return figure.meaning + (f"; healthy from {shown(healthy[0])} to {shown(healthy[1])}" if healthy else "")
+    which = "" if figure.judged == "last" else f"where it is {figure.judged} "
+    return figure.meaning + (f"; healthy {which}from {shown(healthy[0])} to {shown(healthy[1])}" if healthy else "")
 
 
 def values_of(metrics: Sequence[Table], name: str) -> tuple[list[float], list[float]]:

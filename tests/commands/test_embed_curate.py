@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from ssl_lib import data, load_method
+from ssl_lib import Backbone, data, load_method
 from ssl_lib.cli import main
 from ssl_lib.embedding import EmbeddingTable, duplicate_groups, farthest_points
 from ssl_lib.evaluation import extract_features
@@ -46,6 +49,26 @@ def table(run, photos):
     return target
 
 
+def test_images_are_shown_as_a_backbone_of_the_run_shows_them(run, photos, table):
+    backbone, made = Backbone.from_run(run), EmbeddingTable.load(table)
+    with torch.no_grad():
+        expected = backbone(backbone.preprocess([Image.open(photos / path) for path in made.paths]))
+    torch.testing.assert_close(torch.from_numpy(np.array(made.embeddings)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_is_evaluated_with_the_channels_and_statistics_of_the_run(run, photos, tmp_path, capsys):
+    for split in ("train", "val"):
+        shutil.copytree(photos, tmp_path / split)
+    output = tmp_path / "e.json"
+    command = ["evaluate", str(run), "knn", "evaluation.knn.k=1", "--data", str(tmp_path), "--output", str(output)]
+    assert main(command) == 0
+    assert json.loads(output.read_text())["results"]["trained"]["knn"] > 0.85  # each test image is in the bank itself
+    assert main(["evaluate", str(run), "knn", "--data", str(photos)]) == 2
+    assert "labelled training and test images (of a folder, class folders" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "kn"]) == 2
+    assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
+
+
 def printed(capsys, *command):
     """What a command that succeeds prints to stdout."""
     capsys.readouterr()
@@ -62,11 +85,10 @@ def refused(capsys, *command):
     return error
 
 
-def test_embed_shows_images_as_the_run_evaluates_them(run, photos, table):
-    own = data.fashion_mnist_mini(split="train")
-    folder = data.FolderData(photos, 1, own.mean, own.std)
-    features, _ = extract_features(load_method(run).encoder, folder, size=28, batch_size=8, workers=0)
-    made = EmbeddingTable.load(table)
+def test_embed_shows_images_as_the_run_evaluates_its_own(run, photos, table):
+    made, own = EmbeddingTable.load(table), data.fashion_mnist_mini(split="test")
+    places = torch.tensor([int(path[-6:-4]) for path in made.paths])
+    features, _ = extract_features(load_method(run).encoder, own, indices=places, size=28, batch_size=8)
     np.testing.assert_array_equal(made.embeddings, features.numpy())
     assert made.classes == ("bag", "boot") and made.root == os.path.realpath(photos)
 
