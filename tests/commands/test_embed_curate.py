@@ -89,7 +89,7 @@ def test_embed_shows_images_as_the_run_evaluates_its_own(run, photos, table):
     made, own = EmbeddingTable.load(table), data.fashion_mnist_mini(split="test")
     places = torch.tensor([int(path[-6:-4]) for path in made.paths])
     features, _ = extract_features(load_method(run).encoder, own, indices=places, size=28, batch_size=8)
-    np.testing.assert_array_equal(made.embeddings, features.numpy())
+    np.testing.assert_allclose(made.embeddings, features.numpy(), rtol=1e-4, atol=1e-5)  # of other batches
     assert made.classes == ("bag", "boot") and made.root == os.path.realpath(photos)
 
 
