@@ -70,11 +70,12 @@ def _data(given: str | None, checkpoint: Path) -> list[str]:
     """The override that takes other images; those of a folder are read and normalised as the run's were."""
     if given is None:
         return []
-    if not Path(given).expanduser().is_dir():
+    root = Path(given).expanduser()
+    if not root.is_dir():
         return [f"data={given}"]
     known = load_checkpoint(checkpoint).get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}
-    if (Path(given) / "train" / "images.npy").exists():
-        return [f"data={json.dumps({'name': 'arrays', 'path': given, **like})}"]
+    if (root / "train" / "images.npy").exists():
+        return [f"data={json.dumps({'name': 'arrays', 'path': str(root), **like})}"]
     channels = {"channels": len(like["mean"])} if like else {}
-    return [f"data={json.dumps({'name': 'image_folder', 'root': given, **channels, **like})}"]
+    return [f"data={json.dumps({'name': 'image_folder', 'root': str(root), **channels, **like})}"]

@@ -56,17 +56,23 @@ def _sweep(options: argparse.Namespace) -> int:
     config = load_config(source, fixed)
     base = Path(config.run_dir if "run_dir" in keys else f"{config.run_dir}_sweep")
     folders = [base / _folder_name(point) for point in points]
+    if len(set(folders)) < len(folders) or max(len(folder.name.encode()) for folder in folders) > 255:
+        raise ConfigError(
+            "two combinations would share a folder, or a folder's name would be too long: put long values, and those "
+            "that differ in signs alone, into configs of their own"
+        )
     for point in points:  # what cannot be is refused before the first run
         resolve(load_config(source, [*fixed, *point]))
     failed = []
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
         print(f"\n== {number} of {counted(len(points), 'run')}: {' '.join(point)}", file=sys.stderr, flush=True)
-        code = _train(options.config, [*fixed, *point], folder)
-        if code > 128 or code < 0:
+        code, stopped = _train(options.config, [*fixed, *point], folder)
+        if stopped or code - 128 in STOP_SIGNALS:
             print(f"\nthe sweep stopped in {folder}; the same command goes on with it", file=sys.stderr)
-            return code if code > 0 else 128 - code
+            return 128 + stopped if stopped else code
         failed += [folder] if code else []
-    print(f"\n{compare([folder for folder in folders if folder not in failed]).table()}")
+    if whole := [folder for folder in folders if folder not in failed]:
+        print(f"\n{compare(whole).table()}")
     if failed:
         names = ", ".join(map(str, failed))
         raise SSLError(f"{len(failed)} of {counted(len(points), 'run')} failed, see above: {names}")
@@ -100,18 +106,24 @@ def _folder_name(point: Sequence[str]) -> str:
     return ",".join(re.sub(r"[^\w.=+-]+", "_", text) for text in point)
 
 
-def _train(config: str, overrides: Sequence[str], folder: Path) -> int:
-    """Trains in a process of its own, so that one that dies takes no other with it; signals are passed on to it."""
+def _train(config: str, overrides: Sequence[str], folder: Path) -> tuple[int, int]:
+    """Trains in a process of its own, so that one that dies takes no other with it; signals are passed on to it.
+
+    Returns:
+        Its exit code, and the first signal that was passed on, or 0.
+    """
+    received: list[int] = []
     again = ["--resume"] if list_checkpoints(folder) else []
     command = [sys.executable, "-m", "ssl_lib", "train", config, *overrides, f"run_dir={folder}", *again]
     child = subprocess.Popen(command, start_new_session=True)  # Ctrl-C comes once, through here
 
     def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
     try:
-        return child.wait()
+        return child.wait(), (received or [0])[0]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

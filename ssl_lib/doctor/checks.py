@@ -121,7 +121,7 @@ def growing(history: History) -> str | None:
 def barely_moving(history: History) -> str | None:
     """No update so far, the learning rate's peak included, that mattered."""
     ratios, low = history.all("update_ratio"), _bound(history, "update_ratio", "below")
-    if len(ratios) < 5 or history.epochs < 1 or max(ratios) >= low:
+    if len(ratios) < 5 or history.epochs < 1 or any(ratio >= low for ratio in ratios):
         return None
     return f"update_ratio was {max(ratios):.2g} at most, below {low:.2g}"
 
@@ -129,6 +129,6 @@ def barely_moving(history: History) -> str | None:
 def at_rest(history: History) -> str | None:
     """A teacher that goes less than a tenth of the way to its student in the whole run, as its momentum stands."""
     momenta, total = history.all("teacher_momentum"), history.facts.total_steps
-    if len(momenta) < 3 or history.step > 0.8 * total or (1 - min(momenta)) * total > 0.1:
+    if len(momenta) < 3 or history.step > 0.8 * total or any((1 - m) * total > 0.1 for m in momenta):
         return None
     return f"teacher_momentum is {min(momenta):.6g}: in {total} updates the teacher hardly leaves its random start"

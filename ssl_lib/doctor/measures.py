@@ -78,7 +78,7 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 def relative_distance(tensors: Iterable[Tensor], references: Iterable[Tensor]) -> float:
     """The Euclidean norm of all differences over that of the references; sharded tensors as wholes."""
     tensors, references = list(tensors), list(references)
-    sharded = any(isinstance(tensor, DTensor) for tensor in references)
+    sharded = any(isinstance(tensor, DTensor) for tensor in (*tensors, *references))
     parts = [local(reference) for reference in references]
     differences = torch._foreach_sub([local(tensor) for tensor in tensors], parts)
     squares = torch.stack([norms(list(group)).square().sum() for group in (differences, parts)])

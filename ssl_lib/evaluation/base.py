@@ -113,7 +113,8 @@ class Subject:
         queries, query_labels = self._extract(self.queries, self.query_indices)
         if self.centre:
             mean = bank.mean(0)
-            bank, queries = bank - mean, queries - mean
+            bank -= mean
+            queries -= mean
         return Features(bank, bank_labels, queries, query_labels)
 
     def _extract(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,7 @@ def held_out_split(labels: Tensor, share: float, generator: torch.Generator) -> 
     Raises:
         ValueError: There are too few images to hold any out.
     """
+    labels = labels.cpu()
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique().tolist():
         members = (labels == label).nonzero()[:, 0]
@@ -99,7 +100,7 @@ def accuracies(heads: Tensor, features: Tensor, labels: Tensor, scaled: Standard
         R accuracies in [0, 1], and the predictions (M, R) on the CPU.
     """
     said = torch.cat([(x @ heads.flatten(1)).unflatten(1, heads.shape[1:]).argmax(2).cpu() for x in scaled(features)])
-    return (said == labels.unsqueeze(1)).double().mean(0).tolist(), said
+    return (said == labels.cpu().unsqueeze(1)).double().mean(0).tolist(), said
 
 
 @dataclass(frozen=True)

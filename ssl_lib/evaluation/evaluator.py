@@ -119,6 +119,8 @@ class Evaluator:
 
     def limited(self, count: int | None) -> Evaluator:
         """The same on at most so many images of each set."""
+        if count == self.limit:
+            return self
         return Evaluator(
             self.bank,
             self.queries,
@@ -150,18 +152,19 @@ class Evaluator:
             if not self._baselines:
                 self.random_encoder.to(device)
                 # The brightness that all images share would drown the cosine of pixels: they are centred.
-                subjects = [
-                    self._subject("raw pixels", RawPixels(), centre=True, device=device),
-                    self._subject("random init", self.random_encoder, device=device),
-                ]
-                self._baselines = {subject.title: self._score(subject) for subject in subjects}
-            rows = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
+                rows = ("raw pixels", RawPixels(), True), ("random init", self.random_encoder, False)
+                self._baselines = {  # one after the other, whose features are let go before the next one's are made
+                    title: self._score(self._subject(title, net, centre=centre, device=device))
+                    for title, net, centre in rows
+                }
+                self.random_encoder.cpu()  # the training may need the room
+            scored = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
         names = [_name(protocol) for protocol in self.protocols]
         measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
-        values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in rows.items()}
+        values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in scored.items()}
         details = {
             row: {name: each.details for name, each in zip(names, found, strict=True) if each.details}
-            for row, found in rows.items()
+            for row, found in scored.items()
         }
         return Results(measures, values, details)
 

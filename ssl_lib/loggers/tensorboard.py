@@ -37,7 +37,7 @@ class TensorBoardLog(Callback):
     def on_start(self, state: TrainState) -> None:
         """Opens a file, with the run's config as text."""
         folder = str(self.run_dir / "tensorboard")
-        self._writer = self._open(folder, flush_secs=self.flush_seconds, purge_step=state.step or None)
+        self._writer = self._open(folder, flush_secs=self.flush_seconds, purge_step=state.step)
         config = self.run_dir / "config.yaml"
         if config.is_file() and not state.step:
             self._writer.add_text("config", f"```yaml\n{config.read_text(encoding='utf-8')}\n```")

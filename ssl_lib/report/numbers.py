@@ -29,8 +29,8 @@ def measured(measure: Measure, scores: Mapping[str, float]) -> str:
     value, spread = scores[measure.key], scores.get(f"{measure.key}_std")
     if not math.isfinite(value):
         return "not finite"
-    beside = "" if spread is None else f" ±\u00a0{scale * spread:.1f}"
-    return f"{scale * value:.1f}{beside}{unit}"
+    beside = "" if spread is None else f" ±\u00a0{scale * spread:.{measure.digits}f}"
+    return f"{scale * value:.{measure.digits}f}{beside}{unit}"
 
 
 def number_of(value: object) -> float | None:
