@@ -84,7 +84,7 @@ def assert_same_run(run, alone):
     theirs, ours = lines(alone), lines(run)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [0, 1, 1, 2, 3, 3]
     for a, b in zip(ours, theirs, strict=True):
-        assert a.keys() == b.keys()
+        assert a.keys() - {"process_gap"} == b.keys()  # of several processes only
         assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), rel=1e-4)
         assert a.get("knn", 0) == pytest.approx(b.get("knn", 0), abs=0.07)  # two of 32 images
     assert len(list(run.rglob("*.partial"))) == 0 and (run / "checkpoints" / "last.pt").exists()
