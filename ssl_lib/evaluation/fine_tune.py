@@ -45,7 +45,7 @@ class FineTune:
         epochs: Passes over the labelled images.
         warmup_epochs: Of them, those in which the rate rises.
         batch_size: Images per step, over all processes; all of them where they are fewer.
-        lr: Peak learning rate for a batch of 256, which grows in proportion to the batch.
+        lr: Peak learning rate, whatever the batch.
         weight_decay: Of all parameters but biases and norms.
         layer_decay: Rate of a layer as a share of that of the one above it, for vision transformers; None takes .65
             for them and 1 for other networks.
@@ -62,7 +62,7 @@ class FineTune:
 
     epochs: int = 10
     warmup_epochs: float = 1.0
-    batch_size: int = 256
+    batch_size: int = 64
     lr: float = 1e-3
     weight_decay: float = 0.05
     layer_decay: float | None = None
@@ -190,7 +190,8 @@ class FineTune:
             yield mixing(images, soft_targets(batch.labels.to(device), classes, self.smoothing), rng)
 
     def _schedule(self) -> Schedule:
-        return Schedule(epochs=self.epochs, warmup_epochs=min(self.warmup_epochs, self.epochs / 2))
+        warmup = min(self.warmup_epochs, self.epochs / 2)
+        return Schedule(epochs=self.epochs, warmup_epochs=warmup, lr_scaling="none")
 
     def _views(self, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> ViewPipeline:
         view = ViewConfig(

@@ -25,7 +25,7 @@ def test_a_copy_learns_and_the_encoder_stays_as_it_is(images):
     torch.manual_seed(0)
     encoder = TinyBackbone().train().requires_grad_(False)
     before, state = copy.deepcopy(encoder.state_dict()), torch.get_rng_state()
-    scores = FineTune(epochs=20, batch_size=32, lr=0.4, **PLAIN)(subject(encoder, images))
+    scores = FineTune(epochs=20, batch_size=32, lr=0.05, **PLAIN)(subject(encoder, images))
     assert scores.values["finetune"] > 0.9
     losses = scores.details["loss"]
     assert len(losses) == 20 and losses[-1] < 0.7 * losses[0]
@@ -48,7 +48,7 @@ def test_the_seed_decides_everything(images):
 
 def test_only_the_chosen_images_are_trained_on(images):
     chosen = torch.arange(0, 40, 2)  # of classes 0 and 2 alone
-    scores = FineTune(epochs=30, batch_size=20, lr=0.1, **PLAIN)(subject(TinyBackbone(), images, bank_indices=chosen))
+    scores = FineTune(epochs=30, batch_size=20, lr=0.01, **PLAIN)(subject(TinyBackbone(), images, bank_indices=chosen))
     assert scores.details["class_accuracy"][1] == scores.details["class_accuracy"][3] == 0.0
 
 
