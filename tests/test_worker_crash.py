@@ -12,6 +12,8 @@ from PIL import Image
 
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.data.workers import worker_crashes
+from ssl_lib.errors import DataError
 
 KILLS = """
 import multiprocessing, os, pathlib, signal
@@ -69,3 +71,10 @@ def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, argument
     assert main(["train", *arguments, method, f"run_dir={unbroken}"]) == 0
     weights = [load_checkpoint(folder / "checkpoints" / "last.pt")["method"] for folder in (run, unbroken)]
     assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), ConnectionRefusedError("x")])
+def test_a_worker_killed_while_it_hands_a_batch_over_is_the_same_error(error):
+    told = r"was killed, the machine .*DataLoader worker \(pid unknown\) hung up: "
+    with pytest.raises(DataError, match=told), worker_crashes():
+        raise error

@@ -155,17 +155,20 @@ def worker_crashes() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, ConnectionResetError, ConnectionRefusedError) as error:
+        text = str(error)
+        if isinstance(error, OSError):  # it was killed while it handed a batch over
+            text = f"DataLoader worker (pid unknown) hung up: {text}"
+        if not text.startswith("DataLoader worker (pid"):
             raise
         reason, more = "the machine most likely ran out of memory", ""
-        if "bus error" in str(error).lower():
+        if "bus error" in text.lower():
             reason = "the shared memory, /dev/shm, is most likely full"
             more = "give it more (docker run --shm-size=8g), "
         raise DataError(
             f"a process that reads images was killed, {reason}: {more}use fewer processes (trainer.workers) or smaller "
             "images (resized once by `ssl-lib pack`). What was saved before is left as it was: training goes on from "
-            f"its last checkpoint with --resume, pack and embed with the same command ({str(error).partition('. ')[0]})"
+            f"its last checkpoint with --resume, pack and embed with the same command ({text.partition('. ')[0]})"
         ) from error
 
 
