@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.config import flat
-from ssl_lib.errors import CheckpointError
+from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.evaluation import read_results
-from ssl_lib.plain_yaml import parse_yaml
+from ssl_lib.metrics_file import read_metrics
+from ssl_lib.plain_yaml import flat, parse_yaml
+from ssl_lib.text_table import text_table
 
 __all__ = ["Comparison", "RunSummary", "compare", "summarise"]
 
@@ -77,7 +78,7 @@ class Comparison:
             rows.append([number, group.name, *(_cell(group.values(heading)) for heading in self.headings)])
         differences = [["settings that differ", *numbers]]
         differences += [[key, *map(_brief, values)] for key, values in self.differences.items()]
-        return _aligned(rows, 2) + (f"\n\n{_aligned(differences, 1)}" if self.differences else "")
+        return text_table(rows, left=2) + (f"\n\n{text_table(differences)}" if self.differences else "")
 
     def csv(self) -> str:
         """A line per run, with its own figures, its seed, and the settings in which any two differ."""
@@ -122,9 +123,8 @@ def summarise(folder: str | Path) -> RunSummary:
         raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart")
     settings = flat(parse_yaml(config.read_text(encoding="utf-8"), str(config))) if config.is_file() else {}
     try:
-        lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-        figures = {**_results(evaluation), **_training(lines, settings.get("trainer.batch_size"))}
-    except (ValueError, KeyError, TypeError) as error:
+        figures = {**_results(evaluation), **_training(read_metrics(metrics), settings.get("trainer.batch_size"))}
+    except (DataError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: a file of the run is damaged: {error}") from error
     return RunSummary(folder, settings, figures)
 
@@ -169,11 +169,3 @@ def _cell(values: Sequence[float]) -> str:
 def _brief(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, list | dict) else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Columns of one width, the first ones to the left, with a rule under their headings."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = [[*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])] for row in rows]
-    lines = ["  ".join(row).rstrip() for row in cells]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

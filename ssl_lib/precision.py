@@ -11,7 +11,7 @@ import torch
 
 from ssl_lib.errors import ConfigError
 
-__all__ = ["Precision", "resolve_device"]
+__all__ = ["Precision", "float32_products", "resolve_device"]
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,16 +41,9 @@ class Precision:
         """`fp32`, `bf16` or `fp16`."""
         return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
-    @contextmanager
-    def tf32(self) -> Iterator[None]:
+    def tf32(self) -> AbstractContextManager[None]:
         """Allows TF32 for the matrix products of an fp32 run on CUDA; under autocast only the losses are in fp32."""
-        before = torch.get_float32_matmul_precision()
-        if self.device.type == "cuda" and self.dtype is None:
-            torch.set_float32_matmul_precision("high")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+        return float32_products("high" if self.device.type == "cuda" and self.dtype is None else None)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of forward passes."""
@@ -59,6 +52,17 @@ class Precision:
     def scaler(self) -> torch.amp.GradScaler:
         """A gradient scaler that does nothing unless the precision is fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+@contextmanager
+def float32_products(precision: str | None) -> Iterator[None]:
+    """Within, matrix products of float32 are as exact as torch's `set_float32_matmul_precision` says; None: as ever."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision or before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def resolve_device(name: str) -> torch.device:

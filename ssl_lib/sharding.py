@@ -22,7 +22,7 @@ from ssl_lib.methods.base import Method
 from ssl_lib.parallel import synchronize
 from ssl_lib.precision import Precision
 
-__all__ = ["blocks", "check_sharding", "gathered", "scattered", "scattered_optimizer", "shard", "whole"]
+__all__ = ["blocks", "check_sharding", "gathered", "is_sharded", "scattered", "scattered_optimizer", "shard", "whole"]
 
 OLDEST_TORCH = "2.13"  # 2.8 averages nothing where a method has no blocks, and gathers nothing where one is recomputed
 
@@ -119,6 +119,11 @@ class _Root(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         return self.method(*arguments) if arguments else None
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether `shard` made it, so that each process keeps a share of its weights."""
+    return isinstance(model, FSDPModule)
 
 
 @contextmanager

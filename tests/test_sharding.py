@@ -15,12 +15,12 @@ from torch.distributed.tensor import DTensor
 from ssl_lib import LARS, Loader, Method, Schedule, Trainer, ViewPipeline
 from ssl_lib.backbones.resnet import resnet18
 from ssl_lib.backbones.vit import VisionTransformer
-from ssl_lib.callbacks import Callback
+from ssl_lib.callbacks import Callback, Evaluation
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.data import ArrayData
 from ssl_lib.distributed import barrier, is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, NonFiniteLossError
-from ssl_lib.evaluation import extract_features
+from ssl_lib.evaluation import KNN, Evaluator, FineTune, extract_features
 from ssl_lib.optim import clip_grad_per_parameter
 from ssl_lib.optim.foreach import local
 from ssl_lib.sharding import OLDEST_TORCH, blocks, gathered, whole
@@ -229,6 +229,11 @@ def refuse() -> None:
         trainer.fit(method, loader, optimizer, Schedule(epochs=1))
     with pytest.raises(ValueError, match="not trained before"):
         trainer.fit(method, loader, optimizer, Schedule(epochs=1))
+    evaluator = Evaluator(images, images, [KNN(), FineTune()], random_encoder=vit())
+    trainer.callbacks = [Evaluation(evaluator, every_epochs=1)]
+    method = small_method("simclr", vit())
+    with pytest.raises(ConfigError, match=r"evaluation\.finetune trains a copy .* `ssl-lib evaluate RUN finetune`"):
+        trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.1), Schedule(epochs=1))
 
 
 def members(method: nn.Module) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ssl_lib.callbacks.base import Callback
 from ssl_lib.distributed import rank, world_size
 from ssl_lib.doctor import Doctor, Facts, Finding, diagnose, write_diagnosis
 from ssl_lib.doctor.measures import ROWS, measure_output, relative_distance, total_norm
+from ssl_lib.errors import DataError
 from ssl_lib.optim.foreach import local
 from ssl_lib.state import TrainState
 from ssl_lib.types import StepOutput
@@ -55,7 +56,10 @@ class Diagnosis(Callback):
         if not state.step:
             path.unlink(missing_ok=True)
         elif path.exists() and (self.folder / "metrics.jsonl").exists():
-            self._doctor = diagnose(self.folder)
+            try:
+                self._doctor = diagnose(self.folder)
+            except DataError as error:  # no reason to keep a run from going on
+                tqdm.write(f"note: {error}; the diagnosis begins anew at step {state.step}", file=sys.stderr)
 
     @torch.no_grad()
     def on_backward(self, state: TrainState, output: StepOutput) -> None:

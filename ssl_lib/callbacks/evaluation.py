@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ssl_lib import distributed
 from ssl_lib.callbacks.base import Callback
-from ssl_lib.evaluation import Evaluator, Results, read_results, write_results
-from ssl_lib.sharding import whole
+from ssl_lib.errors import ConfigError
+from ssl_lib.evaluation import Evaluator, Results, protocol_name, read_results, write_results
+from ssl_lib.sharding import is_sharded, whole
 from ssl_lib.state import TrainState
 
 __all__ = ["Evaluation"]
@@ -42,6 +43,7 @@ class Evaluation(Callback):
 
         Where a run begins, the file of an earlier one is removed: its results could be taken for those of this run.
         """
+        self._check(state)
         if not state.step and self.path is not None and distributed.rank() == 0:
             self.path.unlink(missing_ok=True)
         if state.step and state.epoch_ended:
@@ -67,6 +69,17 @@ class Evaluation(Callback):
         state.log(results.main("trained"))
         if state.finished and distributed.rank() == 0:
             print(f"\n{results.table(every=False)}\n", flush=True)
+
+    def _check(self, state: TrainState) -> None:
+        """Refuses, before the first step, what could not be measured after the last."""
+        if is_sharded(state.model):
+            for protocol in self.evaluator.protocols:
+                if getattr(protocol, "copies_encoder", False):
+                    name = protocol_name(protocol)
+                    raise ConfigError(
+                        f"evaluation.{name} trains a copy of the encoder, and under strategy fsdp2 there is none to "
+                        f"copy: set it to null, and measure it after the training, by `ssl-lib evaluate RUN {name}`"
+                    )
 
     def _evaluator(self, state: TrainState) -> Evaluator:
         return self.evaluator if state.finished else self.online

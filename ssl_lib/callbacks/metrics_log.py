@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.files import append_text, write_text
+from ssl_lib.metrics_file import as_line, read_metrics
 from ssl_lib.state import TrainState
 
 __all__ = ["MetricsLog"]
@@ -25,14 +25,9 @@ class MetricsLog(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Keeps the lines that were logged before the checkpoint, and no others."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        lines = [line for line in lines[: state.lines] if line.endswith("\n")]
-        write_text(self.path, "".join(line for line in lines if json.loads(line)["step"] < state.step))
+        lines = read_metrics(self.path)[: state.lines] if state.step and self.path.exists() else []
+        write_text(self.path, "".join(as_line(line) for line in lines if line["step"] < state.step))
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Appends a line."""
-        append_text(self.path, json.dumps({name: _rounded(value) for name, value in metrics.items()}) + "\n")
-
-
-def _rounded(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.7g}")
+        append_text(self.path, as_line(metrics))

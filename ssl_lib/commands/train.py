@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -17,6 +16,7 @@ from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
 from ssl_lib.commands.common import add_overrides, counted, find_config, print_skipped
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
+from ssl_lib.metrics_file import read_metrics
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.resolve import resolve
 from ssl_lib.run_lock import check_unlocked, run_lock
@@ -119,8 +119,7 @@ def _find_last(run_dir: Path, config: RunConfig) -> Path | None:
 
 def _epochs_logged(path: Path) -> int:
     """Epochs that were over, and saved where one was due, when the last line was written."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    entries = read_metrics(path) if path.is_file() else []
     return max((entry["epoch"] + (not {"loss", "skipped"} & entry.keys()) for entry in entries), default=0)
 
 

@@ -10,6 +10,7 @@ from ssl_lib.doctor.examination import Doctor
 from ssl_lib.doctor.facts import Facts
 from ssl_lib.errors import DataError
 from ssl_lib.files import write_text
+from ssl_lib.metrics_file import read_metrics
 
 __all__ = ["diagnose", "write_diagnosis"]
 
@@ -30,17 +31,19 @@ def diagnose(folder: str | Path) -> Doctor:
         DataError: One of them is missing or damaged.
     """
     folder = Path(folder)
-    paths = [folder / name for name in ("metrics.jsonl", "diagnosis.json")]
-    if missing := [path.name for path in paths if not path.is_file()]:
+    metrics, known = folder / "metrics.jsonl", folder / "diagnosis.json"
+    if missing := [path.name for path in (metrics, known) if not path.is_file()]:
         raise DataError(
             f"{folder} holds no {' and no '.join(missing)}: give the folder of a run that has logged a line, trained "
             "by ssl-lib train or with the callback Diagnosis"
         )
     try:
-        lines, known = (path.read_text(encoding="utf-8") for path in paths)
-        doctor = Doctor(Facts(**json.loads(known)["facts"]))
-        for line in lines.splitlines():
-            doctor.see(json.loads(line))
+        doctor = Doctor(Facts(**json.loads(known.read_text(encoding="utf-8"))["facts"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: metrics.jsonl or diagnosis.json is damaged: {error}") from error
+        raise DataError(f"{known} is damaged: {error}") from error
+    for number, line in enumerate(read_metrics(metrics), start=1):
+        try:
+            doctor.see(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{metrics} is damaged in line {number}: {error!r}") from error
     return doctor

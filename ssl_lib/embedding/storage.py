@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ssl_lib.data.npy import read_array, read_member
 from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.extras import needs
 from ssl_lib.files import whole_file
 
 __all__ = ["Columns", "Storage", "storage_of"]
@@ -115,10 +116,8 @@ def _write_parquet(path: Path, columns: Columns) -> None:
 
 def _pyarrow() -> tuple[Any, Any]:
     """The modules `pyarrow` and `pyarrow.parquet`, which have no type hints."""
-    try:
+    with needs("pyarrow", "a .parquet file, unlike a .npz,"):
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ConfigError('a .parquet file needs pyarrow: pip install "ssl_lib[parquet]"; a .npz does not') from error
 
 
 _STORAGES = {".npz": Storage(_read_npz, _write_npz), ".parquet": Storage(_read_parquet, _write_parquet)}

@@ -5,17 +5,16 @@ from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy
 from ssl_lib.evaluation.base import EvaluationProtocol, Features, Measure, Scores, Subject
 from ssl_lib.evaluation.classification import class_report, few_labels
 from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
-from ssl_lib.evaluation.evaluator import Evaluator, Results, read_results, write_results
+from ssl_lib.evaluation.evaluator import Evaluator, Results, protocol_name, read_results, write_results
 from ssl_lib.evaluation.features import RawPixels, extract_features, view_features
 from ssl_lib.evaluation.fine_tune import FineTune
 from ssl_lib.evaluation.knn import KNN, knn_accuracy, knn_scores, nearest
-from ssl_lib.evaluation.label_free import Spectrum
 from ssl_lib.evaluation.linear import Linear, LinearResult, linear_probe
 from ssl_lib.evaluation.logistic import Logistic, LogisticResult, logistic_probe, logistic_regression
 from ssl_lib.evaluation.low_shot import LowShot
 from ssl_lib.evaluation.mixing import Mixing, cutmix, mixup, soft_targets
 from ssl_lib.evaluation.retrieval import Retrieval, average_precision, recall_at
-from ssl_lib.evaluation.spectrum import alpha_req, effective_rank, lidar, rankme
+from ssl_lib.evaluation.spectrum import Spectrum, alpha_req, effective_rank, lidar, rankme
 
 __all__ = [
     "KNN",
@@ -57,6 +56,7 @@ __all__ = [
     "logistic_regression",
     "mixup",
     "nearest",
+    "protocol_name",
     "prototype_entropy",
     "prototype_usage",
     "rankme",

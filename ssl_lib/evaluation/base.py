@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -34,6 +35,17 @@ class Measure:
     percent: bool = True
     main: bool = True
     digits: int = 1
+
+    def shown(self, values: Mapping[str, float]) -> str:
+        """Of these figures its own, as tables show it: `72.0 +- 1.4 %`, or a dash where it is none of them."""
+        if self.key not in values:
+            return "-"
+        if not math.isfinite(values[self.key]):
+            return "not finite"
+        scale, unit = (100, " %") if self.percent else (1, "")
+        spread = values.get(f"{self.key}_std")
+        beside = "" if spread is None else f" +- {scale * spread:.{self.digits}f}"
+        return f"{scale * values[self.key]:.{self.digits}f}{beside}{unit}"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Cluster:
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses more clusters than images, and to begin without scikit-learn."""
-        with needs("ssl_lib[eval]", "the protocol cluster"):
+        with needs("scikit-learn", "the protocol cluster"):
             importlib.import_module("sklearn")
         if (self.clusters or 0) > len(bank_labels):
             raise ValueError(f"cluster.clusters {self.clusters} is more than the {len(bank_labels)} training images")
@@ -143,7 +143,7 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
     Raises:
         ConfigError: scikit-learn is not installed.
     """
-    with needs("ssl_lib[eval]", "the protocol cluster"):
+    with needs("scikit-learn", "the protocol cluster"):
         from scipy.optimize import linear_sum_assignment
         from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     size = int(max(clusters.max(), labels.max())) + 1

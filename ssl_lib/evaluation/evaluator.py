@@ -19,10 +19,12 @@ from ssl_lib.data import as_image_data
 from ssl_lib.evaluation.base import EvaluationProtocol, Measure, Scores, Subject, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.files import write_text
+from ssl_lib.precision import float32_products
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.text_table import text_table
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["Evaluator", "Results", "read_results", "write_results"]
+__all__ = ["Evaluator", "Results", "protocol_name", "read_results", "write_results"]
 
 _FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which hold no line break in JSON
 
@@ -54,10 +56,8 @@ class Results:
         for measure in self.measures:
             anywhere = any(measure.key in scores for scores in self.values.values())
             if anywhere and (every or measure.main):
-                lines.append([measure.title, *(_shown(measure, scores) for scores in self.values.values())])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-        return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+                lines.append([measure.title, *map(measure.shown, self.values.values())])
+        return text_table(lines)
 
 
 class Evaluator:
@@ -138,17 +138,19 @@ class Evaluator:
         sets = {"bank": self.bank, "queries": self.queries}
         skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
         counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
-        protocols = {_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
+        protocols = {protocol_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
         images = {**counts, "skipped": sum(skipped.values()), "size": self.size, "limit": self.limit}
         return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
 
     def __call__(self, encoder: nn.Module) -> Results:
         """Judges an encoder where its parameters are; its mode and the global random generators are left as they were.
 
-        The baselines are measured the first time.
+        The baselines are measured the first time. Matrix products are in full float32, also within an fp32 run on CUDA,
+        whose own are in TF32, so that the same figures come out in training and afterwards.
         """
         device = device_of(encoder)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        with generators, float32_products("highest"):
             if not self._baselines:
                 self.random_encoder.to(device)
                 # The brightness that all images share would drown the cosine of pixels: they are centred.
@@ -159,7 +161,7 @@ class Evaluator:
                 }
                 self.random_encoder.cpu()  # the training may need the room
             scored = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
-        names = [_name(protocol) for protocol in self.protocols]
+        names = [protocol_name(protocol) for protocol in self.protocols]
         measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
         values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in scored.items()}
         details = {
@@ -208,16 +210,7 @@ def _on_one_line(match: re.Match[str]) -> str:
     return re.sub(r"\n\s*", "", re.sub(r",\n\s*", ", ", match[0]))
 
 
-def _name(protocol: EvaluationProtocol) -> str:
+def protocol_name(protocol: EvaluationProtocol) -> str:
     """Under which it is registered, which is where its settings stand in a config; else its class's."""
     kind = type(protocol)
     return next((name for name in PROTOCOLS if PROTOCOLS[name] is kind), kind.__name__)
-
-
-def _shown(measure: Measure, scores: dict[str, float]) -> str:
-    if measure.key not in scores:
-        return "-"
-    scale, unit = (100, " %") if measure.percent else (1, "")
-    spread = scores.get(f"{measure.key}_std")
-    beside = "" if spread is None else f" +- {scale * spread:.{measure.digits}f}"
-    return f"{scale * scores[measure.key]:.{measure.digits}f}{beside}{unit}"

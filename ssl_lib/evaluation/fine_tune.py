@@ -92,6 +92,11 @@ class FineTune:
         self._views(32, (0.5,), (0.5,))
 
     @property
+    def copies_encoder(self) -> bool:
+        """Whether it trains a copy of the encoder, which cannot be had of one that is sharded over processes."""
+        return True
+
+    @property
     def measures(self) -> Sequence[Measure]:
         """An accuracy."""
         return [Measure("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]

@@ -11,25 +11,15 @@ from typing import Any
 from ssl_lib.config import EvaluationConfig, TrainerConfig
 from ssl_lib.errors import ConfigError
 from ssl_lib.optim import Schedule
+from ssl_lib.plain_yaml import flat
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.resolve import DERIVED
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
 
-__all__ = ["defaults_of", "flat", "recipe_source"]
+__all__ = ["defaults_of", "recipe_source"]
 
 _PARTS = {"data": DATASETS, "backbone": BACKBONES, "method": METHODS, "optimizer": OPTIMIZERS}
-
-
-def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys; lists of mappings by index."""
-    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
-        return {k: v for index, entry in enumerate(value) for k, v in flat(entry, f"{key}[{index}]").items()}
-    if not isinstance(value, Mapping):
-        return {key: value}
-    return {
-        k: v for name, entry in value.items() for k, v in flat(entry, f"{key}.{name}" if key else str(name)).items()
-    }
 
 
 def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,15 +22,8 @@ def shown(value: float) -> str:
 
 
 def measured(measure: Measure, scores: Mapping[str, float]) -> str:
-    """A figure of an evaluation as its table shows it, with its spread where there is one; a dash where it is none."""
-    if measure.key not in scores:
-        return "-"
-    scale, unit = (100, "\u00a0%") if measure.percent else (1, "")
-    value, spread = scores[measure.key], scores.get(f"{measure.key}_std")
-    if not math.isfinite(value):
-        return "not finite"
-    beside = "" if spread is None else f" ±\u00a0{scale * spread:.{measure.digits}f}"
-    return f"{scale * value:.{measure.digits}f}{beside}{unit}"
+    """A figure of an evaluation as its table in the terminal shows it, in the signs of a page."""
+    return measure.shown(scores).replace(" +- ", " ±\u00a0").replace(" %", "\u00a0%")
 
 
 def number_of(value: object) -> float | None:

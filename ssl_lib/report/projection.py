@@ -73,9 +73,10 @@ def choose_projection(name: str | None) -> str:
         return next(key for key, (_, package, _) in PROJECTIONS.items() if _installed(package))
     if name not in PROJECTIONS:
         raise ConfigError(f"--map: unknown projection {name!r}: one of {', '.join(PROJECTIONS)}")
-    title, package, _ = PROJECTIONS[name]
-    if not _installed(package):
-        raise ConfigError(f'--map {name}: {title} is not installed: pip install "ssl_lib[report]", or --map pca')
+    module = PROJECTIONS[name][1]
+    if not _installed(module):
+        package = {"umap": "umap-learn", "sklearn": "scikit-learn"}[str(module)]
+        raise ConfigError(f"--map {name} needs {package}: pip install {package}; --map pca needs no other package")
     return name
 
 

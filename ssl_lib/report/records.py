@@ -10,6 +10,7 @@ from typing import Any
 from ssl_lib.doctor import Doctor, diagnose
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import read_results
+from ssl_lib.metrics_file import read_metrics as read_lines
 from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.report.run import Evaluation, Missing, Table
 
@@ -54,15 +55,11 @@ def read_metrics(folder: Path) -> Sequence[Table] | Missing:
         return Missing(
             "There is no metrics.jsonl: train with `ssl-lib train`, or give the Trainer the callback MetricsLog."
         )
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(_table(json.loads(line)))
-        except (ValueError, TypeError):
-            if number < len(lines):
-                return Missing(f"metrics.jsonl is damaged in line {number}: mend or delete that line.")
-    return found or Missing(
+    try:
+        lines = read_lines(path)
+    except (DataError, OSError) as error:
+        return Missing(f"{error}.")
+    return lines or Missing(
         "metrics.jsonl is empty: the run stopped before its first line; a lower trainer.log_every brings it sooner."
     )
 

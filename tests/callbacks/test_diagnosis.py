@@ -153,6 +153,26 @@ def test_a_resumed_run_ends_with_the_same_diagnosis_and_repeats_no_warning(make_
     assert doctors[0].findings == doctors[1].findings != []
 
 
+def test_a_damaged_diagnosis_does_not_keep_a_run_from_going_on(make_method, make_loader, tmp_path, capfd):
+    def run(resume=False, after=None):
+        class Stop(Callback):
+            def on_update(self, state):
+                if state.step == after:
+                    trainer.stop()
+
+        trainer = Trainer(
+            tmp_path, callbacks=[*default_callbacks(tmp_path), Stop()], precision="fp32", device="cpu", log_every=1
+        )
+        method = make_method("simclr")
+        trainer.fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=2), resume=resume)
+
+    run(after=3)
+    (tmp_path / "diagnosis.json").write_text('{"facts": ')
+    run(resume=True)
+    assert "diagnosis.json is damaged" in capfd.readouterr().err
+    assert diagnose(tmp_path).history.step == 5
+
+
 def write_run(folder, lines, **facts):
     doctor = Doctor(Facts(**{"total_steps": 100, "steps_per_epoch": 10, "rows": 64, "embedding_dim": 16, **facts}))
     write_diagnosis(folder / "diagnosis.json", doctor)

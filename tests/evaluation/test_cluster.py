@@ -61,7 +61,7 @@ def test_accuracy_is_that_of_the_best_matching_and_the_rest_scikit_learns():
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
-    with pytest.raises(ConfigError, match=r"pip install 'ssl_lib\[eval\]'"):
+    with pytest.raises(ConfigError, match=r"needs scikit-learn: pip install scikit-learn"):
         Cluster().check(torch.zeros(10))
 
 

@@ -9,7 +9,18 @@ import torch
 
 from ssl_lib import Evaluator
 from ssl_lib.data import ArrayData
-from ssl_lib.evaluation import KNN, Linear, Measure, RawPixels, Results, Spectrum, extract_features, write_results
+from ssl_lib.evaluation import (
+    KNN,
+    Linear,
+    Measure,
+    RawPixels,
+    Results,
+    Scores,
+    Spectrum,
+    extract_features,
+    write_results,
+)
+from ssl_lib.precision import float32_products
 from tests.conftest import TinyBackbone
 
 
@@ -56,6 +67,26 @@ def test_evaluating_twice_gives_the_same(images):
     evaluator = Evaluator(images, images, [KNN(), Linear(labels_per_class=5, draws=2)], random_encoder=TinyBackbone())
     encoder = TinyBackbone()
     assert evaluator(encoder) == evaluator(encoder)
+
+
+def test_an_evaluation_within_a_run_in_tf32_multiplies_in_full_float32(images):
+    seen = []
+
+    class Looks:
+        measures = ()
+
+        def check(self, bank_labels):
+            pass
+
+        def __call__(self, subject):
+            seen.append(torch.get_float32_matmul_precision())
+            return Scores({})
+
+    before = torch.get_float32_matmul_precision()
+    with float32_products("high"):
+        Evaluator(images, images, [Looks()], random_encoder=TinyBackbone())(TinyBackbone())
+        assert torch.get_float32_matmul_precision() == "high"
+    assert seen == ["highest"] * 3 and torch.get_float32_matmul_precision() == before
 
 
 def test_missing_labels_are_named(images):
