@@ -95,7 +95,7 @@ RULES = (
         "dead prototypes",
         stays("prototype_usage", "below", 5, after_epochs=1, after_steps=50),
         "most prototypes are no image's first choice",
-        "take fewer prototypes, a larger batch, or freeze them for the first epoch (method.freeze_prototypes)",
+        "take fewer prototypes or a larger batch, fix their norms, freeze them for an epoch (method.freeze_prototypes)",
         covered_by=("learning rate too high", "one prototype takes all"),
     ),
     Rule(

@@ -73,14 +73,16 @@ def findings_of(
     lr: float = 2e-3,
     optimizer: str = "adamw",
     log_every: int = 5,
+    batch_size: int = 64,
+    images: ArrayData | None = None,
     folder: Path | None = None,
     watching: tuple[Callback, ...] = (),
 ) -> list[Finding]:
-    """Trains on 1,024 images in batches of 64, 16 updates an epoch, and returns what the callback found."""
-    images = clothes(1024)
+    """Trains, on 1,024 images unless told otherwise, and returns what the callback found in the first process."""
+    images = images or clothes(1024)
     configs = [dataclasses.replace(view, **changes) for view in PRESETS[preset](size=16)]
-    loader = Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size=64)
-    built = OPTIMIZERS[optimizer](method.param_groups(1e-4), lr=lr * 256 / 64)
+    loader = Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size=batch_size)
+    built = OPTIMIZERS[optimizer](method.param_groups(1e-4), lr=lr * 256 / batch_size)
     diagnosis = Diagnosis(folder)
     trainer = Trainer(callbacks=[*watching, diagnosis], device="cpu", precision="fp32", log_every=log_every)
     trainer.fit(method, loader, built, Schedule(epochs=epochs, warmup_epochs=0.2))

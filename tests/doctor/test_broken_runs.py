@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from tests.doctor.short_runs import FAR_TOO_STRONG, NONE, Attract, Lengthen, findings_of, names, small
+from ssl_lib.data import ArrayData
+from ssl_lib.distributed import rank
+from ssl_lib.heads import Prototypes
+from tests.distributed_helper import run_processes
+from tests.doctor.short_runs import FAR_TOO_STRONG, NONE, Attract, Lengthen, clothes, findings_of, names, small
 
 
 def test_a_learning_rate_100_times_too_high():
@@ -66,6 +71,31 @@ def test_vicreg_without_its_covariance_term():
 @pytest.mark.slow
 def test_dino_without_centring():
     assert names(findings_of(small("dino", center_momentum=1.0))) == ["one prototype takes all"]
+
+
+def test_dino_whose_few_long_prototypes_take_all():
+    """With free norms, two prototypes twenty times as long as the others are every image's first choice."""
+    method = small("dino", num_prototypes=512, free_prototype_scale=True)
+    with torch.no_grad():
+        for scale in (part.scale for part in method.modules() if isinstance(part, Prototypes)):
+            scale[:2] *= 20
+    assert names(findings_of(method, batch_size=128, epochs=8)) == ["dead prototypes"]
+
+
+def one_process_reads_negatives() -> dict[str, torch.Tensor]:
+    """Two processes whose images are of two kinds, told apart by their embeddings; how many findings there are."""
+    images = clothes(512)
+    if rank() == 1:
+        images = ArrayData(255 - images.gather(torch.arange(512)), images.labels, mean=images.mean, std=images.std)
+    found = findings_of(small("simclr"), images=images, epochs=4)
+    if rank() == 0:
+        assert names(found) == ["BatchNorm leakage"]
+    return {"findings": torch.tensor(len(found))}
+
+
+def test_embeddings_that_tell_which_process_made_them(tmp_path):
+    alone, together = run_processes(one_process_reads_negatives, (2,), tmp_path)[2]
+    assert (alone["findings"], together["findings"]) == (1, 0), "it is told once"
 
 
 @pytest.mark.slow
