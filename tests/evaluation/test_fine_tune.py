@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -33,6 +34,37 @@ def test_a_copy_learns_and_the_encoder_stays_as_it_is(images):
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     assert encoder.training and not any(parameter.requires_grad for parameter in encoder.parameters())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_training_is_a_plain_loop_of_adamw(images):
+    """Whole images, unmixed and in one batch: what is left of the recipe, written out with torch alone."""
+    torch.manual_seed(0)
+    encoder = TinyBackbone()
+    whole = {**PLAIN, "crop_scale": (1.0, 1.0)}
+    protocol = FineTune(epochs=12, warmup_epochs=3, batch_size=96, lr=0.01, smoothing=0.2, drop_path=0.0, **whole)
+    scores = protocol(subject(encoder, images))
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(copy.deepcopy(encoder), torch.nn.Linear(16, 4))
+    torch.nn.init.trunc_normal_(model[1].weight, std=2e-5)
+    torch.nn.init.zeros_(model[1].bias)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], weight_decay=0.05)
+    x = (images.gather(torch.arange(96)).float() / 255 - 0.5) / 0.25
+    losses = []
+    for step in range(12):
+        rise, fall = step / 3, 0.5 * (1 + math.cos(math.pi * (step - 3) / 9))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (rise if step < 3 else fall)
+        loss = torch.nn.functional.cross_entropy(model.train()(x), images.labels, label_smoothing=0.2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert scores.details["loss"] == pytest.approx(losses, rel=1e-4)
+    right = model.eval()(x).argmax(1) == images.labels
+    assert scores.values["finetune"] == pytest.approx(right.double().mean().item(), abs=1 / 96)
 
 
 def test_the_seed_decides_everything(images):
