@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Standardized", "accuracies", "class_report", "few_labels", "held_out_split", "share_of_labels", "spread"]
+__all__ = [
+    "Standardized",
+    "accuracies",
+    "class_report",
+    "few_labels",
+    "held_out_split",
+    "logits",
+    "share_of_labels",
+    "spread",
+]
 
 CONFUSION_CLASSES = 100
 """Up to so many classes a report has the whole confusion matrix."""
@@ -91,7 +100,7 @@ def accuracies(heads: Tensor, features: Tensor, labels: Tensor, scaled: Standard
     """Share of the images that each of several linear classifiers tells right, and what each said.
 
     Args:
-        heads: (D + 1, R, classes), the last row the bias.
+        heads: (R, classes, D + 1), the last column the bias.
         features: (M, D).
         labels: (M,).
         scaled: What the heads were trained on.
@@ -99,8 +108,17 @@ def accuracies(heads: Tensor, features: Tensor, labels: Tensor, scaled: Standard
     Returns:
         R accuracies in [0, 1], and the predictions (M, R) on the CPU.
     """
-    said = torch.cat([(x @ heads.flatten(1)).unflatten(1, heads.shape[1:]).argmax(2).cpu() for x in scaled(features)])
+    said = torch.cat([logits(heads, x).argmax(1).T.cpu() for x in scaled(features)])
     return (said == labels.cpu().unsqueeze(1)).double().mean(0).tolist(), said
+
+
+def logits(heads: Tensor, x: Tensor) -> Tensor:
+    """Of several linear classifiers (R, classes, D + 1) on features (b, D + 1): (R, classes, b).
+
+    With the images last, softmax and the gradient's product are several times as fast on a CPU.
+    """
+    product: Tensor = heads.flatten(0, 1) @ x.T
+    return product.view(*heads.shape[:2], len(x))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ssl_lib.evaluation.classification import (
     class_report,
     few_labels,
     held_out_split,
+    logits,
     spread,
 )
 from ssl_lib.evaluation.features import progress
@@ -203,15 +204,13 @@ def _batches(places: Tensor, steps: int, size: int, generator: torch.Generator) 
 def _train(
     batches: Iterator[tuple[Tensor, Tensor]], steps: int, num_classes: int, learning_rates: tuple[float, ...]
 ) -> Tensor:
-    """One head per learning rate, from zero, on batches (b, D + 1) and (b,): (D + 1, R, classes)."""
+    """One head per learning rate, from zero, on batches (b, D + 1) and (b,): (R, classes, D + 1)."""
     heads = velocity = rates = torch.zeros(0)
     for step, (x, y) in enumerate(batches):
         if step == 0:
-            heads = x.new_zeros(x.shape[1], len(learning_rates), num_classes)
-            velocity, rates = torch.zeros_like(heads), x.new_tensor(learning_rates).view(1, -1, 1)
-        logits = (x @ heads.flatten(1)).unflatten(1, heads.shape[1:])  # (b, R, classes)
-        residual = logits.softmax(2) - F.one_hot(y.to(x.device), num_classes).unsqueeze(1)
-        gradient = x.T @ residual.flatten(1) / len(x)
-        velocity.mul_(0.9).add_(gradient.view_as(heads))
+            heads = x.new_zeros(len(learning_rates), num_classes, x.shape[1])
+            velocity, rates = torch.zeros_like(heads), x.new_tensor(learning_rates).view(-1, 1, 1)
+        residual = logits(heads, x).softmax(1) - F.one_hot(y.to(x.device), num_classes).T  # (R, classes, b)
+        velocity.mul_(0.9).add_((residual.flatten(0, 1) @ x / len(x)).view_as(heads))
         heads.addcmul_(rates, velocity, value=-0.5 * (1 + math.cos(math.pi * step / steps)))
     return heads

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.evaluation.base import Measure, Scores, Subject
@@ -130,15 +129,16 @@ def logistic_probe(
     """
     check_shapes(features, labels, test_features)
     scaled = Standardized.by(features, device, num_classes)
-    cs, validation, heads = sorted(cs), list[float](), None
+    cs, validation, fits = sorted(cs), list[float](), list[Tensor]()
     if len(cs) > 1:
         train, chosen = held_out_split(labels, held_out, torch.Generator().manual_seed(seed))
         for c in progress(cs, title, len(cs)):  # each begins where the last one ended, which is near
-            heads = _fit(features[train], labels[train], num_classes, c, scaled, max_steps, heads)
-            validation += accuracies(heads.unsqueeze(1), features[chosen], labels[chosen], scaled)[0]
-    best = cs[max(range(len(validation)), key=validation.__getitem__)] if validation else cs[0]
-    heads = _fit(features, labels, num_classes, best, scaled, max_steps)
-    (accuracy,), said = accuracies(heads.unsqueeze(1), test_features, test_labels, scaled)
+            fits.append(_fit(features[train], labels[train], num_classes, c, scaled, max_steps, fits[-1:]))
+            validation += accuracies(fits[-1].unsqueeze(0), features[chosen], labels[chosen], scaled)[0]
+    place = max(range(len(validation)), key=validation.__getitem__, default=0)
+    best = cs[place]
+    heads = _fit(features, labels, num_classes, best, scaled, max_steps, fits[place : place + 1])
+    (accuracy,), said = accuracies(heads.unsqueeze(0), test_features, test_labels, scaled)
     return LogisticResult(accuracy, best, dict(zip(cs, validation, strict=False)), said[:, 0])
 
 
@@ -174,7 +174,7 @@ def logistic_regression(
         raise ValueError(f"c must be above 0, got {c}")
     plain = Standardized(features.new_zeros(features.shape[1]), 1.0, part_rows(features, num_classes))
     heads = _fit(features, labels, num_classes, c, plain, max_steps, tolerance=tolerance)
-    return heads[:-1].T, heads[-1]
+    return heads[:, :-1], heads[:, -1]
 
 
 def _fit(
@@ -184,15 +184,14 @@ def _fit(
     c: float,
     scaled: Standardized,
     max_steps: int,
-    start: Tensor | None = None,
+    start: Sequence[Tensor] = (),
     tolerance: float = 1e-4,
 ) -> Tensor:
-    """The regression (D + 1, classes), the last row the bias; the features pass by part by part."""
+    """The regression (classes, D + 1), the last column the bias; the features pass by part by part."""
     device = scaled.mean.device
     count, labels = len(features), labels.to(device)
-    if start is None:
-        start = scaled.mean.new_zeros(features.shape[1] + 1, num_classes)
-    heads = start.clone().requires_grad_()
+    blank = scaled.mean.new_zeros(num_classes, features.shape[1] + 1)
+    heads = (start[0] if start else blank).clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [heads],
         max_iter=max_steps,
@@ -202,17 +201,18 @@ def _fit(
         line_search_fn="strong_wolfe",
     )
     kept = list(scaled(features)) if count <= scaled.rows else None
+    decay = torch.ones_like(heads) / (c * count)
+    decay[:, -1] = 0
 
     @torch.no_grad()
     def objective() -> float:  # divided by C and N, so that the steps are of one size for all
-        loss = heads[:-1].square().sum().double() / (2 * c * count)
-        gradient = torch.cat([heads[:-1] / (c * count), torch.zeros_like(heads[-1:])])
-        places = torch.arange(count, device=device).split(scaled.rows)
-        for x, place in zip(kept or scaled(features), places, strict=True):
-            logits = x @ heads
-            loss += F.cross_entropy(logits, labels[place], reduction="sum").double() / count
-            residual = logits.softmax(1) - F.one_hot(labels[place], num_classes)
-            gradient += x.T @ residual / count
+        gradient = decay * heads
+        loss = (gradient * heads).sum().double() / 2
+        for x, truth in zip(kept or scaled(features), labels.split(scaled.rows), strict=True):
+            scores = (heads @ x.T).log_softmax(0)  # (classes, b): several times as fast as its transpose on a CPU
+            loss -= scores.gather(0, truth.unsqueeze(0)).sum().double() / count
+            residual = scores.exp().scatter_add_(0, truth.unsqueeze(0), scores.new_full((1, len(x)), -1.0))
+            gradient += residual @ x / count
         heads.grad = gradient
         return float(loss)
 

@@ -22,7 +22,7 @@ def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
     rates, steps = (0.01, 0.3), 25
     padded = F.pad(x, (0, 1), value=1.0)
     together = _train(iter([(padded, y)] * steps), steps, 4, rates)
-    for rate, head in zip(rates, together.unbind(1), strict=True):
+    for rate, head in zip(rates, together, strict=True):
         layer = torch.nn.Linear(8, 4).double()
         for parameter in layer.parameters():
             torch.nn.init.zeros_(parameter)
@@ -33,8 +33,8 @@ def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
             F.cross_entropy(layer(x), y).backward()
             optimizer.step()
             schedule.step()
-        torch.testing.assert_close(head[:-1].T, layer.weight.detach(), rtol=1e-6, atol=1e-9)
-        torch.testing.assert_close(head[-1], layer.bias.detach(), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(head[:, :-1], layer.weight.detach(), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(head[:, -1], layer.bias.detach(), rtol=1e-6, atol=1e-9)
 
 
 def test_separable_features_are_learned_at_any_scale_and_offset():
