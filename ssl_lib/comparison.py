@@ -63,7 +63,8 @@ class Comparison:
     Attributes:
         headings: Of the columns.
         groups: Of the rows, in the order given.
-        differences: By key, its value in each group; those that are the same in all are left out.
+        differences: By key, its value in each group, None where it has no such setting; those that are the same in all
+            are left out.
     """
 
     headings: Sequence[str]
@@ -71,14 +72,27 @@ class Comparison:
     differences: Mapping[str, Sequence[Any]]
 
     def table(self) -> str:
-        """Mean and standard deviation over the seeds, a row per group; below it the settings that differ."""
+        """Mean and standard deviation over the seeds, a row per group; below it the settings that differ.
+
+        Of settings that some groups lack, such as another method's, those on which the others agree are only counted.
+        """
         numbers = [f"{number})" for number, _ in enumerate(self.groups, 1)]
         rows = [["", "run", *self.headings]]
         for number, group in zip(numbers, self.groups, strict=True):
             rows.append([number, group.name, *(_cell(group.values(heading)) for heading in self.headings)])
-        differences = [["settings that differ", *numbers]]
-        differences += [[key, *map(_brief, values)] for key, values in self.differences.items()]
-        return text_table(rows, left=2) + (f"\n\n{text_table(differences)}" if self.differences else "")
+        known = {key: [_brief(s[key]) if key in s else "-" for s in self._settings] for key in self.differences}
+        shown = {key: cells for key, cells in known.items() if len({*cells} - {"-"}) > 1}
+        parts = [text_table(rows, left=2)]
+        if shown:
+            parts.append(text_table([["settings that differ", *numbers], *([key, *shown[key]] for key in shown)]))
+        if own := [key for key in known if key not in shown]:
+            more = f"{len(own)} settings that only some of them have, such as {own[0]}; -o FILE.csv lists all"
+            parts.append(f"and {more}" if shown else more)
+        return "\n\n".join(parts)
+
+    @property
+    def _settings(self) -> list[Mapping[str, Any]]:
+        return [group.runs[0].settings for group in self.groups]
 
     def csv(self) -> str:
         """A line per run, with its own figures, its seed, and the settings in which any two differ."""
@@ -167,5 +181,5 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, list | dict) else str(value)
+    text = str(value) if isinstance(value, str) else json.dumps(value)  # null, true and lists as YAML has them
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -63,6 +63,19 @@ def test_seeds_are_averaged_and_other_settings_kept_apart(make_run, tmp_path):
     ]
 
 
+def test_settings_of_one_part_alone_are_counted_not_listed(make_run):
+    folders = [make_run(name, 0, 0.1, 0.7) for name in "ab"]
+    settings = json.loads((folders[1] / "config.yaml").read_text())
+    settings |= {"method": {"name": "byol", "momentum": 0.99, "hidden_dim": 512}}
+    (folders[1] / "config.yaml").write_text(json.dumps(settings))
+    comparison = compare(folders)
+    lines = comparison.table().splitlines()
+    assert ["method.name", "simclr", "byol"] in [line.split() for line in lines]
+    assert not any(line.startswith(("method.temperature", "method.momentum")) for line in lines)
+    assert "3 settings that only some of them have, such as method.temperature" in lines[-1]
+    assert {"method.temperature", "method.momentum"} <= set(next(csv.reader(comparison.csv().splitlines())))
+
+
 def test_runs_without_config_or_evaluation_stand_by_themselves(make_run):
     scripts = [make_run(name, 0, 0.1, 0.5, config=False) for name in "ab"]
     (scripts[0] / "evaluation.json").unlink()
