@@ -14,7 +14,7 @@ import yaml
 from ssl_lib.data.loader import check_divisible
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.optim.schedules import Schedule
-from ssl_lib.plain_yaml import parse_yaml
+from ssl_lib.plain_yaml import flat, parse_yaml
 from ssl_lib.schema import convert
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "EvaluationConfig",
     "RunConfig",
     "TrainerConfig",
-    "flat",
     "load_config",
     "parse_config",
     "refuse_changes",
@@ -237,7 +236,9 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     }
-    taken = {key for key in changed if any(key == name or key.startswith(f"{name}.") for name in harmless)}
+    taken = {
+        key for key in changed if any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in harmless)
+    }
     if refused := [text for key, text in changed.items() if key not in taken]:
         raise CheckpointError(
             f"a run goes on with the config it was started with: {'; '.join(refused)}. It cannot be changed or made "
@@ -263,13 +264,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Nested mappings as one, its keys joined by dots."""
-    if not isinstance(value, dict):
-        return {key: value}
-    return {k: v for name, entry in value.items() for k, v in flat(entry, f"{key}.{name}" if key else name).items()}
 
 
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from ssl_lib.errors import ConfigError
 
-__all__ = ["parse_yaml"]
+__all__ = ["flat", "parse_yaml"]
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -36,6 +37,17 @@ def parse_yaml(text: str, source: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).replace('"<unicode string>"', source)
         raise ConfigError(f"{source} is not readable YAML: {reason}{_quotes(text, error)}") from error
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """A nested mapping as one, by keys such as `method.temperature`; lists of mappings by index: `views[0].size`."""
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        below = {f"{key}[{index}]": entry for index, entry in enumerate(value)}
+    elif isinstance(value, Mapping):
+        below = {f"{key}.{name}" if key else str(name): entry for name, entry in value.items()}
+    else:
+        return {key: value}
+    return {k: v for name, entry in below.items() for k, v in flat(entry, name).items()}
 
 
 def _quotes(text: str, error: Exception) -> str:
