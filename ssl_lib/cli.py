@@ -1,4 +1,4 @@
-"""The command line: `ssl-lib COMMAND`."""
+"""The command line: `ssl-lib COMMAND`. Torch, which takes seconds, is imported once the arguments are found sane."""
 
 from __future__ import annotations
 
@@ -6,43 +6,31 @@ import argparse
 import contextlib
 import io
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 
-import ssl_lib
-from ssl_lib import distributed
-from ssl_lib.commands import (
-    bench,
-    compare,
-    curate,
-    doctor,
-    embed,
-    evaluate,
-    export,
-    listing,
-    pack,
-    replay,
-    report,
-    sweep,
-    train,
-    views,
-)
-from ssl_lib.console import print_error, speaks
-from ssl_lib.data.workers import worker_crashes
+from ssl_lib.commands.arguments import make_parser
+from ssl_lib.commands.slips import refuse_slips
+from ssl_lib.console import ctrl_c_ends, print_error, print_interrupted, speaks
 from ssl_lib.errors import ConfigError, SSLError
+from ssl_lib.launch import processes_started
+from ssl_lib.worker_crash import worker_crashes
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 for a user's error, 128 and its number for a signal."""
-    with contextlib.redirect_stderr(sys.stderr if speaks() else io.StringIO()):
-        options = _parse(arguments)
     try:
-        if distributed.processes_started() > 1 and not getattr(options, "parallel", False):
+        with contextlib.redirect_stderr(sys.stderr if speaks() else io.StringIO()):
+            options = _parse(sys.argv[1:] if arguments is None else arguments)
+        if processes_started() > 1 and not options.parallel:
             raise ConfigError("only train and evaluate run in several processes: start this command in one")
-        with distributed.started(), worker_crashes():
-            code: int | None = options.run(options)
+        with ctrl_c_ends():
+            work = pkgutil.resolve_name(f"ssl_lib.commands.{options.work}")
+        with worker_crashes():
+            code: int | None = work(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         code = 128 + 13  # as of programs that SIGPIPE ends: a run may have been broken off
@@ -51,39 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     except KeyboardInterrupt:
-        if speaks():
-            print("\nssl-lib: interrupted", file=sys.stderr)
+        print_interrupted()
         return 130
     return code or 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser, commands = make_parser()
+    if not arguments:
+        parser.print_help()
+        parser.exit(2)
+    refuse_slips(arguments, parser, commands)
     options, rest = parser.parse_known_args(arguments)
-    stray = [text for text in rest if text.startswith("-") or not _is_taken(text, options)]
-    if stray:
-        key = stray[0].lstrip("-")
-        hint = ""
-        if hasattr(options, "overrides"):
-            hint = (
-                f": write {key}, without dashes" if "=" in key else "; settings are key=value, as in schedule.epochs=1"
-            )
-        parser.error(f"unknown argument {stray[0]!r}{hint}")
-    if rest:  # overrides that stand behind an option
+    settings = hasattr(options, "overrides")
+    for word in rest:
+        if not (settings and ("=" in word or options.words)):
+            raise ConfigError(f"{arguments[0]} has no use for {word!r}: see ssl-lib {arguments[0]} --help")
+    if rest:  # settings that stand behind an option
         options.overrides = [*options.overrides, *rest]
     return options
-
-
-def _is_taken(text: str, options: argparse.Namespace) -> bool:
-    """Whether a command takes a word that stands behind an option: `key=value`, or any, where it says so."""
-    return hasattr(options, "overrides") and ("=" in text or getattr(options, "words", False))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ssl-lib", description="Self-supervised learning on images", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"ssl_lib {ssl_lib.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    looking, using = (evaluate, doctor, report, compare), (embed, curate, export)
-    for command in (train, *looking, sweep, *using, listing, views, bench, pack, replay):
-        command.add(commands)
-    return parser

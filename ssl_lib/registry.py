@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ssl_lib.errors import ConfigError, did_you_mean
 
-__all__ = ["BACKBONES", "DATASETS", "LOGGERS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS", "Registry"]
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "KINDS",
+    "LOGGERS",
+    "LOSSES",
+    "METHODS",
+    "OPTIMIZERS",
+    "PRESETS",
+    "PROTOCOLS",
+    "Registry",
+]
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 
@@ -18,10 +30,14 @@ class Registry:
 
     A name that ends in `/*`, such as `timm/*`, stands for a family: `registry["timm/vit_small"]` is its builder
     with the rest of the name as first argument.
+
+    Args:
+        kind: What messages call a part.
+        room: The module whose import registers the library's own parts; it is imported when the table is first used.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, room: str | None = None) -> None:
+        self.kind, self.room = kind, room
         self._parts: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -32,7 +48,7 @@ class Registry:
         """
 
         def enter(part: Part) -> Part:
-            taken = self._parts.get(name)
+            taken = self._filled().get(name)
             if taken is not None and _origin(taken) != _origin(part):
                 raise ValueError(f"{self.kind} {name!r} is taken by {_origin(taken)}; choose another name")
             self._parts[name] = part
@@ -41,32 +57,51 @@ class Registry:
         return enter
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        if name in self._parts:
-            return self._parts[name]
+        parts = self._filled()
+        if name in parts:
+            return parts[name]
         family, slash, member = name.partition("/")
-        if slash and member and f"{family}/*" in self._parts:
-            return functools.partial(self._parts[f"{family}/*"], member)
-        raise ConfigError(f"unknown {self.kind} {name!r}.{did_you_mean(name, self._parts)}")
+        if slash and member and f"{family}/*" in parts:
+            return functools.partial(parts[f"{family}/*"], member)
+        raise ConfigError(f"unknown {self.kind} {name!r}.{did_you_mean(name, parts)}")
 
     def __contains__(self, name: str) -> bool:
-        return name in self._parts
+        return name in self._filled()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._parts))
+        return iter(sorted(self._filled()))
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._filled())
+
+    def _filled(self) -> dict[str, Callable[..., Any]]:
+        """All parts, the library's own included."""
+        if self.room is not None:
+            importlib.import_module(self.room)
+        return self._parts
 
 
 def _origin(part: Callable[..., Any]) -> str:
     return f"{part.__module__}.{part.__qualname__}"
 
 
-BACKBONES = Registry("backbone")
-METHODS = Registry("method")
-LOSSES = Registry("loss")
-LOGGERS = Registry("logger")
-DATASETS = Registry("data set")
-OPTIMIZERS = Registry("optimizer")
-PRESETS = Registry("view preset")
-PROTOCOLS = Registry("evaluation protocol")
+BACKBONES = Registry("backbone", "ssl_lib.backbones")
+METHODS = Registry("method", "ssl_lib.methods")
+LOSSES = Registry("loss", "ssl_lib.losses")
+LOGGERS = Registry("logger", "ssl_lib.loggers")
+DATASETS = Registry("data set", "ssl_lib.data")
+OPTIMIZERS = Registry("optimizer", "ssl_lib.optim")
+PRESETS = Registry("view preset", "ssl_lib.views")
+PROTOCOLS = Registry("evaluation protocol", "ssl_lib.evaluation")
+
+KINDS = {
+    "methods": METHODS,
+    "losses": LOSSES,
+    "backbones": BACKBONES,
+    "data": DATASETS,
+    "views": PRESETS,
+    "optimizers": OPTIMIZERS,
+    "protocols": PROTOCOLS,
+    "loggers": LOGGERS,
+}
+"""By the names that `ssl-lib list` takes."""

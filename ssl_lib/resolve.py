@@ -10,11 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ssl_lib.backbones
-import ssl_lib.evaluation
-import ssl_lib.loggers
-import ssl_lib.losses
-import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.config import Component, EvaluationConfig, RunConfig
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry

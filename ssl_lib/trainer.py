@@ -18,7 +18,6 @@ from ssl_lib.checkpoint import find_checkpoint, list_checkpoints, load_checkpoin
 from ssl_lib.chunks import backbones, computed_in_chunks
 from ssl_lib.data import Batch, Loader
 from ssl_lib.data.loader import check_divisible
-from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.meter import Meter
 from ssl_lib.methods.base import Method, check_method, checked_output
@@ -32,6 +31,7 @@ from ssl_lib.sharding import check_sharding, shard
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 from ssl_lib.types import StepOutput, Views
+from ssl_lib.worker_crash import worker_crashes
 
 __all__ = ["Trainer"]
 

@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it, and so are the files that its configs imported."""
     for registry in (BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS):
-        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+        monkeypatch.setattr(registry, "_parts", {name: registry[name] for name in registry})
     before, path = set(sys.modules), list(sys.path)
     yield
     added = set(sys.path) - set(path)

@@ -58,6 +58,7 @@ def serve(log: Path) -> Iterator[Server]:
 
 
 def _serve(log: str) -> None:
+    import ssl_lib.commands.train  # noqa: F401  (and torch, before the forks)
     from ssl_lib.cli import main
 
     for line in sys.stdin:

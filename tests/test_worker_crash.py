@@ -12,8 +12,8 @@ from PIL import Image
 
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.cli import main
-from ssl_lib.data.workers import worker_crashes
 from ssl_lib.errors import DataError
+from ssl_lib.worker_crash import worker_crashes
 
 KILLS = """
 import multiprocessing, os, pathlib, signal

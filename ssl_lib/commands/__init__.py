@@ -1,1 +1,1 @@
-"""The commands of `ssl-lib`, a file each."""
+"""The commands of `ssl-lib`: what they take in `arguments`, what they do in a file each."""

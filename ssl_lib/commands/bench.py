@@ -7,18 +7,17 @@ import contextlib
 import dataclasses
 import math
 import time
-from typing import Any
 
 from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks import Callback
-from ssl_lib.commands.common import add_overrides, counted, find_config
+from ssl_lib.commands.common import counted, find_config
 from ssl_lib.config import EvaluationConfig, load_config
 from ssl_lib.errors import ConfigError
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
 from ssl_lib.stopwatch import Stopwatch
 
-__all__ = ["add", "format_stages"]
+__all__ = ["format_stages", "run_bench"]
 
 _WARMUP = 3  # steps
 _NETWORK = ("forward", "backward", "optimizer")
@@ -55,18 +54,8 @@ class _Measure(Callback):
                 raise _Enough
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "bench", allow_abbrev=False, help="run a config for a few seconds: where the time goes"
-    )
-    parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
-    add_overrides(parser, "trainer.batch_size=128")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure (default: 10)")
-    parser.set_defaults(run=_bench)
-
-
-def _bench(options: argparse.Namespace) -> None:
+def run_bench(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib bench`."""
     if not 0 < options.seconds < math.inf:
         raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
     config = load_config(find_config(options.config), options.overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
 
 __all__ = [
-    "add_overrides",
     "bundled_configs",
     "config_folder",
     "counted",
@@ -19,11 +17,6 @@ __all__ = [
     "print_names",
     "print_skipped",
 ]
-
-
-def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
-    """Lets a command take `key=value` changes of the config, of which it names one."""
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=f"changes, such as {example}")
 
 
 def find_config(name: str, resume: bool = False) -> Path:

@@ -17,43 +17,13 @@ from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.files import whole_file
 from ssl_lib.resolve import call
 
-__all__ = ["add"]
+__all__ = ["run_duplicates", "run_nearest", "run_select"]
 
-_METHODS = ("k-center", "random")
 _LINES = 8  # of a group that is shown
 
 
-def add(commands: Any) -> None:
-    """Enters the commands."""
-    parser = _command(commands, "nearest", _nearest, "images most like one, in a table of embeddings")
-    parser.add_argument("queries", nargs="+", metavar="QUERY", help="a path in the table, or a row")
-    parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="a picture of queries and neighbours, such as grid.png")
-    parser.add_argument("--images", metavar="ROOT", help="where the images are; by default where they were embedded")
-
-    parser = _command(commands, "duplicates", _duplicates, "groups of near-duplicates, in a table of embeddings")
-    parser.add_argument("--threshold", type=float, default=0.98, help="cosine of two that are one (default: 0.98)")
-    parser.add_argument("--show", type=int, default=10, help="groups to print, the largest (default: 10)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="writes the paths to drop, all but one of each group")
-
-    parser = _command(commands, "select", _select, "a diverse subset of a table of embeddings")
-    parser.add_argument("-n", type=int, required=True, dest="count", help="how many images")
-    parser.add_argument("--method", default="k-center", choices=_METHODS,
-                        help="k-center: each next image is the farthest from those chosen (default)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="draws the first image, or all random ones (default: 0)")
-    parser.add_argument("-o", "--output", default="selected.txt", metavar="FILE",
-                        help="writes the paths, in the order of the choice (default: selected.txt)")  # fmt: skip
-
-
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, allow_abbrev=False, help=summary)
-    parser.add_argument("table", metavar="EMBEDDINGS", help="a file that `ssl-lib embed` wrote")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _nearest(options: argparse.Namespace) -> None:
+def run_nearest(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib nearest`."""
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])
     read = image_reader(table, options.images) if options.output else None
@@ -79,7 +49,8 @@ def _nearest(options: argparse.Namespace) -> None:
         _save_picture(pictured, options.output)
 
 
-def _duplicates(options: argparse.Namespace) -> None:
+def run_duplicates(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib duplicates`."""
     table = EmbeddingTable.load(options.table)
     arguments = {"device": options.device, "progress": True}
     groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, **arguments)
@@ -115,7 +86,8 @@ def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> None:
         print(f"  drop  and {len(group) - _LINES:,} more")
 
 
-def _select(options: argparse.Namespace) -> None:
+def run_select(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib select`."""
     table = EmbeddingTable.load(options.table)
     if not 1 <= options.count <= len(table):
         raise ConfigError(f"-n must be from 1 to {len(table)}, the number of images, got {options.count}")

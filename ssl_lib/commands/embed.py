@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from ssl_lib.commands.common import counted, print_names
 from ssl_lib.commands.images import open_images
@@ -20,38 +19,11 @@ from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call
 from ssl_lib.runs import TrainedRun, load_run
 
-__all__ = ["add"]
+__all__ = ["run_embed"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "embed",
-        allow_abbrev=False,
-        help="pass a folder of images through a trained run, and keep embeddings and paths",
-        description="Writes the embeddings of all images, with their paths and labels. An embed broken off goes on "
-        "where it stopped, when the same command is given again.",
-    )
-    parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="IMAGES | key=value",
-        help="a folder of images, in class folders or any tree, or one that `ssl-lib pack` wrote; by default the run's "
-        "own training images; and changes to the run's data, such as data.root=elsewhere",
-    )
-    parser.add_argument("-o", "--output", default="embeddings.npz", metavar="FILE",
-                        help=".npz, or .parquet with the extra `parquet` (default: embeddings.npz)")  # fmt: skip
-    parser.add_argument("--batch-size", type=int, default=512, help="images per forward pass (default: 512)")
-    parser.add_argument("--size", type=int, help="side of the images shown in pixels; by default as the run evaluates")
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; by default as the run was trained")
-    parser.add_argument("--workers", type=int, help="processes that decode; by default as many as there are CPUs")
-    parser.add_argument("--precision", default="fp32", help="fp32, bf16, fp16 or auto (default: fp32)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
-    parser.set_defaults(run=_embed, words=True)
-
-
-def _embed(options: argparse.Namespace) -> None:
+def run_embed(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib embed`."""
     folders = [text for text in options.overrides if "=" not in text or Path(text).is_dir()]
     if len(folders) > 1:
         raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
@@ -59,7 +31,7 @@ def _embed(options: argparse.Namespace) -> None:
     on_error: OnError = "skip" if options.skip_unreadable else "raise"
     if options.skip_unreadable and not folders:
         overrides.append("data.on_error=skip")
-    run = _load(options.target, overrides, folders)
+    run = _load(options.run, overrides, folders)
     data = open_images(folders[0], run.train, on_error) if folders else run.train
     packed = folders and not isinstance(data, FolderData)
     root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from ssl_lib import distributed
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, run_folder
@@ -14,33 +13,15 @@ from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import write_results
 from ssl_lib.precision import resolve_device
-from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs import load_run
 
-__all__ = ["add"]
+__all__ = ["run_evaluate"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "evaluate", allow_abbrev=False, help="score a trained run beside random weights and raw pixels"
-    )
-    parser.add_argument("target", metavar="RUN", help="a run's folder, or one checkpoint file")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="PROTOCOL | key=value",
-        help=f"what to measure, of {', '.join(PROTOCOLS)}; and changes, such as evaluation.knn.k=200. Without a "
-        "protocol, those of the run's config",
-    )
-    parser.add_argument("--data", help="other labelled images: a folder, a data set's name or a YAML mapping")
-    parser.add_argument("--output", metavar="FILE", help="JSON file; evaluation.json in the run if nothing is changed")
-    parser.set_defaults(run=_evaluate, parallel=True, words=True)
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    path = find_checkpoint(options.target)
+@distributed.started()
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib evaluate`."""
+    path = find_checkpoint(options.run)
     if options.output and Path(options.output).is_dir():
         raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
     names = [word for word in options.overrides if "=" not in word]

@@ -4,49 +4,20 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
-import functools
+import difflib
 import inspect
-import re
-import textwrap
-from collections.abc import Callable
-from typing import Any
 
-import ssl_lib.backbones
-import ssl_lib.evaluation
-import ssl_lib.loggers
-import ssl_lib.losses
-import ssl_lib.methods  # noqa: F401  (these imports fill the registries)
 from ssl_lib.commands.common import bundled_configs, find_config
+from ssl_lib.console import ctrl_c_ends
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
-from ssl_lib.resolve import GIVEN
-from ssl_lib.schema import REQUIRED, arguments_of
-from ssl_lib.views import ViewConfig
+from ssl_lib.registry import KINDS
 
-__all__ = ["KINDS", "add", "described"]
-
-KINDS = {
-    "methods": METHODS,
-    "losses": LOSSES,
-    "backbones": BACKBONES,
-    "data": DATASETS,
-    "views": PRESETS,
-    "optimizers": OPTIMIZERS,
-    "protocols": PROTOCOLS,
-    "loggers": LOGGERS,
-}
+__all__ = ["run_list"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser("list", allow_abbrev=False, help="what can be named in a config")
-    parser.add_argument("kind", nargs="?", help=f"one of {', '.join([*KINDS, 'configs'])}; all of them by default")
-    parser.add_argument("name", nargs="?", help="a part of that kind, to see its arguments")
-    parser.set_defaults(run=_list)
-
-
-def _list(options: argparse.Namespace) -> None:
+@ctrl_c_ends()
+def run_list(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib list`."""
     kinds = [*KINDS, "configs"]
     if options.kind is None:
         for kind in kinds:
@@ -56,39 +27,29 @@ def _list(options: argparse.Namespace) -> None:
         print("\nssl-lib list KIND NAME shows a part's arguments.")
         return
     if options.kind not in kinds:
-        raise ConfigError(f"unknown kind {options.kind!r}.{did_you_mean(options.kind, kinds)}")
+        raise _no_kind(options.kind, kinds)
     if options.name is None:
         for name, summary in _entries(options.kind):
             print(f"  {name:<24} {summary}".rstrip())
     elif options.kind == "configs":
         print(find_config(options.name).read_text(encoding="utf-8"), end="")
     else:
-        _show(options.kind, options.name)
+        from ssl_lib.commands.parts import show_part  # and torch
+
+        show_part(KINDS[options.kind], options.name)
 
 
-def _show(kind: str, name: str) -> None:
-    """Prints what a part is, and its arguments with their types and defaults."""
-    registry = KINDS[kind]
-    part = registry[name]
-    about, meanings = described(part)
-    arguments = arguments_of(part, GIVEN.get(registry, ()))
-    print(f"{about}\n\narguments:{'' if arguments else ' none'}")
-    for name, argument in arguments.items():
-        value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
-        print(f"  {name}: {inspect.formatannotation(argument.annotation)}{value}")
-        for line in textwrap.wrap(meanings.get(name, ""), 100):
-            print(f"      {line}")
-    if registry is PRESETS:
-        print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
-
-
-def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """What a part's docstring says of it, and of each argument in its `Args` or, of a dataclass, its `Attributes`."""
-    text = inspect.getdoc(part.func if isinstance(part, functools.partial) else part) or ""
-    about, *sections = re.split(r"\n\n(?=(?:Args|Attributes|Returns|Raises):\n)", text)
-    named = [section for section in sections if section.startswith(("Args:\n", "Attributes:\n"))]
-    entries = [entry.partition(":") for section in named for entry in re.split(r"\n    (?=\w)", section)[1:]]
-    return about, {name: " ".join(said.split()) for names, _, said in entries for name in names.split(", ")}
+def _no_kind(word: str, kinds: list[str]) -> ConfigError:
+    """The error for a word that is no kind; it may be a part's name, for which torch has to be imported."""
+    unknown = ConfigError(f"unknown kind {word!r}.{did_you_mean(word, kinds)}")
+    if difflib.get_close_matches(word, kinds, n=1, cutoff=0.8):
+        return unknown
+    homes = [kind for kind in kinds if word in (name for name, _ in _entries(kind))]
+    if not homes:
+        return unknown
+    return ConfigError(
+        f"{word} is no kind, but is one of the {' and the '.join(homes)}: ssl-lib list {homes[0]} {word}"
+    )
 
 
 def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import load_checkpoint
-from ssl_lib.commands.common import add_overrides, counted
+from ssl_lib.commands.common import counted
 from ssl_lib.config import EvaluationConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.inspection import StepReport, inspect_step
 from ssl_lib.seeding import seed_everything
 
-__all__ = ["add"]
+__all__ = ["run_replay"]
 
 _SHOWN = 8  # images and files
 _DIVERGED = """\
@@ -33,21 +33,9 @@ Every number of this step is finite here. If it was not so in the run, its arith
 repeated (CUDA, trainer.compile), or the data, the settings or the versions are others now."""
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "replay", allow_abbrev=False, help="repeat the step at which a run met NaN, and see where it arose"
-    )
-    parser.add_argument("target", metavar="RUN", help="a run's folder")
-    add_overrides(parser, "trainer.precision=fp32")
-    parser.add_argument(
-        "--step", type=int, help="another step, counted from 0; by default the one that stopped the run"
-    )
-    parser.set_defaults(run=_replay)
-
-
-def _replay(options: argparse.Namespace) -> None:
-    run = Path(options.target)
+def run_replay(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib replay`."""
+    run = Path(options.folder)
     if not (run / "config.yaml").is_file():
         raise ConfigError(
             f"{run} is not the folder of a run with a config.yaml; in a script, see ssl_lib.inspection.inspect_step"

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from ssl_lib.checkpoint import list_checkpoints
 from ssl_lib.commands.common import counted, find_config
@@ -21,26 +20,11 @@ from ssl_lib.errors import ConfigError, SSLError
 from ssl_lib.resolve import resolve
 from ssl_lib.signals import STOP_SIGNALS
 
-__all__ = ["add"]
+__all__ = ["run_sweep"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "sweep",
-        allow_abbrev=False,
-        help="train a config with every combination of some values, and compare the runs",
-        description="Trains one run after the other, each in a folder of its own below the config's run_dir with "
-        "_sweep behind it. Broken off, the same command goes on; runs that are finished are not trained again.",
-    )
-    parser.add_argument("config", help="a YAML file, or the name of a bundled config")
-    parser.add_argument(
-        "overrides", nargs="+", metavar="key=value,value,...", help="such as seed=0,1,2 method.temperature=0.1,0.2"
-    )
-    parser.set_defaults(run=_sweep)
-
-
-def _sweep(options: argparse.Namespace) -> int:
+def run_sweep(options: argparse.Namespace) -> int:
+    """Runs `ssl-lib sweep`, and returns its exit code."""
     source = find_config(options.config)
     keys, choices = zip(*map(_choices, options.overrides), strict=True)
     fixed = [f"{key}={values[0]}" for key, values in zip(keys, choices, strict=True) if len(values) == 1]

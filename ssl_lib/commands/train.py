@@ -8,12 +8,12 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from ssl_lib import distributed
 from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
-from ssl_lib.commands.common import add_overrides, counted, find_config, print_skipped
+from ssl_lib.commands.common import counted, find_config, print_skipped
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
 from ssl_lib.metrics_file import read_metrics
@@ -22,23 +22,12 @@ from ssl_lib.resolve import resolve
 from ssl_lib.run_lock import check_unlocked, run_lock
 from ssl_lib.signals import stop_on_signals
 
-__all__ = ["add"]
+__all__ = ["run_train"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser("train", allow_abbrev=False, help="train the run that a YAML config describes")
-    parser.add_argument(
-        "config", help="a YAML file, the name of a bundled config such as quickstart, or a run's folder"
-    )
-    add_overrides(parser, "trainer.batch_size=128")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    again.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
-    parser.set_defaults(run=_train, parallel=True)
-
-
-def _train(options: argparse.Namespace) -> int:
+@distributed.started()
+def run_train(options: argparse.Namespace) -> int:
+    """Runs `ssl-lib train`, and returns its exit code."""
     start = time.perf_counter()
     source = find_config(options.config, options.resume)
     config = load_config(source, options.overrides)
@@ -48,9 +37,10 @@ def _train(options: argparse.Namespace) -> int:
     config, run_dir = resolve(config), Path(config.run_dir)
     check_unlocked(run_dir)  # now, as the data may take minutes
     if list_checkpoints(run_dir) and not (options.resume or options.overwrite):
+        again = shlex.join(["ssl-lib", "train", options.config, *options.overrides, "--resume"])
         raise ConfigError(
-            f"{run_dir} holds a run already: go on with --resume, delete it with --overwrite, "
-            "or choose another folder with run_dir=..."
+            f"{run_dir} holds a run already: go on with it by `{again}`, delete it with --overwrite, or choose another "
+            "folder with run_dir=..."
         )
     checkpoint = _find_last(run_dir, config) if options.resume else None
     if not of_run:

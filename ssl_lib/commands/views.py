@@ -7,29 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.build import build_views
-from ssl_lib.commands.common import add_overrides, find_config
+from ssl_lib.commands.common import find_config
 from ssl_lib.config import load_config
 from ssl_lib.data import preview
 from ssl_lib.errors import ConfigError
 from ssl_lib.resolve import resolve
 from ssl_lib.views.picture import draw_views
 
-__all__ = ["add"]
+__all__ = ["run_views"]
 
 
-def add(commands: Any) -> None:
-    """Enters the command."""
-    parser = commands.add_parser(
-        "views", allow_abbrev=False, help="draw some images and their views, to be checked by eye"
-    )
-    parser.add_argument("config", help="a YAML file, the name of a bundled config, or a run's folder")
-    add_overrides(parser, "views.preset=byol")
-    parser.add_argument("-o", "--output", default="views.png", metavar="FILE", help="default: views.png")
-    parser.add_argument("--images", type=int, default=6, help="how many, evenly spaced in the data (default: 6)")
-    parser.set_defaults(run=_views)
-
-
-def _views(options: argparse.Namespace) -> None:
+def run_views(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib views`."""
     config = load_config(find_config(options.config), options.overrides)
     title = f"{config.data.name}, views: {_title(config.views)}"
     config = resolve(config)

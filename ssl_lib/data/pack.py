@@ -14,9 +14,10 @@ from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.decode import OnError
 from ssl_lib.data.folder import image_folder
 from ssl_lib.data.rows import RowFile, Words, describe_source, held
-from ssl_lib.data.workers import EvaluationBatches, Workers, worker_crashes
+from ssl_lib.data.workers import EvaluationBatches, Workers
 from ssl_lib.errors import DataError
 from ssl_lib.files import whole_file, write_text
+from ssl_lib.worker_crash import worker_crashes
 
 __all__ = ["Packed", "pack", "pack_folder"]
 

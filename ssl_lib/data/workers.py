@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -18,11 +17,12 @@ from ssl_lib.distributed import local_world_size
 from ssl_lib.errors import DataError
 from ssl_lib.seeding import seeded_generator
 from ssl_lib.signals import leave_signals_to_parent
+from ssl_lib.worker_crash import worker_crashes
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
-__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "worker_crashes"]
+__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop"]
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
@@ -145,31 +145,6 @@ class Workers:
                 raise result
             self.skipped.extend(sorted(set(result.skipped).difference(self.skipped)))
             yield result
-
-
-@contextmanager
-def worker_crashes() -> Iterator[None]:
-    """Turns DataLoader's RuntimeError about a worker that was killed into a DataError that says what to do.
-
-    DataLoader raises it wherever the main process happens to be, so that a whole run is put into this context.
-    """
-    try:
-        yield
-    except (RuntimeError, ConnectionResetError, ConnectionRefusedError) as error:
-        text = str(error)
-        if isinstance(error, OSError):  # it was killed while it handed a batch over
-            text = f"DataLoader worker (pid unknown) hung up: {text}"
-        if not text.startswith("DataLoader worker (pid"):
-            raise
-        reason, more = "the machine most likely ran out of memory", ""
-        if "bus error" in text.lower():
-            reason = "the shared memory, /dev/shm, is most likely full"
-            more = "give it more (docker run --shm-size=8g), "
-        raise DataError(
-            f"a process that reads images was killed, {reason}: {more}use fewer processes (trainer.workers) or smaller "
-            "images (resized once by `ssl-lib pack`). What was saved before is left as it was: training goes on from "
-            f"its last checkpoint with --resume, pack and embed with the same command ({text.partition('. ')[0]})"
-        ) from error
 
 
 class _Requests(Sampler[Request]):

@@ -103,7 +103,7 @@ def test_a_huge_learning_rate_is_called_divergence(images, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (None, [], "is not the folder of a run with a config.yaml"),
+        (None, [], "no run at "),
         ("", [], "no bad number stopped it: name a step with --step N"),
         ("{", [], "nonfinite.json cannot be read"),
         ("", ["--step", "12"], "--step: this run has the steps 0 to 11, got 12"),

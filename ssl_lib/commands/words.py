@@ -1,0 +1,153 @@
+"""What a word on the command line is, and what it was meant to be. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ssl_lib.commands.common import bundled_configs, find_config
+from ssl_lib.errors import ConfigError
+
+__all__ = ["FORMATS", "KINDS", "PROJECTIONS", "PROTOCOLS", "TABLES", "Kind", "Verdict"]
+
+FORMATS = ("torchvision", "timm", "safetensors", "onnx", "torch_export", "huggingface")
+"""The keys of `ssl_lib.export.FORMATS`."""
+
+PROJECTIONS = ("umap", "tsne", "pca")
+"""The keys of `ssl_lib.report.PROJECTIONS`."""
+
+PROTOCOLS = ("cluster", "finetune", "knn", "linear", "logistic", "lowshot", "retrieval", "spectrum")
+"""The library's own in `ssl_lib.PROTOCOLS`."""
+
+TABLES = (".npz", ".parquet")
+"""The suffixes of the files that `ssl-lib embed` writes."""
+
+_RUNS = Path("runs")
+"""Where runs lie unless a config says otherwise."""
+
+_RUN_FILES = ("config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints")
+_NO_CHECKPOINTS = {".yaml", ".yml", ".json", ".jsonl", ".html", *TABLES}
+
+
+class Verdict(NamedTuple):
+    """Why a word is not what it should be, and the words that were meant, where they can be known."""
+
+    said: str
+    meant: tuple[str, ...] = ()
+
+
+class Kind(NamedTuple):
+    """What the first word of a command should be."""
+
+    name: str
+    fits: Callable[[str], bool]
+    explain: Callable[[str], Verdict]
+
+
+def _is_run(word: str) -> bool:
+    """A run's folder, or one checkpoint file, whose name may be any."""
+    path = Path(word)
+    return _is_run_folder(path) or (path.is_file() and path.suffix not in _NO_CHECKPOINTS)
+
+
+def _may_be_run_folder(word: str) -> bool:
+    """A folder; what it lacks, if it is no run's, is for the command to say."""
+    path = Path(word)
+    return path.is_dir() and (_is_run_folder(path) or (not _runs_in(path) and _around(path) is None))
+
+
+def _is_config(word: str) -> bool:
+    """What `find_config` finds."""
+    try:
+        return find_config(word).suffix != ".pt"
+    except ConfigError:
+        return False
+
+
+def _is_table(word: str) -> bool:
+    """A file of embeddings, by its name."""
+    return Path(word).is_file() and Path(word).suffix in TABLES
+
+
+def _explain_run(word: str, several: bool = False) -> Verdict:
+    path, named = Path(word), _RUNS / _run_name(word)
+    if verdict := _beside_a_run(path, several):
+        return verdict
+    if _is_run_folder(named):
+        return Verdict(f"{word} is no run, but {named} is", (str(named),))
+    if _is_config(word):
+        return Verdict(f"{word} is a config, not a run: train it first, by `ssl-lib train {word}`")
+    lacks = f"holds none of {', '.join(_RUN_FILES)}" if path.is_dir() else "is no folder, and no checkpoint file"
+    runs = {run.name: run for run in (*_runs_in(_RUNS), *_runs_in(path.parent))}
+    if near := difflib.get_close_matches(path.name, runs, n=1):
+        return Verdict(f"no run at {word}, but at {runs[near[0]]}", (str(runs[near[0]]),))
+    return Verdict(f"no run at {word}: it {lacks}{f'; there are {_listed(runs.values())}' if runs else ''}")
+
+
+def _explain_config(word: str, resume: bool = False) -> Verdict:
+    if verdict := _beside_a_run(Path(word)):
+        return verdict
+    names = [name for name, _ in bundled_configs() if word in name.split("/")]
+    if names:
+        names.sort(key=lambda name: not name.startswith("fashion_mnist/"))  # those that need no GPU first
+        return Verdict(f"{word} is no config, but {_listed(names)} are", (names[0],))
+    try:
+        find_config(word, resume)
+    except ConfigError as error:
+        return Verdict(str(error))
+    return Verdict(f"{word} is a checkpoint, not a config")
+
+
+def _explain_table(word: str) -> Verdict:
+    if _is_run(word):
+        return Verdict(f"{word} is a run, not its embeddings: `ssl-lib embed {word} -o embeddings.npz` writes them")
+    if Path(word).suffix in TABLES:
+        return Verdict(f"{word}: no such file; `ssl-lib embed RUN IMAGES -o {word}` writes it")
+    return Verdict(f"{word} is no table of embeddings: these must end in {' or '.join(TABLES)}")
+
+
+def _beside_a_run(path: Path, several: bool = False) -> Verdict | None:
+    """Of a folder of runs, and of what lies in a run."""
+    if runs := _runs_in(path):
+        return Verdict(f"{path} is a folder of runs ({_listed(runs)})", tuple(map(str, runs if several else runs[:1])))
+    run = _around(path)
+    return None if run is None else Verdict(f"{path} lies in the run {run}", (str(run),))
+
+
+def _around(path: Path) -> Path | None:
+    """The run that a file, or its folder of checkpoints, lies in."""
+    above = path.parents[:2] if path.exists() else ()
+    return next((folder for folder in above if (folder / "metrics.jsonl").exists()), None)
+
+
+def _is_run_folder(path: Path) -> bool:
+    return any((path / name).exists() for name in _RUN_FILES)
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted({path.parent for name in ("metrics.jsonl", "checkpoints") for path in folder.glob(f"*/{name}")})
+
+
+def _run_name(config: str) -> str:
+    """The name of the folder that a run of a bundled config gets."""
+    return config.removesuffix(".yaml").removeprefix("configs/").replace("/", "_")
+
+
+def _listed(names: Iterable[object]) -> str:
+    texts = list(map(str, names))
+    return ", ".join(texts[:6]) + (", ..." if len(texts) > 6 else "")
+
+
+KINDS = {
+    "run": Kind("RUN", _is_run, _explain_run),
+    "runs": Kind("RUN", _is_run, _explain_run),
+    "folder": Kind("RUN", _may_be_run_folder, _explain_run),
+    "folders": Kind("RUN", _may_be_run_folder, functools.partial(_explain_run, several=True)),
+    "config": Kind("CONFIG", _is_config, _explain_config),
+    "resumed": Kind("CONFIG", _is_config, functools.partial(_explain_config, resume=True)),
+    "table": Kind("EMBEDDINGS", _is_table, _explain_table),
+}
+"""By the place that it is for."""

@@ -1,0 +1,82 @@
+"""`import ssl_lib` is quick, and yet every public name is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssl_lib
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """The module that each name is imported from, where only type checkers look."""
+    tree = ast.parse(Path(ssl_lib.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {alias.name: node.module for node in block.body for alias in node.names}
+
+
+def test_every_public_name_is_found_listed_and_what_type_checkers_take_it_for():
+    homes = names_for_type_checkers()
+    assert sorted(homes) == sorted(ssl_lib.__all__) == sorted(set(ssl_lib.__all__))
+    assert set(ssl_lib.__all__) <= set(dir(ssl_lib))
+    star: dict[str, object] = {}
+    exec("from ssl_lib import *", star)
+    for name, home in homes.items():
+        module = importlib.import_module(f"ssl_lib.{name}" if home == "ssl_lib" else home)
+        expected = module if home == "ssl_lib" else getattr(module, name)
+        assert getattr(ssl_lib, name) is star[name] is expected, name
+
+
+def test_modules_are_there_without_being_imported():
+    out = python(
+        "import ssl_lib; print(ssl_lib.evaluation.rankme.__name__, ssl_lib.seeding.seed_everything.__name__);"
+        "from ssl_lib import backbones, data, views; print(views.presets.__name__, callable(data.image_folder))"
+    )
+    assert out == "rankme seed_everything\nssl_lib.views.presets True\n"
+
+
+def test_build_is_the_function_whatever_was_imported_before():
+    out = python(
+        "import inspect, ssl_lib.runs, ssl_lib.build; from ssl_lib import build\n"
+        "print(inspect.isfunction(build), build is ssl_lib.build, ssl_lib.build.__module__)"
+    )
+    assert out == "True True ssl_lib.build\n"
+
+
+def test_a_registry_is_full_whichever_module_is_imported_first():
+    out = python("from ssl_lib.registry import LOSSES, METHODS; print('simclr' in METHODS, len(LOSSES) >= 5)")
+    assert out == "True True\n"
+    taken = (
+        "from ssl_lib.registry import BACKBONES\n"
+        "try: BACKBONES.register('resnet18')(lambda: None)\n"
+        "except ValueError as error: print(error)"
+    )
+    assert "backbone 'resnet18' is taken by ssl_lib.backbones" in python(taken)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(AttributeError, match="module 'ssl_lib' has no attribute 'Trianer'"):
+        ssl_lib.Trianer  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing' from 'ssl_lib'"):
+        exec("from ssl_lib import nothing")
+
+
+def test_torch_is_imported_for_what_needs_it():
+    out = python(
+        "import sys, ssl_lib, ssl_lib.doctor, ssl_lib.comparison\n"
+        "ssl_lib.ConfigError, ssl_lib.METHODS; print('torch' in sys.modules)\n"
+        "ssl_lib.Schedule; print('torch' in sys.modules)"
+    )
+    assert out == "False\nTrue\n"
