@@ -15,6 +15,7 @@ from typing import Any
 from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.metrics_file import read_metrics
 from ssl_lib.plain_yaml import flat, parse_yaml
+from ssl_lib.results import read_results
 from ssl_lib.text_table import text_table
 
 __all__ = ["Comparison", "RunSummary", "compare", "summarise"]
@@ -145,12 +146,12 @@ def summarise(folder: str | Path) -> RunSummary:
 def _results(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))  # without `read_results`, which would import torch
-    trained = content["results"]["trained"]
+    _, results = read_results(path)
+    trained = results.main("trained")
     return {
-        f"{m['title']}{', %' if m['percent'] else ''}": trained[m["key"]] * (100 if m["percent"] else 1)
-        for m in content["measures"]
-        if m["main"] and m["key"] in trained
+        f"{measure.title}{', %' if measure.percent else ''}": trained[measure.key] * (100 if measure.percent else 1)
+        for measure in results.measures
+        if measure.key in trained
     }
 
 

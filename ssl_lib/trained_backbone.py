@@ -17,12 +17,12 @@ from ssl_lib.build import NO_WEIGHTS, build_views
 from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.config import RunConfig
 from ssl_lib.errors import CheckpointError, ConfigError
-from ssl_lib.evaluation.evaluator import read_results
 from ssl_lib.evaluation.features import device_of
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
 from ssl_lib.resolve import BAD_ARGUMENTS, call
+from ssl_lib.results import read_results
 from ssl_lib.runs import load_saved, trained_method
 from ssl_lib.schema import arguments_of, check_arguments
 

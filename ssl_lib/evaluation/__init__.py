@@ -2,10 +2,10 @@
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy, prototype_usage
-from ssl_lib.evaluation.base import EvaluationProtocol, Features, Measure, Scores, Subject
+from ssl_lib.evaluation.base import EvaluationProtocol, Features, Scores, Subject
 from ssl_lib.evaluation.classification import class_report, few_labels
 from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
-from ssl_lib.evaluation.evaluator import Evaluator, Results, protocol_name, read_results, write_results
+from ssl_lib.evaluation.evaluator import Evaluator, protocol_name, write_results
 from ssl_lib.evaluation.features import RawPixels, extract_features, view_features
 from ssl_lib.evaluation.fine_tune import FineTune
 from ssl_lib.evaluation.knn import KNN, knn_accuracy, knn_scores, nearest
@@ -15,6 +15,7 @@ from ssl_lib.evaluation.low_shot import LowShot
 from ssl_lib.evaluation.mixing import Mixing, cutmix, mixup, soft_targets
 from ssl_lib.evaluation.retrieval import Retrieval, average_precision, recall_at
 from ssl_lib.evaluation.spectrum import Spectrum, alpha_req, effective_rank, lidar, rankme
+from ssl_lib.results import Measure, Results, read_results
 
 __all__ = [
     "KNN",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,39 +12,10 @@ from torch import Tensor, nn
 
 from ssl_lib.data import ImageData
 from ssl_lib.evaluation.features import extract_features
+from ssl_lib.results import Measure
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["EvaluationProtocol", "Features", "Measure", "Scores", "Subject"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One figure of a protocol.
-
-    Attributes:
-        key: Its name in results and files, such as `knn`; the spread over draws, where there are any, is `<key>_std`.
-        title: Its heading in a table, such as `kNN (k=20)`.
-        percent: Whether it is a share in [0, 1] that tables show in percent.
-        main: Whether it is the protocol's own figure, shown in training too, or one more beside it.
-        digits: After the point, in tables.
-    """
-
-    key: str
-    title: str
-    percent: bool = True
-    main: bool = True
-    digits: int = 1
-
-    def shown(self, values: Mapping[str, float]) -> str:
-        """Of these figures its own, as tables show it: `72.0 +- 1.4 %`, or a dash where it is none of them."""
-        if self.key not in values:
-            return "-"
-        if not math.isfinite(values[self.key]):
-            return "not finite"
-        scale, unit = (100, " %") if self.percent else (1, "")
-        spread = values.get(f"{self.key}_std")
-        beside = "" if spread is None else f" +- {scale * spread:.{self.digits}f}"
-        return f"{scale * values[self.key]:.{self.digits}f}{beside}{unit}"
+__all__ = ["EvaluationProtocol", "Features", "Scores", "Subject"]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.extras import needs
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["Cluster", "cluster_scores", "k_means", "nearest_centre"]
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,48 +13,15 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ssl_lib.data import as_image_data
-from ssl_lib.evaluation.base import EvaluationProtocol, Measure, Scores, Subject, draw
+from ssl_lib.evaluation.base import EvaluationProtocol, Scores, Subject, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.files import write_text
 from ssl_lib.precision import float32_products
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.text_table import text_table
+from ssl_lib.results import Results
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["Evaluator", "Results", "protocol_name", "read_results", "write_results"]
-
-_FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which hold no line break in JSON
-
-
-@dataclass(frozen=True)
-class Results:
-    """What was measured, by row (`raw pixels`, `random init`, `trained`): `results["trained"]["knn"]`.
-
-    Attributes:
-        measures: The figures, in the order of a table.
-        values: By row and key; a figure that a row cannot have is missing.
-        details: By row and protocol, as plain numbers, texts, lists and mappings.
-    """
-
-    measures: tuple[Measure, ...]
-    values: dict[str, dict[str, float]]
-    details: dict[str, dict[str, Any]]
-
-    def __getitem__(self, row: str) -> dict[str, float]:
-        return self.values[row]
-
-    def main(self, row: str) -> dict[str, float]:
-        """The protocols' own figures of a row, for a line of metrics."""
-        return {m.key: self[row][m.key] for m in self.measures if m.main and m.key in self[row]}
-
-    def table(self, every: bool = True) -> str:
-        """A plain table with a line per figure and a column per row; else only the protocols' own figures."""
-        lines = [["", *self.values]]
-        for measure in self.measures:
-            anywhere = any(measure.key in scores for scores in self.values.values())
-            if anywhere and (every or measure.main):
-                lines.append([measure.title, *map(measure.shown, self.values.values())])
-        return text_table(lines)
+__all__ = ["Evaluator", "protocol_name", "write_results"]
 
 
 class Evaluator:
@@ -185,29 +149,7 @@ class Evaluator:
 
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
     """Writes results as JSON, with the settings and images they were measured by and the updates trained."""
-    measures = [dataclasses.asdict(measure) for measure in results.measures]
-    found = {"results": results.values, "measures": measures, "details": results.details}
-    text = json.dumps({"steps": steps, **found, **evaluator.settings}, indent=2)
-    write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
-
-
-def read_results(path: Path) -> tuple[dict[str, Any], Results]:
-    """What `write_results` wrote: the whole of it, and the results.
-
-    Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: It is not one of these.
-    """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        measures = tuple(Measure(**measure) for measure in content["measures"])
-        return content, Results(measures, content["results"], content["details"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not hold results of an evaluation") from error
-
-
-def _on_one_line(match: re.Match[str]) -> str:
-    return re.sub(r"\n\s*", "", re.sub(r",\n\s*", ", ", match[0]))
+    write_text(path, results.as_json(steps=steps, **evaluator.settings))
 
 
 def protocol_name(protocol: EvaluationProtocol) -> str:

@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from ssl_lib.data import Loader
 from ssl_lib.distributed import is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, NonFiniteLossError
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import extract_features, progress
 from ssl_lib.evaluation.mixing import Mixing, soft_targets
@@ -24,6 +24,7 @@ from ssl_lib.optim import Schedule, layer_decay_groups
 from ssl_lib.optim.param_groups import transformer_layers
 from ssl_lib.precision import Precision
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 from ssl_lib.types import Progress
 from ssl_lib.views import ViewConfig, ViewPipeline
 

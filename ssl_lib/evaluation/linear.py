@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.classification import (
     Standardized,
     accuracies,
@@ -22,6 +22,7 @@ from ssl_lib.evaluation.classification import (
 )
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["Linear", "LinearResult", "linear_probe"]
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.linear import check_shapes
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["Logistic", "LogisticResult", "logistic_probe", "logistic_regression"]
 

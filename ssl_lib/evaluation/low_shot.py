@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.classification import few_labels, share_of_labels, spread
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.logistic import STRENGTHS, logistic_probe
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["LowShot"]
 

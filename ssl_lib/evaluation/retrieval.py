@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
-from ssl_lib.evaluation.base import Measure, Scores, Subject
+from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.knn import nearest
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["Retrieval", "average_precision", "recall_at"]
 

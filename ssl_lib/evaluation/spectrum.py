@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
-from ssl_lib.evaluation.base import Measure, Scores, Subject, draw
+from ssl_lib.evaluation.base import Scores, Subject, draw
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
+from ssl_lib.results import Measure
 
 __all__ = ["Spectrum", "alpha_req", "effective_rank", "lidar", "rankme"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_lib.evaluation.base import Measure
-from ssl_lib.evaluation.evaluator import Results
+from ssl_lib.results import Measure, Results
 from ssl_lib.trained_backbone import Backbone
 
 __all__ = ["model_card", "preprocessing_code"]
