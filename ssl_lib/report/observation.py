@@ -11,7 +11,7 @@ from ssl_lib.build import build_method, build_views
 from ssl_lib.data import ImageData, evaluation_batches, preview
 from ssl_lib.data.arrays import ArrayData
 from ssl_lib.errors import DataError, SSLError
-from ssl_lib.evaluation import RawPixels, extract_features, nearest
+from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
 from ssl_lib.precision import resolve_device
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.report.projection import PROJECTIONS, principal_components, project
@@ -95,7 +95,7 @@ def _neighbours(features: Tensor) -> Tensor:
     count = min(_NEIGHBOURS, len(features) - 1)
     if count < 1:
         return torch.zeros(len(features), 0, dtype=torch.int64)
-    found = nearest(features, features, count + 1)[1]
+    found = bank_neighbours(features, features, count + 1)[1]
     itself = found == torch.arange(len(features)).unsqueeze(1)
     itself[~itself.any(1), -1] = True  # copies of an image may crowd it out of its own neighbours
     return found[~itself].view(len(features), count)
