@@ -62,7 +62,7 @@ def _timm_config(backbone: Backbone, peer: Peer) -> dict[str, Any]:
         "architecture": peer.architecture.partition(".")[0],
         "num_classes": 0,
         "num_features": backbone.out_dim,
-        "model_args": {**peer.options, "num_classes": 0},
+        "model_args": dict(peer.options),  # num_classes is not among them: transformers would give it twice
         "pretrained_cfg": {
             "input_size": [images.channels, images.size, images.size],
             "fixed_input_size": "img_size" in peer.options,

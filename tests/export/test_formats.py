@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from ssl_lib import ConfigError, backbones, build, load_config
 from ssl_lib.backbones import load_weights
@@ -169,6 +173,46 @@ def test_the_hub_folder_says_to_transformers_what_the_evaluation_does(tmp_path):
     found = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert (found["size"], found["crop_size"]) == ({"shortest_edge": 36}, {"height": 32, "width": 32})
     assert (found["image_mean"], found["image_std"], found["resample"]) == ([0.5, 0.4, 0.3], [0.2] * 3, 3)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [RESNET, OTHER_SIZE, ("timm/resnet10t", {"size": 32, "channels": 1})])
+def test_timm_reads_the_folder_from_the_hub_and_makes_images_ready(name, arguments, tmp_path):
+    """The hub's own cache stands in for the hub."""
+    needed("huggingface")
+    model = backbone(name, **arguments)
+    repository = tmp_path / "hub" / "models--you--photos"
+    export(model, "huggingface", repository / "snapshots" / "1234")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1234")
+    script = (
+        "import numpy as np, timm, torch; from PIL import Image\n"
+        "net = timm.create_model('hf-hub:you/photos', pretrained=True).eval()\n"
+        "prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(net))\n"
+        "images = prepare(Image.open('photo.png'))[None]\n"
+        "with torch.no_grad(): np.savez('made.npz', images=images, features=net(images))"
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert("RGB" if len(model.mean) == 3 else "L")
+    picture.save(tmp_path / "photo.png")
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=120)
+    made = {key: torch.from_numpy(array) for key, array in np.load(tmp_path / "made.npz").items()}
+    step = 1.01 / 255 / model.std[0]  # Pillow and torch round alike but for one of 255 steps
+    torch.testing.assert_close(made["images"], model.preprocess(picture), rtol=0, atol=step)
+    torch.testing.assert_close(made["features"], model(made["images"]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [RESNET, VIT])
+def test_transformers_reads_the_folder(name, arguments, tmp_path):
+    needed("huggingface")
+    model = backbone(name, **arguments)
+    export(model, "huggingface", tmp_path)
+    assert "num_classes" not in json.loads((tmp_path / "config.json").read_text())["model_args"]  # given to timm twice
+    transformers = pytest.importorskip("transformers")
+    images = batch(model)
+    with torch.no_grad():
+        features = transformers.AutoModel.from_pretrained(tmp_path).eval()(images).pooler_output
+    torch.testing.assert_close(features, model(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
