@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from ssl_lib import ConfigError, backbones, build, load_config
 from ssl_lib.backbones import load_weights
 from ssl_lib.export import FORMATS, export
-from tests.export.helper import backbone, batch, run
+from tests.export.helper import backbone, batch, check, photographs
 
 NEEDS = {
     "timm": ["timm"],
@@ -46,8 +47,6 @@ CASES = [
 def needed(to: str, name: str = "") -> None:
     for package in [*NEEDS.get(to, []), *(["timm"] if name.startswith("timm/") else [])]:
         pytest.importorskip(package)
-    if to == "onnx" and torch.__version__.startswith("2.6."):
-        pytest.skip("torch 2.6 cannot convert a BatchNorm with the onnxscript of today")
 
 
 @pytest.mark.parametrize(("to", "name", "arguments"), CASES, ids=lambda value: str(value)[:30])
@@ -55,10 +54,28 @@ def test_the_library_itself_gives_the_same_features(to, name, arguments, tmp_pat
     needed(to, name)
     model = backbone(name, **arguments)
     path = tmp_path / FORMATS[to].file
-    usage = export(model, to, path)
-    for count in (1, 3):
-        images = batch(model, count)
-        torch.testing.assert_close(run(usage, images), model(images), rtol=1e-5, atol=1e-5)
+    usage, paths = export(model, to, path), photographs(tmp_path)
+    for some in (paths[:1], paths):
+        check(usage, model, some)
+
+
+@pytest.mark.parametrize(("to", "name", "arguments"), [
+    ("torchvision", *SMALL_STEM), ("timm", *RESNET), ("safetensors", *TINY), ("onnx", "resnet_tiny", {"size": 12}),
+    ("torch_export", *TINY), ("huggingface", *RESNET), ("huggingface", *TINY),
+])  # fmt: skip
+def test_the_code_of_the_card_runs_beside_the_file(to, name, arguments, tmp_path, monkeypatch):
+    needed(to)
+    model, path = backbone(name, **arguments), tmp_path / FORMATS[to].file
+    export(model, to, path)
+    card = (path / "README.md" if path.is_dir() else Path(f"{path}.md")).read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    check(code, model, photographs(tmp_path))
+
+
+def test_names_of_any_letters_are_written_as_python_has_them(tmp_path):
+    model, path = backbone(*TINY[:1], **TINY[1]), tmp_path / 'ein "Bär".pt2'
+    check(export(model, "torch_export", path), model, photographs(tmp_path))
 
 
 def test_a_torchvision_file_lacks_the_classifier_alone(tmp_path):
@@ -117,6 +134,52 @@ def test_a_network_that_is_no_graph_is_refused_and_leaves_no_file(tmp_path):
     model.net = Random()
     with pytest.raises(ConfigError, match=r"torch .* cannot write resnet_tiny as a torch\.export program: "):
         export(model, "torch_export", tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_does_something_else_is_not_written(tmp_path):
+    needed("onnx")
+
+    class Noisy(torch.nn.Sequential):
+        out_dim = 8
+
+        def forward(self, images):
+            features = super().forward(images)
+            return features + torch.rand_like(features)
+
+    model = backbone(*TINY[:1], **TINY[1])
+    model.net = Noisy(model.net)
+    with pytest.raises(ConfigError, match="as an ONNX graph: its features are others, by"):
+        export(model, "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("depends", [False, True])
+def test_the_older_exporter_takes_over_where_the_newer_one_fails(depends, tmp_path, monkeypatch):
+    """But not for a network that makes choices, of which it would keep one."""
+    needed("onnx")
+    newer = torch.onnx.export
+
+    def fails(*arguments, dynamo, **options):
+        if dynamo:
+            raise AttributeError("'tuple' object has no attribute 'dtype'")
+        return newer(*arguments, dynamo=dynamo, **options)
+
+    class Chooses(torch.nn.Sequential):
+        out_dim = 8
+
+        def forward(self, images):
+            features = super().forward(images)
+            return features if images.sum().item() > 0 else -features
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    model = backbone(*TINY[:1], **TINY[1])
+    if not depends:
+        check(export(model, "onnx", tmp_path / "a.onnx"), model, photographs(tmp_path))
+        return
+    model.net = Chooses(model.net)
+    with pytest.raises(ConfigError, match="cannot write resnet_tiny as an ONNX graph"):
+        export(model, "onnx", tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 
