@@ -116,8 +116,8 @@ def build(config: RunConfig) -> Experiment:
     if settings.exact:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
-    evaluator = build_evaluator(config, train, views)
     preprocessing = Preprocessing.of(train, config.evaluation.image_size or views.size)
+    evaluator = build_evaluator(config, train, views, preprocessing)
     trainer = _build_trainer(config, evaluator, preprocessing)
     return Experiment(config, method, loader, optimizer, trainer, evaluator)
 
@@ -226,13 +226,16 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     return callbacks
 
 
-def build_evaluator(config: RunConfig, train: ImageData, views: ViewPipeline) -> Evaluator | None:
+def build_evaluator(
+    config: RunConfig, train: ImageData, views: ViewPipeline, preprocessing: Preprocessing
+) -> Evaluator | None:
     """The evaluation of a resolved config, or None where the data have no labels for it.
 
     Args:
         config: With the backbone's channels and size.
         train: The training images, which serve as bank if they have labels.
-        views: Those of the training; their size is that of the images shown, unless the config has another.
+        views: Those of the training.
+        preprocessing: Its size and resize are those of the images shown.
 
     Raises:
         ConfigError: The settings do not suit the images.
@@ -264,7 +267,8 @@ def build_evaluator(config: RunConfig, train: ImageData, views: ViewPipeline) ->
         queries,
         protocols,
         random_encoder=random_encoder,
-        size=settings.image_size or views.size,
+        size=preprocessing.size,
+        resize=preprocessing.resize,
         workers=config.trainer.workers,
         views=views,
     )

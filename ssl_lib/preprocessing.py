@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ssl_lib.data import ArrayData, ImageData
 from ssl_lib.data.decode import to_tensor
-from ssl_lib.data.workers import resize_and_crop
+from ssl_lib.data.workers import resize_and_crop, usual_resize
 from ssl_lib.views.functional import normalize
 
 __all__ = ["Preprocessing"]
@@ -43,8 +44,12 @@ class Preprocessing:
     def of(cls, data: ImageData, size: int) -> Preprocessing:
         """What `evaluation_batches` makes of the images of a data set, and the data's statistics."""
         as_they_are = isinstance(data, ArrayData) and (data.height, data.width) == (size, size)
-        resize = size if as_they_are else round(size * 256 / 224)
+        resize = size if as_they_are else usual_resize(size)
         return cls(size=size, resize=resize, mean=data.mean, std=data.std)
+
+    def at(self, size: int) -> Preprocessing:
+        """The same for another size, of which images are resized to 256/224."""
+        return self if size == self.size else dataclasses.replace(self, size=size, resize=usual_resize(size))
 
     @property
     def channels(self) -> int:

@@ -22,10 +22,20 @@ from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.resolve import resolve
+from ssl_lib.resolve import BAD_ARGUMENTS, resolve
+from ssl_lib.views import ViewPipeline
 
-__all__ = ["TrainedRun", "load_method", "load_run", "load_saved", "trained_method"]
+__all__ = [
+    "TrainedRun",
+    "load_method",
+    "load_run",
+    "load_saved",
+    "saved_preprocessing",
+    "trained_method",
+    "trained_preprocessing",
+]
 
 _CHANGEABLE = ("data", "evaluation", "trainer", "imports")
 
@@ -41,6 +51,7 @@ class TrainedRun:
         steps: Optimizer updates that were made.
         train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
         view_size: Side of the large views it was trained on, in pixels.
+        preprocessing: How it is shown images, those of the evaluator among them.
     """
 
     config: RunConfig
@@ -49,6 +60,7 @@ class TrainedRun:
     steps: int
     train: ImageData
     view_size: int
+    preprocessing: Preprocessing
 
 
 def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] | None = ()) -> TrainedRun:
@@ -72,8 +84,9 @@ def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = trained_method(config, saved, run)
-    evaluator = None if protocols is None else build_evaluator(config, train, views)
-    return TrainedRun(config, method, evaluator, saved["step"], train, views.size)
+    preprocessing = trained_preprocessing(saved, config, train, views, run)
+    evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)
+    return TrainedRun(config, method, evaluator, saved["step"], train, views.size, preprocessing)
 
 
 def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
@@ -108,6 +121,35 @@ def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, 
                 f"the override imports={list(config.imports)}"
             )
     return saved, resolve(without_weights(config))
+
+
+def trained_preprocessing(
+    saved: Mapping[str, Any], config: RunConfig, train: ImageData, views: ViewPipeline, run: str | Path
+) -> Preprocessing:
+    """How a run is shown images: resized as those it was trained on, even where the config now names others.
+
+    Raises:
+        CheckpointError: What the checkpoint says of it cannot be.
+    """
+    size = config.evaluation.image_size or views.size
+    known = saved_preprocessing(saved, run)
+    if known is None:
+        return Preprocessing.of(train, size)
+    return dataclasses.replace(known.at(size), mean=train.mean, std=train.std)
+
+
+def saved_preprocessing(saved: Mapping[str, Any], run: str | Path) -> Preprocessing | None:
+    """The checkpoint's; None where it is of a version that noted none.
+
+    Raises:
+        CheckpointError: It cannot be.
+    """
+    if saved.get("preprocessing") is None:
+        return None
+    try:
+        return Preprocessing(**saved["preprocessing"])
+    except BAD_ARGUMENTS as error:
+        raise CheckpointError(f"{run} holds a pre-processing that cannot be: {error}") from error
 
 
 def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:

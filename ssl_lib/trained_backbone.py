@@ -16,14 +16,14 @@ from ssl_lib.backbones.weights import load_weights, read_header
 from ssl_lib.build import NO_WEIGHTS, build_views
 from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.config import RunConfig
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation.features import device_of
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
-from ssl_lib.resolve import BAD_ARGUMENTS, call
+from ssl_lib.resolve import call
 from ssl_lib.results import read_results
-from ssl_lib.runs import load_saved, trained_method
+from ssl_lib.runs import load_saved, saved_preprocessing, trained_method, trained_preprocessing
 from ssl_lib.schema import arguments_of, check_arguments
 
 __all__ = ["HEADER", "Backbone", "Part"]
@@ -176,13 +176,8 @@ def _unset(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _preprocessing(saved: Mapping[str, Any], config: RunConfig, overrides: Sequence[str], path: Path) -> Preprocessing:
     """The checkpoint's; that of the data, where it has none or where the overrides are about the images."""
     changed = any(text.startswith(("data", "evaluation")) for text in overrides)
-    if saved.get("preprocessing") is None or changed:
-        train, views = build_views(config)
-        return Preprocessing.of(train, config.evaluation.image_size or views.size)
-    try:
-        return Preprocessing(**saved["preprocessing"])
-    except BAD_ARGUMENTS as error:
-        raise CheckpointError(f"{path} holds a pre-processing that cannot be: {error}") from error
+    known = saved_preprocessing(saved, path)
+    return trained_preprocessing(saved, config, *build_views(config), path) if changed or known is None else known
 
 
 def _evaluation(path: Path, step: int) -> dict[str, Any] | None:

@@ -70,31 +70,37 @@ def test_the_blocks_of_the_pages_run_one_after_another(tmp_path, monkeypatch):
         exec(compile(block, "a page", "exec"), {"__name__": "block"})
 
 
-def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkeypatch):
-    """Each block goes on from the first, which makes the images ready."""
+def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkeypatch, capsys):
+    """Three of them are on the page, as they are printed."""
     for package in ("safetensors", "timm", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    for name in ("cat", "dog"):
-        pixels = np.random.default_rng(len(name)).integers(0, 256, (40, 32, 3), dtype=np.uint8)
-        Path("photos").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(f"{name}.png")
-        Image.fromarray(pixels).save(f"photos/{name}.png")
+    Path("photos").mkdir()
+    for name in ("cat.png", "dog.png", "photo.jpg"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        picture = Image.fromarray(pixels).resize((90, 70))  # smooth
+        picture.save(name)
+        picture.save(f"photos/{name}")
     tiny = ["data={name: image_folder, root: photos}", "backbone=resnet18", "views={preset: simclr, size: 32}",
             "trainer={batch_size: 2, workers: 0, device: cpu}", "schedule={epochs: 1}",
-            "optimizer={name: sgd, lr: 0.1}", "method.hidden_dim=8", "evaluation.every_epochs=0",
-            "run_dir=runs/photos"]  # fmt: skip
+            "optimizer={name: sgd, lr: 0.1}", "method.hidden_dim=8",
+            "evaluation={every_epochs: 0, image_size: 224}", "run_dir=runs/photos"]  # fmt: skip
     assert main(["train", "quickstart", *tiny]) == 0
-    page = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
-    for command in re.findall(r"^`ssl-lib (export .*)`$", page, flags=re.M):
-        assert main(command.split()) == 0
+    shown = dict(re.findall(r"^`ssl-lib export runs/photos --to (\w+)`\n\n```py\n(.*?)```$", USE, flags=re.M | re.S))
+    assert len(shown) == 3
     names = {}
-    with torch.no_grad():
-        for block in blocks(page, "py"):
-            exec(compile(block, "docs/use.md", "exec"), names)
-            features = torch.as_tensor(names["features"])
-            torch.testing.assert_close(features, names["backbone"](names["images"]), rtol=1e-5, atol=1e-5)
-    assert {path.name for path in Path("runs/photos/export").iterdir()} >= {fmt.file for fmt in FORMATS.values()}
+    exec(compile(blocks(USE, "py")[0], "docs/use.md", "exec"), names)
+    assert names["features"].shape == (2, 512)
+    expected = names["backbone"](names["backbone"].preprocess(Image.open("photo.jpg")))
+    for to, fmt in FORMATS.items():
+        capsys.readouterr()
+        assert main(["export", "runs/photos", "--to", to]) == 0
+        printed = capsys.readouterr().out
+        assert shown.get(to, printed) == printed
+        exec(compile(printed, to, "exec"), names)
+        features = torch.as_tensor(names["features"])
+        assert (features - expected).norm() < 1e-3 * expected.norm()  # Pillow resizes as torch does but for one in 255
+        assert Path("runs/photos/export", fmt.file).exists()
 
 
 def test_the_parts_page_names_every_public_part():

@@ -15,7 +15,6 @@ from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
 from ssl_lib.data import FolderData
 from ssl_lib.evaluation import extract_features
-from ssl_lib.export.card import preprocessing_code
 from ssl_lib.preprocessing import Preprocessing
 
 SMALL = ["schedule={epochs: 1}", "optimizer={name: sgd, lr: 0.1}", "views={preset: simclr, size: 12}",
@@ -106,14 +105,6 @@ def test_the_data_are_not_needed(run, tmp_path):
 def test_another_size_of_the_evaluation_is_shown(run):
     backbone = Backbone.from_run(run, overrides=["evaluation.image_size=16"])
     assert (backbone.size, backbone.preprocessing.resize) == (16, 18)
-
-
-def test_the_code_of_the_card_makes_images_ready_as_the_backbone_does(run):
-    backbone = Backbone.from_run(run)
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 25), dtype=np.uint8)
-    picture, names = Image.fromarray(pixels), {}
-    exec(compile(preprocessing_code(backbone), "card", "exec"), names)
-    torch.testing.assert_close(names["prepare"](picture)[None], backbone.preprocess(picture), rtol=1e-5, atol=1e-5)
 
 
 def test_pictures_stand_upright():

@@ -15,7 +15,6 @@ from ssl_lib.data.decode import OnError
 from ssl_lib.embedding import embed
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.precision import resolve_device
-from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call
 from ssl_lib.runs import TrainedRun, load_run
 
@@ -36,11 +35,11 @@ def run_embed(options: argparse.Namespace) -> None:
     packed = folders and not isinstance(data, FolderData)
     root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
     encoder = run.method.encoder.to(resolve_device(options.device or run.config.trainer.device))
-    size = options.size or run.config.evaluation.image_size or run.view_size
-    resize = Preprocessing.of(run.train, size).resize  # as the run's own images are shown, and `Backbone.from_run`
+    size = run.preprocessing.size if options.size is None else options.size
+    shown = call("--size", run.preprocessing.at, size)
     settings = {
-        "size": size,
-        "resize": resize,
+        "size": shown.size,
+        "resize": shown.resize,
         "batch_size": options.batch_size,
         "precision": options.precision,
         "root": root,

@@ -64,8 +64,8 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     else:
         data, _ = build_views(resolve(load_config(find_config(images))))
     assert data is not None
-    made_of, found = table.about.get("made_of", {}), describe_source(data)
-    if any(made_of.get(key) != found[key] for key in ("images", "labels")):
+    found = describe_source(data)
+    if any(table.made_of.get(key) != found[key] for key in ("images", "labels")):
         raise DataError(f"{place}: these are not the {len(table):,} images of the table")
     return lambda row: data.read(int(table.paths[row]))
 

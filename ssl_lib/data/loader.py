@@ -160,10 +160,12 @@ def evaluation_batches(
 
     Raises:
         DataError: An image cannot be read. (One to be skipped is left out.)
-        ValueError: `batch_size` or `size` is out of range, or `size` is None for images of various sizes.
+        ValueError: `batch_size`, `size` or `resize` is out of range, or `size` is None for images of various sizes.
     """
     if batch_size < 1 or (size is not None and size < 1):
         raise ValueError(f"batch_size and size must be at least 1, got {batch_size} and {size}")
+    if resize is not None and resize < (size or 1):
+        raise ValueError(f"resize must be at least size, {size}, got {resize}")
     batches = torch.split(torch.arange(len(data)) if indices is None else indices, batch_size)
     if isinstance(data, ArrayData):
         if size is None or (data.height, data.width) == (size, size):

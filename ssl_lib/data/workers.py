@@ -22,7 +22,7 @@ from ssl_lib.worker_crash import worker_crashes
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
-__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop"]
+__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "usual_resize"]
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
@@ -163,12 +163,16 @@ class _Requests(Sampler[Request]):
 def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
     """Resizes the shorter side (bicubic, antialiased) and crops the centre.
 
-    uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size` pixels; None is 256/224 of `size`,
-    as in DINO's kNN evaluation (dino/eval_knn.py).
+    uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size` pixels; None is the usual.
     """
-    resized = F.resize(images, [shorter_side or round(size * 256 / 224)], InterpolationMode.BICUBIC, antialias=True)
+    resized = F.resize(images, [shorter_side or usual_resize(size)], InterpolationMode.BICUBIC, antialias=True)
     cropped: Tensor = F.center_crop(resized, [size, size])
     return cropped
+
+
+def usual_resize(size: int) -> int:
+    """Pixels of the shorter side of which the centre, `size` pixels, is shown: as in DINO's dino/eval_knn.py."""
+    return round(size * 256 / 224)
 
 
 def _prepare(data: ImageData, indices: Sequence[int]) -> None:

@@ -68,7 +68,9 @@ class _Blocks:
 
 
 def nearest(embeddings: Floats, queries: Floats, k: int = 10, *, device: str = "cpu") -> tuple[Floats, Indices]:
-    """The rows of largest cosine to each query: exact, computed in float64.
+    """The rows of largest cosine to each query: exact, computed in float64, of a table that may be memory-mapped.
+
+    The evaluation's own, in float32, is `ssl_lib.evaluation.bank_neighbours`.
 
     Args:
         embeddings: (N, D).

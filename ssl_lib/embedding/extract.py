@@ -108,7 +108,7 @@ def embed(
             before = rows.count
             with frozen(encoder), computed.autocast():
                 _fill(rows, encoder, batches, progress)
-            _table(rows, data, {"root": root, "made_of": made_of}).save(path)
+            _table(rows, data, root, made_of).save(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another file. A second call goes on "
@@ -171,28 +171,27 @@ def _check(features: Tensor, width: int, data: ImageData, indices: Tensor) -> No
         raise DataError(f"{name}: the encoder makes NaN or infinity of it; try another precision, or look at the run")
 
 
-def _table(rows: RowFile, data: ImageData, about: dict[str, Any]) -> EmbeddingTable:
+def _table(rows: RowFile, data: ImageData, root: str | None, made_of: dict[str, Any]) -> EmbeddingTable:
     kept = np.ones(len(data), np.bool_)
     kept[list(rows.skipped)] = False
     paths = np.array([image_name(data, index) for index in np.flatnonzero(kept).tolist()], np.str_)
     labels = None if data.labels is None else data.labels.numpy()[kept]
     embeddings = np.load(rows.target, mmap_mode="r", allow_pickle=False)
-    about = {**about, "skipped": list(rows.skipped.values())}
-    return EmbeddingTable(embeddings, paths, labels, tuple(data.class_names), about)
+    skipped = tuple(rows.skipped.values())
+    return EmbeddingTable(embeddings, paths, labels, tuple(data.class_names), root, skipped, made_of)
 
 
 def _complete(path: Path, made_of: dict[str, Any]) -> Embedded:
     """What is there already, if this very call would make it again."""
     table = EmbeddingTable.load(path)
-    found = table.about.get("made_of")
+    found = table.made_of
     if found != made_of:
-        found = found if isinstance(found, dict) else {}
         key = next((key for key in made_of if found.get(key) != made_of[key]), "settings")
         raise DataError(
             f"{path} is there already, of another source ({key}: {found.get(key)} there, {made_of.get(key)} here); "
             "choose another file, or remove it"
         )
-    return Embedded(path, len(table), 0, tuple(map(str, table.about.get("skipped", ()))))
+    return Embedded(path, len(table), 0, table.skipped)
 
 
 def _fingerprint(encoder: nn.Module) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +19,19 @@ from ssl_lib.files import whole_file
 __all__ = ["Columns", "Storage", "storage_of"]
 
 _ROWS = 8192  # of a row group
+_TEXTS = {"classes": 1, "root": 0, "skipped": 1, "made_of": 0, "about": 1}  # arrays of text, and their dimensions
 
 
 class Columns(NamedTuple):
-    """What a file holds; `about` is JSON."""
+    """What a file holds; see `EmbeddingTable`."""
 
     embeddings: npt.NDArray[Any]
     paths: npt.NDArray[np.str_]
     labels: npt.NDArray[Any] | None
     classes: tuple[str, ...]
-    about: str
+    root: str | None
+    skipped: tuple[str, ...]
+    made_of: Mapping[str, Any]
 
 
 class Storage(NamedTuple):
@@ -52,10 +55,18 @@ def storage_of(path: Path) -> Storage:
 
 
 def _read_npz(path: Path) -> Columns:
-    embeddings, paths, classes, about = (read_array(path, key) for key in ("embeddings", "paths", "classes", "about"))
-    if about.dtype.kind != "U" or about.shape != (1,) or classes.dtype.kind != "U" or classes.ndim != 1:
-        raise DataError(f"{path}: not a table of `ssl-lib embed` (its classes and origin are no texts)")
-    return Columns(embeddings, paths, read_member(path, "labels"), tuple(classes.tolist()), str(about[0]))
+    embeddings, paths = (read_array(path, key) for key in ("embeddings", "paths"))
+    read = {key: read_member(path, key) for key in _TEXTS}
+    texts = {key: array for key, array in read.items() if array is not None}
+    for key, array in texts.items():
+        if array.dtype.kind != "U" or array.ndim != _TEXTS[key]:
+            kind = "texts (N,)" if _TEXTS[key] else "one text"
+            raise DataError(f"{path}: {key} must be {kind}, got {array.dtype} {array.shape}")
+    try:
+        origin = _origin(**{key: array.tolist() for key, array in texts.items()})
+        return Columns(embeddings, paths, read_member(path, "labels"), *origin)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a table of `ssl-lib embed` ({error})") from error
 
 
 def _write_npz(path: Path, columns: Columns) -> None:
@@ -63,10 +74,12 @@ def _write_npz(path: Path, columns: Columns) -> None:
         "embeddings": columns.embeddings,  # first in the file, where they are aligned for being mapped
         "paths": columns.paths,
         "classes": np.array(columns.classes, np.str_),
-        "about": np.array([columns.about]),
+        "skipped": np.array(columns.skipped, np.str_),
+        "made_of": np.array(json.dumps(columns.made_of)),
     }
-    if columns.labels is not None:
-        arrays["labels"] = columns.labels
+    for key in ("labels", "root"):
+        if (value := getattr(columns, key)) is not None:
+            arrays[key] = np.array(value)
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -77,7 +90,8 @@ def _read_parquet(path: Path) -> Columns:
         with pq.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            classes = tuple(map(str, json.loads(metadata["classes"])))
+            known = {key: metadata[key] for key in ("root", "made_of", "about") if key in metadata}
+            lists = {key: json.loads(metadata[key]) for key in ("classes", "skipped") if key in metadata}
             embeddings = np.empty((count, schema.field("embedding").type.list_size), np.float32)
             paths, labels, done = [], [], 0
             for batch in file.iter_batches(_ROWS):
@@ -90,28 +104,48 @@ def _read_parquet(path: Path) -> Columns:
                 raise ValueError(f"{done} of {count} rows in it")
             label = pa.chunked_array(labels, pa.int64())
             values = None if label.null_count else label.to_numpy()
-            return Columns(embeddings, np.array(paths, np.str_), values, classes, metadata["about"])
+            return Columns(embeddings, np.array(paths, np.str_), values, *_origin(**known, **lists))
     except (pa.ArrowException, KeyError, AttributeError, ValueError, TypeError, OSError, MemoryError) as error:
         raise DataError(f"{path}: not a table of `ssl-lib embed` that can be read ({error})") from error
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:
+    try:
+        _write_row_groups(path, columns)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{error.object!r} is no UTF-8, as .parquet needs paths to be: write a .npz") from error
+
+
+def _write_row_groups(path: Path, columns: Columns) -> None:
     pa, pq = _pyarrow()
     count, width = columns.embeddings.shape
     embedding = pa.list_(pa.float32(), width)
-    metadata = {"classes": json.dumps(columns.classes), "about": columns.about}
+    metadata = {key: json.dumps(getattr(columns, key)) for key in ("classes", "skipped", "made_of")}
+    metadata |= {} if columns.root is None else {"root": columns.root}
     schema = pa.schema([("path", pa.string()), ("label", pa.int64()), ("embedding", embedding)], metadata)
     with whole_file(path) as partial, pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
         for part in (slice(start, start + _ROWS) for start in range(0, count, _ROWS)):
-            paths = columns.paths[part].tolist()
+            paths = pa.array(columns.paths[part].tolist(), pa.string())
             labels = pa.nulls(len(paths), pa.int64()) if columns.labels is None else pa.array(columns.labels[part])
             values = pa.array(np.ascontiguousarray(columns.embeddings[part]).reshape(-1))
-            try:
-                texts = pa.array(paths, pa.string())
-            except UnicodeEncodeError as error:
-                raise DataError(f"{error.object!r} is no UTF-8, as .parquet needs paths to be: write a .npz") from error
-            arrays = [texts, labels, pa.FixedSizeListArray.from_arrays(values, width)]
+            arrays = [paths, labels, pa.FixedSizeListArray.from_arrays(values, width)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _origin(
+    classes: Sequence[str] = (),
+    root: str | None = None,
+    skipped: Sequence[str] = (),
+    made_of: str = "{}",
+    about: str | list[str] | None = None,
+) -> tuple[tuple[str, ...], str | None, tuple[str, ...], Mapping[str, Any]]:
+    """The last columns. `about` is what they were in once, as JSON; `made_of` is JSON still."""
+    found = {"root": root, "skipped": skipped, "made_of": json.loads(made_of)}
+    if about is not None:
+        found = {**found, **json.loads(about if isinstance(about, str) else about[0])}
+    if not isinstance(found["made_of"], dict) or not isinstance(found["root"], str | None):
+        raise ValueError("made_of must be a mapping and root a text")
+    return tuple(map(str, classes)), found["root"], tuple(map(str, found["skipped"])), found["made_of"]
 
 
 def _pyarrow() -> tuple[Any, Any]:

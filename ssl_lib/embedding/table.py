@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,8 +26,9 @@ class EmbeddingTable:
         paths: (N,), relative to the folder of the images; where they come from no files, their indices.
         labels: Class indices, int64 (N,), or None.
         classes: Names of the classes in the order of their indices; empty where unknown.
-        about: Where the rows come from, as JSON has it: `root`, the folder of the images; `skipped`, those that could
-            not be read; `made_of`, the images, the encoder and the settings.
+        root: The folder that the paths are relative to, where it is known.
+        skipped: Paths of the images that could not be read, which have no row.
+        made_of: The images, the encoder and the settings, plain values: by them `embed` knows its own table.
 
     Raises:
         ValueError: The shapes or types do not fit, or a label has no class.
@@ -38,7 +38,9 @@ class EmbeddingTable:
     paths: npt.NDArray[np.str_]
     labels: npt.NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    skipped: tuple[str, ...] = ()
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.embeddings.shape
@@ -60,12 +62,6 @@ class EmbeddingTable:
     def __repr__(self) -> str:
         return f"EmbeddingTable({len(self):,} images x {self.embeddings.shape[1]}, from {self.root or 'no folder'})"
 
-    @property
-    def root(self) -> str | None:
-        """The folder that the paths are relative to, where it is known."""
-        root = self.about.get("root")
-        return root if isinstance(root, str) else None
-
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:
         """Reads a table, without executing anything in it.
@@ -83,28 +79,25 @@ class EmbeddingTable:
             raise DataError(f"{path.absolute()}: no such file (a table of `ssl-lib embed` was looked for)")
         columns = storage.read(path)
         try:
-            about = json.loads(columns.about)
-            if not isinstance(about, dict):
-                raise ValueError("what is said about its origin is no mapping")
             embeddings = np.require(columns.embeddings, np.float32, ["C", "A"])  # as they lie, if embed wrote them
             labels = None if columns.labels is None else columns.labels.astype(np.int64, casting="safe")
-            return cls(embeddings, columns.paths, labels, columns.classes, about)
+            return cls(**{**columns._asdict(), "embeddings": embeddings, "labels": labels})
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: not a table of `ssl-lib embed` ({error})") from error
 
     def save(self, path: str | Path) -> None:
         """Writes .npz or .parquet, whole or not at all, reading the embeddings in parts.
 
-        A .npz has the keys embeddings, paths, labels (where there are any), classes and about. A .parquet has the
-        columns embedding, path and label, and classes and about in its metadata.
+        A .npz has a key for each attribute, labels and root where there are any; root and made_of, which is JSON, are
+        arrays of no dimension: `str(file["root"])`. A .parquet has the columns embedding, path and label, and the rest
+        in its metadata: root as text, the others as JSON.
 
         Raises:
             DataError: A path cannot be written as that format has it.
             ConfigError: The file has another suffix, or pyarrow is missing.
         """
         path = Path(path).expanduser()
-        about = json.dumps(dict(self.about))
-        storage_of(path).write(path, Columns(self.embeddings, self.paths, self.labels, self.classes, about))
+        storage_of(path).write(path, Columns(*(getattr(self, column) for column in Columns._fields)))
 
     def find(self, query: str | int) -> int:
         """The row of an image.

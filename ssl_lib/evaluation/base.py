@@ -65,6 +65,7 @@ class Subject:
         bank_indices: Positions of the training images to use; None uses all.
         query_indices: Positions of the test images to use; None uses all.
         size: Side of the images shown; see `evaluation_batches`.
+        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
         workers: Processes that decode.
         centre: Whether features have the bank's mean taken off.
         device: Where protocols compute; features themselves stay on the CPU.
@@ -78,6 +79,7 @@ class Subject:
     bank_indices: Tensor | None = None
     query_indices: Tensor | None = None
     size: int | None = None
+    resize: int | None = None
     workers: int | None = None
     centre: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -101,7 +103,13 @@ class Subject:
 
     def _extract(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:
         features, labels = extract_features(
-            self.encoder, data, indices=indices, size=self.size, workers=self.workers, title=self.title
+            self.encoder,
+            data,
+            indices=indices,
+            size=self.size,
+            resize=self.resize,
+            workers=self.workers,
+            title=self.title,
         )
         assert labels is not None
         return features, labels

@@ -33,6 +33,7 @@ class Evaluator:
         protocols: What to measure.
         random_encoder: A backbone with random weights, for the baseline.
         size: Side of the images shown to the encoder; see `evaluation_batches`.
+        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
         workers: Processes that decode, for data not in memory.
         limit: Takes at most so many images of each set, always the same ones, drawn at random; None takes all.
         views: Makes the views that the run was trained with, for the protocols that look at them.
@@ -51,6 +52,7 @@ class Evaluator:
         *,
         random_encoder: nn.Module,
         size: int | None = None,
+        resize: int | None = None,
         workers: int | None = None,
         limit: int | None = None,
         views: ViewPipeline | None = None,
@@ -60,7 +62,7 @@ class Evaluator:
             raise ValueError("evaluation needs labels for both the training (bank) and the test images (queries)")
         self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
         self.random_encoder = random_encoder
-        self.size, self.workers, self.limit, self.views = size, workers, limit, views
+        self.size, self.resize, self.workers, self.limit, self.views = size, resize, workers, limit, views
         keys = [measure.key for protocol in self.protocols for measure in protocol.measures]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"several protocols measure {', '.join(twice)}: evaluate with them one after the other")
@@ -72,6 +74,7 @@ class Evaluator:
             bank_indices=chosen[0],
             query_indices=chosen[1],
             size=size,
+            resize=resize,
             workers=workers,
             views=views,
         )
@@ -91,6 +94,7 @@ class Evaluator:
             self.protocols,
             random_encoder=self.random_encoder,
             size=self.size,
+            resize=self.resize,
             workers=self.workers,
             limit=count,
             views=self.views,

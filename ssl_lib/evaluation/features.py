@@ -71,6 +71,7 @@ def extract_features(
     *,
     indices: Tensor | None = None,
     size: int | None = None,
+    resize: int | None = None,
     batch_size: int = 512,
     workers: int | None = None,
     title: str = "features",
@@ -84,6 +85,7 @@ def extract_features(
         data: Images are normalised by its `mean` and `std`, without augmentation.
         indices: (N,), positions of the images to take; None takes all.
         size: Side of the images shown; see `evaluation_batches`.
+        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
         batch_size: Images per forward pass.
         workers: Processes that decode, for data not in memory.
         title: Of the progress bar.
@@ -94,7 +96,7 @@ def extract_features(
     """
     features, seen = torch.zeros(0, 0), list[Tensor]()
     mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
-    batches = evaluation_batches(data, batch_size, size, workers, mine)
+    batches = evaluation_batches(data, batch_size, size, workers, mine, resize)
     with frozen(encoder):
         for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)

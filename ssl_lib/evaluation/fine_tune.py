@@ -123,6 +123,7 @@ class FineTune:
             subject.queries,
             indices=subject.query_indices,
             size=subject.size,
+            resize=subject.resize,
             workers=subject.workers,
             title=f"{subject.title}: fine-tuned",
         )

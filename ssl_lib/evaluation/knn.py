@@ -16,7 +16,7 @@ from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.results import Measure
 
-__all__ = ["KNN", "knn_accuracy", "knn_scores", "nearest"]
+__all__ = ["KNN", "bank_neighbours", "knn_accuracy", "knn_scores"]
 
 
 @PROTOCOLS.register("knn")
@@ -56,7 +56,7 @@ class KNN:
         f = subject.features
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
         title = f"{subject.title}: neighbours"
-        found = nearest(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
+        found = bank_neighbours(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
         labels, said = gather_uneven(share(f.query_labels)), {}
         for key, k in ks.items():
             votes = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature)
@@ -66,7 +66,7 @@ class KNN:
 
 
 @torch.no_grad()
-def nearest(
+def bank_neighbours(
     queries: Tensor,
     bank: Tensor,
     k: int,
@@ -76,6 +76,8 @@ def nearest(
     title: str = "neighbours",
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the bank most similar to each query, by cosine, without keeping all similarities.
+
+    In the features' own precision, as fast as may be, equal ones in any order; `ssl_lib.embedding.nearest` is exact.
 
     Args:
         queries: (Q, D); normalised here, as is the bank, part by part.
@@ -140,7 +142,7 @@ def knn_scores(
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    return _votes(*nearest(queries, bank, k), bank_labels, num_classes, k, temperature)
+    return _votes(*bank_neighbours(queries, bank, k), bank_labels, num_classes, k, temperature)
 
 
 def knn_accuracy(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import Scores, Subject
 from ssl_lib.evaluation.features import progress
-from ssl_lib.evaluation.knn import nearest
+from ssl_lib.evaluation.knn import bank_neighbours
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.results import Measure
 
@@ -61,7 +61,7 @@ class Retrieval:
         if not findable.any():
             return Scores({}, details)
         title = f"{subject.title}: retrieval"
-        places = nearest(queries, f.bank, max(self.k), device=subject.device, title=title)[1]
+        places = bank_neighbours(queries, f.bank, max(self.k), device=subject.device, title=title)[1]
         found = {f"recall_{k}": recall_at(k, f.bank_labels[places], labels) for k in self.k}
         if self.full_ranking:
             found["map"] = average_precision(queries, labels, f.bank, f.bank_labels, device=subject.device, title=title)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.results import Measure, Results
 from ssl_lib.trained_backbone import Backbone
 
-__all__ = ["model_card", "preprocessing_code"]
+__all__ = ["model_card"]
 
 
 def model_card(backbone: Backbone, usage: str, library: str = "pytorch") -> str:
@@ -16,7 +17,7 @@ def model_card(backbone: Backbone, usage: str, library: str = "pytorch") -> str:
 
     Args:
         backbone: What was exported.
-        usage: Python that reads the file and passes `images` through the network.
+        usage: Python that reads the file and goes from image files to features.
         library: Which reads it, as the hub calls it.
     """
     method, steps = backbone.origin.get("method"), backbone.origin.get("steps")
@@ -36,14 +37,7 @@ tags:
 
 ## Use
 
-Images are made ready like this: the shorter side to {backbone.preprocessing.resize} pixels, the centre of
-{backbone.size} x {backbone.size}, normalised.
-
-```python
-{preprocessing_code(backbone)}
-```
-
-Then, with `images` a batch of them, float (N, {backbone.preprocessing.channels}, {backbone.size}, {backbone.size}):
+Images are made ready like this: {_shown(backbone.preprocessing)}.
 
 ```python
 {usage}
@@ -55,21 +49,11 @@ Then, with `images` a batch of them, float (N, {backbone.preprocessing.channels}
 """
 
 
-def preprocessing_code(backbone: Backbone) -> str:
-    """A torchvision transform `prepare`, from a PIL image to what the network takes."""
-    images = backbone.preprocessing
-    mode = "RGB" if images.channels == 3 else "L"
-    return f"""import torch
-from torchvision.transforms import v2
-
-prepare = v2.Compose([
-    v2.Lambda(lambda image: image.convert("{mode}")),
-    v2.PILToTensor(),
-    v2.Resize({images.resize}, v2.InterpolationMode.BICUBIC, antialias=True),
-    v2.CenterCrop({images.size}),
-    v2.ToDtype(torch.float32, scale=True),
-    v2.Normalize({list(images.mean)}, {list(images.std)}),
-])"""
+def _shown(images: Preprocessing) -> str:
+    kind = "in colour" if images.channels == 3 else "grey"
+    return (
+        f"{kind}, the shorter side to {images.resize} pixels, the centre of {images.size} x {images.size}, normalised"
+    )
 
 
 def _evaluation(backbone: Backbone) -> str:

@@ -12,6 +12,7 @@ from ssl_lib.export.card import model_card
 from ssl_lib.export.graphs import write_onnx, write_program
 from ssl_lib.export.hugging_face import hub_usage, write_folder
 from ssl_lib.export.peers import Peer, timm_peer, torchvision_peer
+from ssl_lib.export.snippets import by_numpy, by_torchvision, by_us, quoted
 from ssl_lib.export.tensors import state_dict_writer, write_safetensors
 from ssl_lib.files import whole_file, write_text
 from ssl_lib.trained_backbone import Backbone
@@ -26,7 +27,7 @@ class Format:
     Attributes:
         file: Name of the file, or, where `is_folder`, of the folder.
         write: Writes it.
-        usage: Python that reads it and passes `images` through the network.
+        usage: Python that reads it and goes from image files to features; runs as it stands.
         peer: The other library's network whose keys it takes; raises ValueError where there is none.
         is_folder: Whether it is a folder, with a model card of its own.
     """
@@ -38,35 +39,29 @@ class Format:
     is_folder: bool = False
 
 
-def _peer_format(file: str, peer: Callable[[Backbone], Peer]) -> Format:
-    return Format(file, state_dict_writer(peer), lambda backbone, path: peer(backbone).usage(str(path)), peer)
+def _peer_format(file: str, peer_of: Callable[[Backbone], Peer]) -> Format:
+    def usage(backbone: Backbone, path: Path) -> str:
+        peer = peer_of(backbone)
+        return by_torchvision(backbone, [f"import {peer.library}"], peer.load(quoted(path)), "net.eval()(images)")
+
+    return Format(file, state_dict_writer(peer_of), usage, peer_of)
 
 
-def _snippet(code: str) -> Callable[[Backbone, Path], str]:
-    return lambda _, path: code.format(path=path)
+def _onnx_usage(backbone: Backbone, path: Path) -> str:
+    load = f"session = onnxruntime.InferenceSession({quoted(path)})"
+    return by_numpy(backbone, ["import onnxruntime"], load, 'session.run(None, {"images": images})[0]')
+
+
+def _program_usage(backbone: Backbone, path: Path) -> str:
+    return by_torchvision(backbone, [], f"net = torch.export.load({quoted(path)}).module()", "net(images)")
 
 
 FORMATS = {
     "torchvision": _peer_format("backbone_torchvision.pth", torchvision_peer),
     "timm": _peer_format("backbone_timm.pth", timm_peer),
-    "safetensors": Format(
-        "backbone.safetensors",
-        write_safetensors,
-        _snippet('import ssl_lib\n\nnet = ssl_lib.Backbone.from_file("{path}")\nfeatures = net(images)'),
-    ),
-    "onnx": Format(
-        "backbone.onnx",
-        write_onnx,
-        _snippet(
-            'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{path}")\n'
-            '(features,) = session.run(None, {{"images": images.numpy()}})'
-        ),
-    ),
-    "torch_export": Format(
-        "backbone.pt2",
-        write_program,
-        _snippet('import torch\n\nnet = torch.export.load("{path}").module()\nfeatures = net(images)'),
-    ),
+    "safetensors": Format("backbone.safetensors", write_safetensors, by_us),
+    "onnx": Format("backbone.onnx", write_onnx, _onnx_usage),
+    "torch_export": Format("backbone.pt2", write_program, _program_usage),
     "huggingface": Format("huggingface", write_folder, hub_usage, is_folder=True),
 }
 
@@ -80,7 +75,7 @@ def export(backbone: Backbone, to: str, path: str | Path) -> str:
         path: The file, or for "huggingface" the folder; what is there is replaced.
 
     Returns:
-        Python that reads what was written and passes normalised `images` through the network.
+        Python that reads what was written and goes from image files to features; it runs as it stands.
 
     Raises:
         ConfigError: The format is unknown, does not fit the backbone or needs a package; or the path is no such place.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_lib.export.card import model_card
 from ssl_lib.export.peers import Peer, at_its_size, plain_state, timm_peer
+from ssl_lib.export.snippets import by_timm, by_us
 from ssl_lib.export.tensors import save_safetensors
 from ssl_lib.files import whole_file, write_text
 from ssl_lib.trained_backbone import HEADER, Backbone
@@ -38,12 +39,8 @@ def write_folder(backbone: Backbone, folder: Path) -> None:
 
 
 def hub_usage(backbone: Backbone, folder: Path) -> str:
-    """Python that reads the folder."""
-    if _peer(backbone) is None:
-        build = f'import ssl_lib\n\nnet = ssl_lib.Backbone.from_file("{folder}")\n'
-    else:
-        build = f'import timm\n\nnet = timm.create_model("local-dir:{folder}", pretrained=True)\n'
-    return f"{build}features = net.eval()(images)"
+    """Python that reads the folder, from image files to features."""
+    return (by_us if _peer(backbone) is None else by_timm)(backbone, folder)
 
 
 def _peer(backbone: Backbone) -> Peer | None:
@@ -62,7 +59,7 @@ def _timm_config(backbone: Backbone, peer: Peer) -> dict[str, Any]:
         "architecture": peer.architecture.partition(".")[0],
         "num_classes": 0,
         "num_features": backbone.out_dim,
-        "model_args": {**peer.options, "num_classes": 0},
+        "model_args": dict(peer.options),  # num_classes is not among them: transformers would give it twice
         "pretrained_cfg": {
             "input_size": [images.channels, images.size, images.size],
             "fixed_input_size": "img_size" in peer.options,

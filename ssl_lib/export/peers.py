@@ -45,20 +45,12 @@ class Peer:
     after: tuple[str, ...] = ()
     strict: bool = True
 
-    def usage(self, file: str) -> str:
-        """Python that reads the weights from a file, and passes `images` through the network."""
-        loading = f'net.load_state_dict(torch.load("{file}", weights_only=True)'
-        lines = [
-            "import torch",
-            f"import {self.library}",
-            "",
-            f"net = {self.call}",
-            *self.before,
-            loading + (")" if self.strict else ", strict=False)  # only its classifier is missing"),
-            *self.after,
-            "features = net.eval()(images)",
-        ]
-        return "\n".join(lines)
+    def load(self, file: str) -> str:
+        """Python that makes `net` from the weights in a file, whose name is a literal."""
+        loading = f"net.load_state_dict(torch.load({file}, weights_only=True)"
+        note = () if self.strict else ("# without the classifier, which is not in the file",)
+        loading += ")" if self.strict else ", strict=False)"
+        return "\n".join([f"net = {self.call}", *self.before, *note, loading, *self.after])
 
 
 def torchvision_peer(backbone: Backbone) -> Peer:

@@ -11,8 +11,9 @@ from ssl_lib.build import build_method, build_views
 from ssl_lib.data import ImageData, evaluation_batches, preview
 from ssl_lib.data.arrays import ArrayData
 from ssl_lib.errors import DataError, SSLError
-from ssl_lib.evaluation import RawPixels, extract_features, nearest
+from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
 from ssl_lib.precision import resolve_device
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.report.projection import PROJECTIONS, principal_components, project
 from ssl_lib.report.run import Missing, Observed, TokenMaps, ViewGrid
 from ssl_lib.resolve import BAD_ARGUMENTS
@@ -42,8 +43,7 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
         train, pipeline = build_views(run.config)
         device = resolve_device(run.config.trainer.device)
         data = train if run.evaluator is None else run.evaluator.queries
-        size = run.config.evaluation.image_size or pipeline.size
-        sample, classes = _draw(data, size, run.config.trainer.workers)
+        sample, classes = _draw(data, run.preprocessing, run.config.trainer.workers)
     except (SSLError, OSError) as error:
         return Missing(f"The weights and images could not be looked at: {error}")
     except BAD_ARGUMENTS as error:  # the user's own parts, in a version other than that trained
@@ -66,7 +66,7 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
     )
 
 
-def _draw(data: ImageData, size: int, workers: int | None) -> tuple[ArrayData, int | None]:
+def _draw(data: ImageData, shown: Preprocessing, workers: int | None) -> tuple[ArrayData, int | None]:
     """A sample in memory, always the same; of data with many classes it is of some, whose number is told."""
     generator = torch.Generator().manual_seed(0)
     chosen, limit = torch.randperm(len(data), generator=generator), None
@@ -76,7 +76,8 @@ def _draw(data: ImageData, size: int, workers: int | None) -> tuple[ArrayData, i
             limit = _CLASSES
             some = classes[torch.randperm(len(classes), generator=generator)[:limit]]
             chosen = chosen[torch.isin(data.labels[chosen], some)]
-    batches = list(evaluation_batches(data, 256, size, workers, chosen[:_IMAGES].sort().values))
+    places = chosen[:_IMAGES].sort().values
+    batches = list(evaluation_batches(data, 256, shown.size, workers, places, shown.resize))
     if not batches:
         raise DataError("no image can be read")
     images = torch.cat([batch.images for batch in batches if isinstance(batch.images, Tensor)])
@@ -94,7 +95,7 @@ def _neighbours(features: Tensor) -> Tensor:
     count = min(_NEIGHBOURS, len(features) - 1)
     if count < 1:
         return torch.zeros(len(features), 0, dtype=torch.int64)
-    found = nearest(features, features, count + 1)[1]
+    found = bank_neighbours(features, features, count + 1)[1]
     itself = found == torch.arange(len(features)).unsqueeze(1)
     itself[~itself.any(1), -1] = True  # copies of an image may crowd it out of its own neighbours
     return found[~itself].view(len(features), count)

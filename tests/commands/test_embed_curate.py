@@ -69,6 +69,46 @@ def test_a_folder_is_evaluated_with_the_channels_and_statistics_of_the_run(run, 
     assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
 
 
+KEPT = """
+from dataclasses import dataclass
+import numpy as np
+from ssl_lib import PROTOCOLS
+from ssl_lib.evaluation import Measure, Scores
+
+@PROTOCOLS.register("kept")
+@dataclass(frozen=True)
+class Kept:
+    file: str
+    measures = (Measure("kept", "kept"),)
+
+    def check(self, bank_labels):
+        pass
+
+    def __call__(self, subject):
+        np.savez(self.file, subject.features.bank, subject.features.queries)  # of the trained encoder last
+        return Scores({"kept": 0.0})
+"""
+
+
+@pytest.mark.parametrize("size", [[], ["--size", "20"]])
+def test_evaluate_and_embed_show_other_images_alike(run, tmp_path, size):
+    """Photographs of other sizes, to a run that was shown arrays as they are."""
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        folder = tmp_path / "photos" / ("train", "val")[index % 2] / f"class{index // 6}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)).save(folder / f"{index:02}.png")
+    (tmp_path / "kept.py").write_text(KEPT)
+    changes = [f"imports=[{tmp_path / 'kept.py'}]", f"evaluation.kept.file={tmp_path / 'kept.npz'}"]
+    changes += [f"evaluation.image_size={size[1]}"] if size else []
+    assert main(["evaluate", str(run), "kept", *changes, "--data", str(tmp_path / "photos")]) == 0
+    with np.load(tmp_path / "kept.npz") as evaluated:
+        for split, features in zip(("train", "val"), evaluated.values(), strict=True):
+            target, photos = tmp_path / f"{split}.npz", tmp_path / "photos" / split
+            assert main(["embed", str(run), str(photos), "-o", str(target), "--workers", "0", *size]) == 0
+            np.testing.assert_array_equal(EmbeddingTable.load(target).embeddings, features)
+
+
 def printed(capsys, *command):
     """What a command that succeeds prints to stdout."""
     capsys.readouterr()

@@ -12,17 +12,19 @@ from ssl_lib.errors import ConfigError, DataError
 RNG = np.random.default_rng(0)
 
 
-def a_table(count=5, labels=True, about=None):
+def a_table(count=5, labels=True, root="/photos"):
     names = np.array([f"ä/{index}.png" for index in range(count)])
     classes = np.arange(count, dtype=np.int64) % 2 if labels else None
     embeddings = RNG.normal(size=(count, 3)).astype(np.float32)
-    return EmbeddingTable(embeddings, names, classes, ("cat", "dog") if labels else (), about or {"root": "/photos"})
+    made_of = {"images": count, "mean": [0.5], "resize": None}
+    return EmbeddingTable(embeddings, names, classes, ("cat", "dog") if labels else (), root, ("ä/torn.png",), made_of)
 
 
 def equal(a, b):
     np.testing.assert_array_equal(a.embeddings, b.embeddings)
     np.testing.assert_array_equal(a.paths, b.paths)
-    assert (a.labels is None) == (b.labels is None) and (a.classes, a.about) == (b.classes, b.about)
+    assert (a.labels is None) == (b.labels is None) and a.classes == b.classes
+    assert (a.root, a.skipped, a.made_of) == (b.root, b.skipped, b.made_of)
     if a.labels is not None:
         np.testing.assert_array_equal(a.labels, b.labels)
 
@@ -32,9 +34,13 @@ def test_npz_holds_plain_arrays_by_their_names(tmp_path, labels):
     table = a_table(labels=labels)
     table.save(tmp_path / "made" / "e.npz")
     with np.load(tmp_path / "made" / "e.npz", allow_pickle=False) as arrays:
-        expected = {"embeddings", "paths", "classes", "about"} | ({"labels"} if labels else set())
+        expected = {"embeddings", "paths", "classes", "root", "skipped", "made_of"} | ({"labels"} if labels else set())
         assert set(arrays) == expected
         assert arrays["embeddings"].dtype == np.float32 and arrays["paths"].dtype.kind == "U"
+        assert str(arrays["root"]) == "/photos" and arrays["skipped"].tolist() == ["ä/torn.png"]
+        assert json.loads(str(arrays["made_of"])) == table.made_of
+        if labels:
+            assert arrays["classes"][arrays["labels"]].tolist() == ["cat", "dog", "cat", "dog", "cat"]
     read = EmbeddingTable.load(tmp_path / "made" / "e.npz")
     equal(read, table)
     assert isinstance(read.embeddings, np.memmap) and read.embeddings.flags.aligned
@@ -50,7 +56,9 @@ def test_parquet_is_written_in_row_groups(tmp_path, monkeypatch, labels):
     equal(EmbeddingTable.load(tmp_path / "e.parquet"), table)
     with pq.ParquetFile(tmp_path / "e.parquet") as file:
         assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [8, 8, 4]
-        rows = file.read().to_pylist()
+        rows, metadata = file.read().to_pylist(), file.schema_arrow.metadata
+    assert metadata[b"root"] == b"/photos" and json.loads(metadata[b"classes"]) == list(table.classes)
+    assert (json.loads(metadata[b"skipped"]), json.loads(metadata[b"made_of"])) == (["ä/torn.png"], table.made_of)
     assert [row["path"] for row in rows] == table.paths.tolist()
     assert [row["label"] for row in rows] == (table.labels.tolist() if labels else [None] * 20)
     np.testing.assert_array_equal(np.array([row["embedding"] for row in rows], np.float32), table.embeddings)
@@ -58,19 +66,41 @@ def test_parquet_is_written_in_row_groups(tmp_path, monkeypatch, labels):
 
 def test_paths_of_any_bytes(tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")
-    table = EmbeddingTable(np.ones((1, 2), np.float32), np.array([odd]))
-    table.save(tmp_path / "e.npz")
-    assert os.fsencode(EmbeddingTable.load(tmp_path / "e.npz").paths[0]) == b"caf\xe9.png"
-    pytest.importorskip("pyarrow")
-    with pytest.raises(DataError, match=r"no UTF-8.*write a \.npz"):
+    for names, root in (([odd], "/photos"), (["a.png"], odd)):
+        table = EmbeddingTable(np.ones((1, 2), np.float32), np.array(names), root=root)
+        table.save(tmp_path / "e.npz")
+        equal(EmbeddingTable.load(tmp_path / "e.npz"), table)
+        pytest.importorskip("pyarrow")
+        with pytest.raises(DataError, match=r"no UTF-8.*write a \.npz"):
+            table.save(tmp_path / "e.parquet")
+        assert os.listdir(tmp_path) == ["e.npz"]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_table_from_when_one_text_held_the_origin_is_read(tmp_path, suffix):
+    table = a_table()
+    about = json.dumps({"root": table.root, "skipped": table.skipped, "made_of": table.made_of})
+    if suffix == "npz":
+        arrays = {"embeddings": table.embeddings, "paths": table.paths, "labels": table.labels}
+        np.savez(tmp_path / "e.npz", **arrays, classes=np.array(table.classes), about=np.array([about]))
+    else:
+        pq = pytest.importorskip("pyarrow.parquet")
         table.save(tmp_path / "e.parquet")
-    assert os.listdir(tmp_path) == ["e.npz"]
+        found = pq.read_table(tmp_path / "e.parquet")
+        metadata = {"classes": json.dumps(table.classes), "about": about}
+        pq.write_table(found.replace_schema_metadata(metadata), tmp_path / "e.parquet")
+    equal(EmbeddingTable.load(tmp_path / f"e.{suffix}"), table)
+
+
+def test_embeddings_and_paths_of_any_origin_are_a_table(tmp_path):
+    np.savez(tmp_path / "e.npz", embeddings=np.eye(2, dtype=np.float16), paths=np.array(["a", "b"]))
+    equal(EmbeddingTable.load(tmp_path / "e.npz"), EmbeddingTable(np.eye(2, dtype=np.float32), np.array(["a", "b"])))
 
 
 def test_images_are_found_by_path_file_and_row(tmp_path):
     (tmp_path / "ä").mkdir()
     (tmp_path / "ä" / "3.png").touch()
-    table = a_table(about={"root": os.path.realpath(tmp_path)})
+    table = a_table(root=os.path.realpath(tmp_path))
     assert [table.find(query) for query in ("ä/3.png", str(tmp_path / "ä" / "3.png"), "3", 3)] == [3] * 4
     numbered = EmbeddingTable(table.embeddings, np.array(list("43210")))
     assert numbered.find("4") == 0  # a path goes before a row
@@ -95,13 +125,14 @@ def test_what_does_not_fit_is_refused(change, message):
 
 
 @pytest.mark.parametrize("change", [
-    {"embeddings": None}, {"paths": None}, {"classes": None}, {"about": None},
-    {"paths": np.array([{}, {}], object)}, {"embeddings": np.array(["a", "b"])}, {"about": np.array(["{"])},
-    {"about": np.array(["[]"])}, {"about": np.array([1])}, {"labels": np.array([0, 9])}, {"labels": np.array([0.5, 1])},
+    {"embeddings": None}, {"paths": None}, {"paths": np.array([{}, {}], object)}, {"embeddings": np.array(["a", "b"])},
+    {"classes": np.array("x")}, {"made_of": np.array("{")}, {"made_of": np.array("[]")}, {"made_of": np.array(1)},
+    {"root": np.array(["/a", "/b"])}, {"about": np.array(["{"])}, {"about": np.array(["[]"])},
+    {"labels": np.array([0, 9])}, {"labels": np.array([0.5, 1])},
 ])  # fmt: skip
 def test_files_that_are_no_table_are_errors_that_name_them(tmp_path, change):
     right = {"embeddings": np.ones((2, 3), np.float32), "paths": np.array(["a", "b"]), "classes": np.array(["x"]),
-             "about": np.array([json.dumps({})])}  # fmt: skip
+             "made_of": np.array("{}")}  # fmt: skip
     np.savez(tmp_path / "e.npz", **right)
     assert len(EmbeddingTable.load(tmp_path / "e.npz")) == 2
     np.savez(tmp_path / "e.npz", **{key: value for key, value in {**right, **change}.items() if value is not None})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ssl_lib import Backbone
+from ssl_lib.export.snippets import PATHS
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
 
@@ -33,9 +37,25 @@ def batch(model: Backbone, count: int = 3) -> Tensor:
     return torch.randn(count, len(model.mean), model.size, model.size)
 
 
-def run(usage: str, images: Tensor) -> Tensor:
-    """The features that the Python given to a user finds."""
-    names: dict[str, Any] = {"images": images}
-    with torch.no_grad():
-        exec(compile(usage, "usage", "exec"), names)
-    return torch.as_tensor(names["features"])
+def photographs(folder: Path, count: int = 3) -> list[str]:
+    """Pictures of various sizes, smooth enough to look alike to Pillow and torch; the last one turned by its EXIF."""
+    names = []
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 256, (9, 7 + index, 3), dtype=np.uint8)
+        picture, exif = Image.fromarray(pixels).resize((70 + index, 90)), Image.Exif()
+        exif[274] = 6 if index == count - 1 else 1
+        picture.save(folder / f"{index}.png", exif=exif)
+        names.append(str(folder / f"{index}.png"))
+    return names
+
+
+def check(usage: str, model: Backbone, paths: list[str]) -> None:
+    """Runs the Python given to a user on pictures, and compares with what the backbone makes of them."""
+    assert usage.count(PATHS) == 1
+    names: dict[str, Any] = {}
+    exec(compile(usage.replace(PATHS, f"paths = {paths!r}"), "usage", "exec"), names)
+    images, features = torch.as_tensor(names["images"]), torch.as_tensor(names["features"])
+    step = 1.01 / 255 / min(model.std)  # Pillow and torch round alike but for one of 255 steps
+    torch.testing.assert_close(images, model.preprocess([Image.open(path) for path in paths]), rtol=0, atol=step)
+    assert features.shape == (len(paths), model.out_dim) and not features.requires_grad
+    torch.testing.assert_close(features, model(images), rtol=1e-5, atol=1e-5)

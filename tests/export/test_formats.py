@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from ssl_lib import ConfigError, backbones, build, load_config
 from ssl_lib.backbones import load_weights
 from ssl_lib.export import FORMATS, export
-from tests.export.helper import backbone, batch, run
+from tests.export.helper import backbone, batch, check, photographs
 
 NEEDS = {
     "timm": ["timm"],
@@ -42,8 +47,6 @@ CASES = [
 def needed(to: str, name: str = "") -> None:
     for package in [*NEEDS.get(to, []), *(["timm"] if name.startswith("timm/") else [])]:
         pytest.importorskip(package)
-    if to == "onnx" and torch.__version__.startswith("2.6."):
-        pytest.skip("torch 2.6 cannot convert a BatchNorm with the onnxscript of today")
 
 
 @pytest.mark.parametrize(("to", "name", "arguments"), CASES, ids=lambda value: str(value)[:30])
@@ -51,10 +54,28 @@ def test_the_library_itself_gives_the_same_features(to, name, arguments, tmp_pat
     needed(to, name)
     model = backbone(name, **arguments)
     path = tmp_path / FORMATS[to].file
-    usage = export(model, to, path)
-    for count in (1, 3):
-        images = batch(model, count)
-        torch.testing.assert_close(run(usage, images), model(images), rtol=1e-5, atol=1e-5)
+    usage, paths = export(model, to, path), photographs(tmp_path)
+    for some in (paths[:1], paths):
+        check(usage, model, some)
+
+
+@pytest.mark.parametrize(("to", "name", "arguments"), [
+    ("torchvision", *SMALL_STEM), ("timm", *RESNET), ("safetensors", *TINY), ("onnx", "resnet_tiny", {"size": 12}),
+    ("torch_export", *TINY), ("huggingface", *RESNET), ("huggingface", *TINY),
+])  # fmt: skip
+def test_the_code_of_the_card_runs_beside_the_file(to, name, arguments, tmp_path, monkeypatch):
+    needed(to)
+    model, path = backbone(name, **arguments), tmp_path / FORMATS[to].file
+    export(model, to, path)
+    card = (path / "README.md" if path.is_dir() else Path(f"{path}.md")).read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    check(code, model, photographs(tmp_path))
+
+
+def test_names_of_any_letters_are_written_as_python_has_them(tmp_path):
+    model, path = backbone(*TINY[:1], **TINY[1]), tmp_path / 'ein "Bär".pt2'
+    check(export(model, "torch_export", path), model, photographs(tmp_path))
 
 
 def test_a_torchvision_file_lacks_the_classifier_alone(tmp_path):
@@ -116,6 +137,52 @@ def test_a_network_that_is_no_graph_is_refused_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_graph_that_does_something_else_is_not_written(tmp_path):
+    needed("onnx")
+
+    class Noisy(torch.nn.Sequential):
+        out_dim = 8
+
+        def forward(self, images):
+            features = super().forward(images)
+            return features + torch.rand_like(features)
+
+    model = backbone(*TINY[:1], **TINY[1])
+    model.net = Noisy(model.net)
+    with pytest.raises(ConfigError, match="as an ONNX graph: its features are others, by"):
+        export(model, "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("depends", [False, True])
+def test_the_older_exporter_takes_over_where_the_newer_one_fails(depends, tmp_path, monkeypatch):
+    """But not for a network that makes choices, of which it would keep one."""
+    needed("onnx")
+    newer = torch.onnx.export
+
+    def fails(*arguments, dynamo, **options):
+        if dynamo:
+            raise AttributeError("'tuple' object has no attribute 'dtype'")
+        return newer(*arguments, dynamo=dynamo, **options)
+
+    class Chooses(torch.nn.Sequential):
+        out_dim = 8
+
+        def forward(self, images):
+            features = super().forward(images)
+            return features if images.sum().item() > 0 else -features
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    model = backbone(*TINY[:1], **TINY[1])
+    if not depends:
+        check(export(model, "onnx", tmp_path / "a.onnx"), model, photographs(tmp_path))
+        return
+    model.net = Chooses(model.net)
+    with pytest.raises(ConfigError, match="cannot write resnet_tiny as an ONNX graph"):
+        export(model, "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 METADATA = {
     "torch_export": lambda path: _extra_file(path),
     "safetensors": lambda path: backbones.weights.read_header(path)["ssl_lib"],
@@ -169,6 +236,46 @@ def test_the_hub_folder_says_to_transformers_what_the_evaluation_does(tmp_path):
     found = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert (found["size"], found["crop_size"]) == ({"shortest_edge": 36}, {"height": 32, "width": 32})
     assert (found["image_mean"], found["image_std"], found["resample"]) == ([0.5, 0.4, 0.3], [0.2] * 3, 3)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [RESNET, OTHER_SIZE, ("timm/resnet10t", {"size": 32, "channels": 1})])
+def test_timm_reads_the_folder_from_the_hub_and_makes_images_ready(name, arguments, tmp_path):
+    """The hub's own cache stands in for the hub."""
+    needed("huggingface")
+    model = backbone(name, **arguments)
+    repository = tmp_path / "hub" / "models--you--photos"
+    export(model, "huggingface", repository / "snapshots" / "1234")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1234")
+    script = (
+        "import numpy as np, timm, torch; from PIL import Image\n"
+        "net = timm.create_model('hf-hub:you/photos', pretrained=True).eval()\n"
+        "prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(net))\n"
+        "images = prepare(Image.open('photo.png'))[None]\n"
+        "with torch.no_grad(): np.savez('made.npz', images=images, features=net(images))"
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert("RGB" if len(model.mean) == 3 else "L")
+    picture.save(tmp_path / "photo.png")
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=120)
+    made = {key: torch.from_numpy(array) for key, array in np.load(tmp_path / "made.npz").items()}
+    step = 1.01 / 255 / model.std[0]  # Pillow and torch round alike but for one of 255 steps
+    torch.testing.assert_close(made["images"], model.preprocess(picture), rtol=0, atol=step)
+    torch.testing.assert_close(made["features"], model(made["images"]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [RESNET, VIT])
+def test_transformers_reads_the_folder(name, arguments, tmp_path):
+    needed("huggingface")
+    model = backbone(name, **arguments)
+    export(model, "huggingface", tmp_path)
+    assert "num_classes" not in json.loads((tmp_path / "config.json").read_text())["model_args"]  # given to timm twice
+    transformers = pytest.importorskip("transformers")
+    images = batch(model)
+    with torch.no_grad():
+        features = transformers.AutoModel.from_pretrained(tmp_path).eval()(images).pooler_output
+    torch.testing.assert_close(features, model(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
