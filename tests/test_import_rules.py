@@ -11,7 +11,18 @@ import ssl_lib
 
 ROOT = Path(ssl_lib.__file__).parent
 GLUE = {
-    *("config", "resolve", "rehearsal", "build", "runs", "comparison", "report", "trained_backbone", "export"),
+    *(
+        "settings",
+        "config",
+        "resolve",
+        "rehearsal",
+        "build",
+        "runs",
+        "comparison",
+        "report",
+        "trained_backbone",
+        "export",
+    ),
     *("cli", "commands"),
 }
 LOOP = {"trainer", "callbacks", "loggers", "state", "meter", "finite", "checkpoint", "run_lock", "doctor"}
@@ -31,6 +42,7 @@ FORBIDDEN = {
     "callbacks": {"backbones", "losses", "heads"} | GLUE,
     "ema.py": {"methods", "optim"} | LOOP | GLUE,
     "types.py": {"methods", "views", "data"} | LOOP | GLUE,
+    "settings.py": {"methods", "backbones", "losses", "heads", "views", "build", "cli", "config"} | LOOP,
     "config.py": {"methods", "backbones", "losses", "heads", "views", "build", "cli"} | LOOP,
 }
 
