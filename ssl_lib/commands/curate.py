@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ssl_lib.commands.common import counted
 from ssl_lib.commands.images import image_reader
-from ssl_lib.embedding import EmbeddingTable, coverage, draw_neighbours, duplicate_groups, farthest_points, nearest
+from ssl_lib.embedding import (
+    EmbeddingTable,
+    Shown,
+    coverage,
+    draw_neighbours,
+    duplicate_groups,
+    farthest_points,
+    nearest,
+)
+from ssl_lib.embedding.curate import ROUNDING
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.files import whole_file
 from ssl_lib.resolve import call
@@ -24,29 +34,39 @@ _LINES = 8  # of a group that is shown
 
 def run_nearest(options: argparse.Namespace) -> None:
     """Runs `ssl-lib nearest`."""
+    if options.k < 1:
+        raise ConfigError(f"-k must be at least 1, got {options.k}")
+    suffix = Path(options.output or ".png").suffix.lower()
+    if Image.registered_extensions().get(suffix) not in Image.SAVE:
+        raise ConfigError(f"--output: {options.output} must end in a picture's suffix, such as .png")
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])
     read = image_reader(table, options.images) if options.output else None
-    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, device=options.device)
+    shown = {"device": options.device, "progress": True}
+    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, **shown)
     pictured = []
     for row, cosines, others in zip(rows.tolist(), *found, strict=True):
         near = [(c, other) for c, other in zip(cosines.tolist(), others.tolist(), strict=True) if other != row]
         near = near[: options.k]
-        print(f"{_printable(table.paths[row])}  {table.label(row)}".rstrip())
-        lines = [("rank", "cosine", "path", "label")] + [
-            (str(rank), f"{cosine:.4f}", _printable(table.paths[other]), table.label(other))
-            for rank, (cosine, other) in enumerate(near, start=1)
-        ]
-        width = max(len(path) for _, _, path, _ in lines)
-        for rank, text, path, label in lines:
-            print(f"  {rank:>4}  {text:>7}  {path:<{width}}  {label}".rstrip())
+        _print_neighbours(table, row, near)
         if read:
-            captions = [f"{cosine:.3f} {table.label(other)}\n{table.paths[other]}" for cosine, other in near]
-            captions.insert(0, f"{table.label(row)}\n{table.paths[row]}")
-            images = map(read, [row, *(other for _, other in near)])
-            pictured.append(list(zip(images, captions, strict=True)))
+            told = [(row, None), *((other, cosine) for cosine, other in near)]
+            pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in told])
     if options.output:
         _save_picture(pictured, options.output)
+    else:
+        print("to see them: -o grid.png", file=sys.stderr)
+
+
+def _print_neighbours(table: EmbeddingTable, row: int, near: list[tuple[float, int]]) -> None:
+    print(f"{_printable(table.paths[row])}  {table.label(row)}".rstrip())
+    lines = [("rank", "cosine", "path", "label" if table.labels is not None else "")] + [
+        (str(rank), f"{cosine:.4f}", _printable(table.paths[other]), table.label(other))
+        for rank, (cosine, other) in enumerate(near, start=1)
+    ]
+    width = max(len(path) for _, _, path, _ in lines)
+    for rank, text, path, label in lines:
+        print(f"  {rank:>4}  {text:>7}  {path:<{width}}  {label}".rstrip())
 
 
 def run_duplicates(options: argparse.Namespace) -> None:
@@ -63,19 +83,22 @@ def run_duplicates(options: argparse.Namespace) -> None:
         mixed = sum(len(set(table.labels[group].tolist())) > 1 for group in groups)
         print(f"{counted(mixed, 'group')} with more than one label")
     shown = sorted(groups, key=len, reverse=True)[: max(0, options.show)]
-    for group in shown:
-        _print_group(table, group)
+    least = min((_print_group(table, group) for group in shown), default=1.0)
     if len(shown) < len(groups):
         left = len(groups) - len(shown)
         print(f"{counted(left, 'group')} not shown; --show {len(groups)} prints all")
+    if least < options.threshold - ROUNDING:
+        print(f"some are less alike, down to {least:.4f}, joined by others between: a higher --threshold parts them")
     if options.output:
         rows = np.concatenate([np.empty(0, np.int64), *(group[1:] for group in groups)])
         _write_paths(table, np.sort(rows), options.output)
         print(f"paths to drop: {options.output}")
+    elif groups:
+        print("to have the paths to drop in a file: -o drop.txt", file=sys.stderr)
 
 
-def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> None:
-    """The image to keep, then the others with their cosines to it."""
+def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> float:
+    """Prints the image to keep, then the others with their cosines to it, the least of which it returns."""
     cosines, order = nearest(table.embeddings[group], table.embeddings[group[:1]], len(group))
     to_first = dict(zip(group[order[0]].tolist(), cosines[0].tolist(), strict=True))
     print(f"{len(group):,} images")
@@ -84,6 +107,7 @@ def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> None:
         print(f"  {verdict}  {to_first[row]:.4f}  {_printable(table.paths[row])}  {table.label(row)}".rstrip())
     if len(group) > _LINES:
         print(f"  drop  and {len(group) - _LINES:,} more")
+    return float(cosines.min())
 
 
 def run_select(options: argparse.Namespace) -> None:
@@ -98,7 +122,8 @@ def run_select(options: argparse.Namespace) -> None:
         arguments = {"seed": options.seed, "device": options.device, "progress": True}
         chosen = call("select", farthest_points, table.embeddings, options.count, **arguments)
         subsets = {"k-center": chosen, **subsets}
-    distances = {name: coverage(table.embeddings, rows, device=options.device) for name, rows in subsets.items()}
+    shown = {"device": options.device, "progress": True}
+    distances = {name: coverage(table.embeddings, rows, **shown) for name, rows in subsets.items()}
     _write_paths(table, subsets[options.method], options.output)
     print(f"{options.count:,} of {counted(len(table), 'image')} by {options.method}: {options.output}")
     print("distance to the nearest one chosen, of unit vectors (and its cosine)")
@@ -118,13 +143,15 @@ def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str
         partial.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
 
 
-def _save_picture(rows: list[Any], target: str) -> None:
+def _save_picture(rows: list[list[Shown]], target: str) -> None:
     picture = draw_neighbours(rows)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         picture.save(target)
-    except ValueError as error:
-        raise ConfigError(f"--output: {target} must end in a picture's suffix, such as .png ({error})") from error
+    except (OSError, ValueError) as error:  # of a disk, or of a format too narrow for it
+        raise ConfigError(
+            f"--output: {target} cannot be written ({error}); choose another, such as grid.png"
+        ) from error
     print(target)
 
 

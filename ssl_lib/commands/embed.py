@@ -44,14 +44,21 @@ def run_embed(options: argparse.Namespace) -> None:
         "precision": options.precision,
         "root": root,
     }
-    made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
-    new = f", {made.written:,} of them now" if made.written < made.count else ""
+    try:
+        made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
+    except KeyboardInterrupt:
+        print(f"\n{options.output} is unfinished: the same command goes on where this one stopped", file=sys.stderr)
+        raise
+    new = f", {made.written:,} of them now" if made.written else ", all there already"
+    new = new if made.written < made.count else ""
     space = made.path.stat().st_size / 2**20
     print(f"{counted(made.count, 'image')} x {encoder.out_dim}{new}, {space:,.1f} MiB in {made.path}", file=sys.stderr)
     where = data.root if isinstance(data, FolderData) else ""
     names = [os.path.join(where, name) for name in made.skipped]
     print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
-    print(f"to look at it: ssl-lib nearest {shlex.quote(options.output)} 0")
+    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.target)}"
+    print(f"to look at it: ssl-lib nearest {table} 0 -o grid.png{own}; or ssl-lib duplicates {table}, ", end="")
+    print(f"ssl-lib select {table} -n {min(100, made.count)}")
 
 
 def _load(target: str, overrides: list[str], folders: list[str]) -> TrainedRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -30,5 +31,7 @@ def run_export(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     card = path / "README.md" if fmt.is_folder else f"{path}.md"
-    print(f"how images are made ready, and what it is worth: {card}; to use it:\n", file=sys.stderr)
+    if fmt.is_folder:
+        print(f"to put it on the hub: hf upload you/name {shlex.quote(str(path))}", file=sys.stderr)
+    print(f"what it is worth: {card}; to use it, as it stands:\n", file=sys.stderr)
     print(usage)

@@ -2,12 +2,13 @@
 
 from ssl_lib.embedding.curate import coverage, duplicate_groups, farthest_points, nearest
 from ssl_lib.embedding.extract import Embedded, embed
-from ssl_lib.embedding.picture import draw_neighbours
+from ssl_lib.embedding.picture import Shown, draw_neighbours
 from ssl_lib.embedding.table import EmbeddingTable
 
 __all__ = [
     "Embedded",
     "EmbeddingTable",
+    "Shown",
     "coverage",
     "draw_neighbours",
     "duplicate_groups",

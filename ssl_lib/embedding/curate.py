@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _ROWS = 2048  # of a block; a block against another is 16 MiB of cosines
-_ROUNDING = 1e-6  # of a cosine in float32
+ROUNDING = 1e-6  # of a cosine in float32
 
 
 class _Blocks:
@@ -67,7 +67,9 @@ class _Blocks:
             return torch.from_numpy(self._embeddings[start : start + _ROWS]).to(self.device, torch.float32)
 
 
-def nearest(embeddings: Floats, queries: Floats, k: int = 10, *, device: str = "cpu") -> tuple[Floats, Indices]:
+def nearest(
+    embeddings: Floats, queries: Floats, k: int = 10, *, device: str = "cpu", progress: bool = False
+) -> tuple[Floats, Indices]:
     """The rows of largest cosine to each query: exact, computed in float64, of a table that may be memory-mapped.
 
     The evaluation's own, in float32, is `ssl_lib.evaluation.bank_neighbours`.
@@ -77,6 +79,7 @@ def nearest(embeddings: Floats, queries: Floats, k: int = 10, *, device: str = "
         queries: (Q, D).
         k: At least 1; where there are fewer rows, all are given.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: Whether to show a progress bar on a terminal.
 
     Returns:
         Cosines in [-1, 1] and rows, both (Q, k), in falling order; of equal ones the first row comes first.
@@ -90,7 +93,8 @@ def nearest(embeddings: Floats, queries: Floats, k: int = 10, *, device: str = "
     wanted = torch.cat([asked.unit(number, torch.float64) for number in range(len(asked.starts))])  # (Q, D)
     best = torch.empty(len(wanted), 0, dtype=torch.float64, device=blocks.device)
     rows = torch.empty(len(wanted), 0, dtype=torch.int64, device=blocks.device)
-    for number, start in enumerate(blocks.starts):
+    bar = tqdm(blocks.starts, unit="block", leave=False, disable=None if progress else True)
+    for number, start in enumerate(bar):
         cosines = wanted @ blocks.unit(number, torch.float64).T  # (Q, B)
         here = torch.arange(start, start + cosines.shape[1], device=blocks.device).expand_as(cosines)
         best, order = torch.cat([best, cosines], 1).sort(dim=1, descending=True, stable=True)
@@ -123,14 +127,15 @@ def duplicate_groups(
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
     blocks = _Blocks(embeddings, device)
     parents = np.arange(blocks.count)
-    with tqdm(total=blocks.count, unit="image", disable=None if progress else True) as bar:
+    pairs = blocks.count * (blocks.count - 1) // 2
+    with tqdm(total=pairs, unit="pair", unit_scale=True, disable=None if progress else True) as bar:
         for right, right_start in enumerate(blocks.starts):
             ours = blocks.unit(right)
             for left, left_start in enumerate(blocks.starts[: right + 1]):
-                hits = ours @ (ours if left == right else blocks.unit(left)).T >= threshold - _ROUNDING
+                hits = ours @ (ours if left == right else blocks.unit(left)).T >= threshold - ROUNDING
                 a, b = (hits.tril(-1) if left == right else hits).nonzero().cpu().numpy().T
                 _unite(parents, a + right_start, b + left_start)
-            bar.update(len(ours))
+            bar.update(len(ours) * right_start + len(ours) * (len(ours) - 1) // 2)
     order = np.argsort(parents, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(parents[order])) + 1)
     return [group for group in groups if len(group) > 1]
@@ -174,7 +179,9 @@ def farthest_points(
     return chosen
 
 
-def coverage(embeddings: Floats, chosen: Sequence[int] | Indices, *, device: str = "cpu") -> Floats:
+def coverage(
+    embeddings: Floats, chosen: Sequence[int] | Indices, *, device: str = "cpu", progress: bool = False
+) -> Floats:
     """How far each image is from the nearest of those chosen: the distance of unit vectors, in [0, 2].
 
     The largest is the coverage radius; a distance d is a cosine of 1 - d^2 / 2.
@@ -183,6 +190,7 @@ def coverage(embeddings: Floats, chosen: Sequence[int] | Indices, *, device: str
         embeddings: (N, D).
         chosen: Rows, at least one.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: Whether to show a progress bar on a terminal.
 
     Returns:
         (N,), 0 for those chosen.
@@ -197,7 +205,8 @@ def coverage(embeddings: Floats, chosen: Sequence[int] | Indices, *, device: str
     cosine = torch.full((blocks.count,), -1.0, device=blocks.device)
     for part in np.split(rows, range(_ROWS, len(rows), _ROWS)):
         centres = blocks.rows(part)
-        for number, start in enumerate(blocks.starts):
+        bar = tqdm(blocks.starts, "distances", unit="block", leave=False, disable=None if progress else True)
+        for number, start in enumerate(bar):
             here = slice(start, start + _ROWS)
             torch.maximum(cosine[here], (blocks.unit(number) @ centres.T).amax(1), out=cosine[here])
     cosine[torch.from_numpy(rows).to(blocks.device)] = 1

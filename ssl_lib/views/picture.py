@@ -51,16 +51,16 @@ def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
 
 
-def thumbnail(image: Tensor) -> Image.Image:
-    """Draws an image, uint8 (C, H, W), in a square of `CELL` pixels.
+def thumbnail(image: Tensor, side: int = CELL, ground: str = "white") -> Image.Image:
+    """Draws an image, uint8 (C, H, W), in a square of `side` pixels, its margins in the colour `ground`.
 
     Small images are enlarged without smoothing, and of many channels the first three are shown.
     """
     shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     picture = Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
-    filtering = Image.Resampling.NEAREST if max(picture.size) <= CELL else Image.Resampling.LANCZOS
-    scale = CELL / max(picture.size)
-    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], filtering)
-    cell = Image.new("RGB", (CELL, CELL), "white")
-    cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
+    longest = max(picture.size)
+    filtering = Image.Resampling.NEAREST if longest <= side else Image.Resampling.LANCZOS
+    picture = picture.resize([max(1, round(length * side / longest)) for length in picture.size], filtering)
+    cell = Image.new("RGB", (side, side), ground)
+    cell.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
     return cell

@@ -138,13 +138,16 @@ def test_embed_without_images_takes_those_of_the_run(run, tmp_path, capsys):
     assert main(["embed", str(run), "-o", str(target)]) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith(f"6,000 images x {load_method(run).encoder.out_dim}, ")
-    assert captured.out == f"to look at it: ssl-lib nearest {target} 0\n"
+    drawn, others = f"{target} 0 -o grid.png --images {run}", f"duplicates {target}, ssl-lib select {target} -n 100"
+    assert captured.out == f"to look at it: ssl-lib nearest {drawn}; or ssl-lib {others}\n"
+    assert main(["embed", str(run), "-o", str(target)]) == 0
+    assert ", all there already, " in capsys.readouterr().err
     own = EmbeddingTable.load(target)
     np.testing.assert_array_equal(own.labels, data.fashion_mnist_mini(split="train").labels)
     assert "--images" in refused(capsys, "nearest", target, "7", "-o", tmp_path / "grid.png")
     printed(capsys, "nearest", target, "7", "-k", "2", "-o", tmp_path / "grid.png", "--images", run)
-    shown = np.asarray(Image.open(tmp_path / "grid.png"))[6:118, 6:118, 0]
-    expected = data.fashion_mnist_mini(split="train").read(7)[0].numpy().repeat(4, 0).repeat(4, 1)
+    shown = np.asarray(Image.open(tmp_path / "grid.png"))[14:154, 14:154, 0]
+    expected = data.fashion_mnist_mini(split="train").read(7)[0].numpy().repeat(5, 0).repeat(5, 1)
     np.testing.assert_array_equal(shown, expected)
 
 
@@ -189,11 +192,11 @@ def test_nearest_prints_ranks_and_draws_a_picture(table, photos, tmp_path, capsy
     assert lines[2] == ["1", "1.0000", "boot/02.png", "boot"] and lines[5] == ["boot/01.png", "boot"]
     assert len(lines) == 2 * 5 + 1 and lines[-1] == [str(grid)]
     picture = np.asarray(Image.open(grid).convert("L"))
-    original = np.asarray(Image.open(photos / "bag" / "02.png")).repeat(4, 0).repeat(4, 1)
-    for left in (6, 6 + 118 + 6):  # the query and its copy beside it
-        np.testing.assert_array_equal(picture[6:118, left : left + 112], original)
+    original = np.asarray(Image.open(photos / "bag" / "02.png")).repeat(5, 0).repeat(5, 1)
+    for left in (14, 14 + 154 + 14):  # the query and its copy beside it
+        np.testing.assert_array_equal(picture[14:154, left : left + 140], original)
     assert "no image 'c.png' among these 43" in refused(capsys, "nearest", table, "c.png")
-    assert "k must be at least 1" in refused(capsys, "nearest", table, "0", "-k", "-1")
+    assert "-k must be at least 1, got 0" in refused(capsys, "nearest", table, "0", "-k", "0")
     assert "must end in a picture's suffix" in refused(capsys, "nearest", table, "0", "-o", tmp_path / "grid.x")
     gone = refused(capsys, "nearest", table, "0", "-o", grid, "--images", tmp_path)
     assert f"{tmp_path}/bag/00.png: cannot be drawn (No such file or directory)" in gone
@@ -208,10 +211,20 @@ def test_duplicates_prints_groups_and_writes_what_to_drop(table, tmp_path, capsy
     assert dropped.read_text().splitlines() == ["boot/00.png", "boot/02.png", "boot/04.png"]
     made = EmbeddingTable.load(table)
     groups = duplicate_groups(made.embeddings, 0.9)
-    printed(capsys, "duplicates", table, "--threshold", "0.9", "-o", dropped)
+    out = printed(capsys, "duplicates", table, "--threshold", "0.9", "-o", dropped)
     expected = sorted(made.paths[row] for group in groups for row in group[1:])
     assert dropped.read_text().splitlines() == expected
+    assert "less alike" not in out
     assert "threshold must be above 0" in refused(capsys, "duplicates", table, "--threshold", "2")
+
+
+def test_duplicates_tells_of_chains(tmp_path, capsys):
+    angles = np.radians([0, 10, 20])
+    table = EmbeddingTable(np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32), np.array(list("abc")))
+    table.save(tmp_path / "e.npz")
+    out = printed(capsys, "duplicates", tmp_path / "e.npz", "--threshold", "0.98")
+    assert f"some are less alike, down to {np.cos(angles[2]):.4f}, joined by others between" in out
+    assert "less alike" not in printed(capsys, "duplicates", tmp_path / "e.npz", "--threshold", "0.93")
 
 
 def test_select_writes_a_subset_and_compares_it_with_a_random_one(table, tmp_path, capsys):
