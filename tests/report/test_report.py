@@ -178,6 +178,17 @@ def test_private_images_are_nowhere(run):
     assert "--no-images" in found.text()
 
 
+def test_a_run_that_was_broken_off_says_how_far_it_came(copy):
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text(lines[0])
+    for name in ("checkpoints", "evaluation.json"):
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    text = report(copy).text()
+    assert "Not trained to its end, and not yet evaluated" in text and "1 of 2 steps are done." in text
+    assert "too early to tell" in text
+
+
 def test_numbers_that_are_not_finite_are_marked(copy):
     path = copy / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -195,6 +206,7 @@ def test_a_run_that_has_only_begun(copy, tmp_path):
     found = report(copy)
     text = found.text()
     for reason in (
+        "It has only begun",
         "There is no metrics.jsonl",
         "There is no evaluation.json",
         "no environment.json",
@@ -231,7 +243,9 @@ def test_what_the_doctor_found_is_told(copy):
     lines = [{**line, "step": step, "feature_std": 1e-9} for step in range(60)]
     (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     findings = diagnose(copy).findings
+    (copy / "evaluation.json").unlink()
     text = report(copy).text()
+    assert f"Something is wrong: {findings[0].name}" in text
     assert findings
     for found in findings:
         told = f"{found.name} since step {found.step}: {found.seen}. Likely: {found.cause}. Cure: {found.cure}."
@@ -267,7 +281,7 @@ def test_images_without_labels(patterns, tmp_path):
     )
     found = report(tmp_path / "run")
     assert "The images have no labels" in found.text() and "96 training images" in found.text()
-    assert "Trained, but not yet evaluated" in found.text()
+    assert "Trained, but not yet evaluated" in found.text() and "--data LABELLED_IMAGES" in found.text()
     assert sum(name == "use" for name, _ in found.elements) == 2 * 96
 
 
