@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from ssl_lib.report.records import (
     read_metrics,
     run_folder,
 )
-from ssl_lib.report.run import Run
+from ssl_lib.report.run import Evaluation, Missing, Run
 
 __all__ = ["PROJECTIONS", "Run", "gather", "render", "write_report"]
 
@@ -76,11 +78,20 @@ def gather(run: str | Path, *, name: str, overrides: Sequence[str] = (), project
         folder=folder,
         config=read_config(folder),
         metrics=read_metrics(folder),
-        evaluation=read_evaluation(folder, stem),
+        evaluation=_with_classes(read_evaluation(folder, stem), folder, stem),
         diagnosis=read_diagnosis(folder),
         environment=read_environment(folder),
         observed=observe(str(run), overrides, projection),
     )
+
+
+def _with_classes(found: Evaluation | Missing, folder: Path, stem: str) -> Evaluation | Missing:
+    """The same with the names of the classes."""
+    if isinstance(found, Missing):
+        return found
+    path = folder / ("evaluation.json" if stem == "last" else f"evaluation_{stem}.json")
+    classes = json.loads(path.read_text(encoding="utf-8")).get("classes")
+    return dataclasses.replace(found, classes=[str(name) for name in classes] if isinstance(classes, list) else [])
 
 
 def _names(folders: Sequence[Path], runs: Sequence[str | Path]) -> list[str]:

@@ -14,7 +14,7 @@ __all__ = ["GROUPS", "Speed", "grouped", "meaning", "speed", "values_of"]
 
 _APART = {"step", "epoch"}
 GROUPS: Mapping[str, Sequence[str]] = {
-    "Training": ("loss", "lr"),
+    "Loss and learning rate": ("loss", "lr"),
     "Representation": (
         *("feature_std", "effective_rank", "embedding_norm", "uniformity", "alignment", "view_distance"),
         "process_gap",
@@ -24,14 +24,16 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("prototype_usage", "prototype_entropy", "assignment_entropy"),
     ),
     "Optimisation": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
-    "Throughput": ("images_per_second", "data_wait"),
+    "Throughput": ("images_per_second", "data_wait", "memory_gb"),
 }
 """By group, the figures in their order."""
 _MEANINGS = {
+    "loss": "what training minimises; the upper end is the loss of chance",
     "lr": "learning rate",
     "skipped": "updates left out for numbers that were not finite",
     "images_per_second": "images trained on per second",
     "data_wait": "share of the time, 0 to 1",
+    "memory_gb": "the most so far, of the GPU or of the process",
 }
 
 
@@ -60,7 +62,9 @@ def meaning(name: str, facts: Facts | None) -> str:
         return _MEANINGS.get(name, "")
     healthy = None if facts is None else figure.healthy(facts)
     which = "" if figure.judged == "last" else f"where it is {figure.judged} "
-    return figure.meaning + (f"; healthy {which}from {shown(healthy[0])} to {shown(healthy[1])}" if healthy else "")
+    return _MEANINGS.get(name, figure.meaning) + (
+        f"; healthy {which}from {shown(healthy[0])} to {shown(healthy[1])}" if healthy else ""
+    )
 
 
 def values_of(metrics: Sequence[Table], name: str) -> tuple[list[float], list[float]]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 __all__ = ["Child", "Html", "data_script", "join", "tag"]
 
-_VOID = {"br", "col", "img", "meta", "use"}
+_VOID = {"br", "col", "img", "meta", "use", "wbr"}
 
 
 class Html(str):

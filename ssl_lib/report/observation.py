@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_lib.build import build_method, build_views
-from ssl_lib.data import ImageData, evaluation_batches, preview
-from ssl_lib.data.arrays import ArrayData
-from ssl_lib.errors import DataError, SSLError
+from ssl_lib.data import ImageData, preview
+from ssl_lib.errors import SSLError
 from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
 from ssl_lib.precision import resolve_device
-from ssl_lib.preprocessing import Preprocessing
-from ssl_lib.report.projection import PROJECTIONS, principal_components, project
-from ssl_lib.report.run import Missing, Observed, TokenMaps, ViewGrid
+from ssl_lib.report.projection import PROJECTIONS, project
+from ssl_lib.report.run import Missing, Observed, ViewGrid
+from ssl_lib.report.sample import draw_sample
+from ssl_lib.report.tokens import token_maps
 from ssl_lib.resolve import BAD_ARGUMENTS
 from ssl_lib.runs import TrainedRun, load_run
 from ssl_lib.views import ViewPipeline
-from ssl_lib.views.functional import normalize
 from ssl_lib.views.picture import pixels
 
 __all__ = ["observe"]
 
-_IMAGES, _CLASSES, _NEIGHBOURS, _VIEWED, _TOKENS = 1000, 20, 5, 4, 6
+_NEIGHBOURS, _VIEWED = 5, 4
+_DIVERGED = (
+    "The trained weights turn {:,} of {:,} images into numbers that are not finite. An earlier checkpoint may be "
+    "sound: `ssl-lib report RUN/checkpoints/FILE.pt`."
+)
 
 
 def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Observed | Missing:
@@ -43,7 +46,7 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
         train, pipeline = build_views(run.config)
         device = resolve_device(run.config.trainer.device)
         data = train if run.evaluator is None else run.evaluator.queries
-        sample, classes = _draw(data, run.preprocessing, run.config.trainer.workers)
+        sample, classes = draw_sample(data, run.preprocessing, run.config.trainer.workers)
     except (SSLError, OSError) as error:
         return Missing(f"The weights and images could not be looked at: {error}")
     except BAD_ARGUMENTS as error:  # the user's own parts, in a version other than that trained
@@ -51,8 +54,9 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
     encoders = {"random init": build_method(run.config).encoder.eval(), "trained": run.method.encoder}
     subjects = {"raw pixels": RawPixels(), **{title: encoder.to(device) for title, encoder in encoders.items()}}
     features = {title: extract_features(encoder, sample, title=title)[0] for title, encoder in subjects.items()}
-    mean = features["raw pixels"].mean(0)
-    features["raw pixels"] = features["raw pixels"] - mean  # as the evaluation does
+    if broken := int((~features["trained"].isfinite()).any(1).sum()):
+        return Missing(_DIVERGED.format(broken, len(sample)))
+    features["raw pixels"] -= features["raw pixels"].mean(0)  # as the evaluation does
     return Observed(
         steps=run.steps,
         sample=sample,
@@ -62,27 +66,8 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
         projection=PROJECTIONS[projection][0],
         neighbours={title: _neighbours(found) for title, found in features.items()},
         views=_views(train, pipeline, run.config.seed),
-        tokens=_tokens({title: subjects[title] for title in encoders}, sample, device),
+        tokens=token_maps({title: subjects[title] for title in encoders}, sample, device),
     )
-
-
-def _draw(data: ImageData, shown: Preprocessing, workers: int | None) -> tuple[ArrayData, int | None]:
-    """A sample in memory, always the same; of data with many classes it is of some, whose number is told."""
-    generator = torch.Generator().manual_seed(0)
-    chosen, limit = torch.randperm(len(data), generator=generator), None
-    if data.labels is not None:
-        classes = data.labels.unique()
-        if len(classes) > _CLASSES:
-            limit = _CLASSES
-            some = classes[torch.randperm(len(classes), generator=generator)[:limit]]
-            chosen = chosen[torch.isin(data.labels[chosen], some)]
-    places = chosen[:_IMAGES].sort().values
-    batches = list(evaluation_batches(data, 256, shown.size, workers, places, shown.resize))
-    if not batches:
-        raise DataError("no image can be read")
-    images = torch.cat([batch.images for batch in batches if isinstance(batch.images, Tensor)])
-    labels = None if data.labels is None else data.labels[torch.cat([batch.indices for batch in batches])]
-    return ArrayData(images, labels, data.class_names, data.mean, data.std), limit
 
 
 def _source(count: int, run: TrainedRun, classes: int | None) -> str:
@@ -113,29 +98,3 @@ def _views(train: ImageData, pipeline: ViewPipeline, seed: int) -> ViewGrid | Mi
         for number, view in enumerate(group, start=1)
     }
     return ViewGrid(originals, views)
-
-
-@torch.no_grad()
-def _tokens(encoders: dict[str, nn.Module], sample: ArrayData, device: torch.device) -> TokenMaps | Missing:
-    """The three main directions of the patch tokens as red, green and blue, jointly over the images shown."""
-    if not all(callable(getattr(encoder, "tokens", None)) for encoder in encoders.values()):
-        return Missing("The backbone has no patch tokens: there are maps for this library's vision transformers.")
-    indices = _one_per_class(sample.labels, len(sample), _TOKENS)
-    images = normalize(sample.gather(torch.tensor(indices)).to(device).float() / 255, sample.mean, sample.std)
-    maps = {}
-    for title, encoder in encoders.items():
-        tokens = encoder.tokens(images)[1].float().cpu()  # type: ignore[operator]
-        side = int(tokens.shape[1] ** 0.5)  # evaluation images are square
-        colours = principal_components(tokens.flatten(0, 1), 3)
-        low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
-        colours = ((colours - low) / (high - low).clamp_min(1e-12)).clamp(0, 1).mul(255).round().byte()
-        maps[title] = colours.view(len(indices), side, side, 3).permute(0, 3, 1, 2)
-    return TokenMaps(indices, maps)
-
-
-def _one_per_class(labels: Tensor | None, count: int, most: int) -> list[int]:
-    """The first image of each class, or evenly spaced ones."""
-    if labels is None:
-        most = min(most, count)
-        return [index * count // most for index in range(most)]
-    return [int((labels == label).nonzero()[0]) for label in labels.unique()[:most]]

@@ -13,7 +13,7 @@ from ssl_lib.report.html import Html, data_script, join, tag
 from ssl_lib.report.pictures import Sheet, make_sheet
 from ssl_lib.report.run import Observed, Run
 from ssl_lib.report.sections.evaluation import evaluation
-from ssl_lib.report.sections.features import spectrum
+from ssl_lib.report.sections.features import spectrum, unseen
 from ssl_lib.report.sections.images import neighbours, tokens, views
 from ssl_lib.report.sections.map import embedding_map, map_data
 from ssl_lib.report.sections.overview import header, headline, overview
@@ -25,6 +25,7 @@ __all__ = ["render"]
 _CONTENTS = {
     "evaluation": "Evaluation",
     "training": "Training",
+    "features": "Features",
     "spectrum": "Spectrum",
     "map": "Map",
     "neighbours": "Neighbours",
@@ -46,12 +47,14 @@ def render(runs: Sequence[Run], *, images: bool = True) -> str:
     page, style, script = ((assets / name).read_text("utf-8") for name in ("page.html", "style.css", "script.js"))
     seen = {run.name: run.observed for run in runs if isinstance(run.observed, Observed)}
     sheets = {name: make_sheet(observed.sample) for name, observed in seen.items()} if images else {}
-    sections = [
-        *(overview(runs), evaluation(runs), training(runs), spectrum(runs), embedding_map(runs, not images)),
-        *(neighbours(runs, sheets), views(runs, not images), tokens(runs, not images)),
-        *(settings(runs), environment(runs)),
-    ]
-    links = [tag("li", tag("a", title, href=f"#{key}")) for key, title in _CONTENTS.items()]
+    sections = {
+        "evaluation": evaluation(runs),
+        "training": training(runs),
+        **(_looked_at(runs, sheets, images) if seen else {"features": unseen(runs)}),
+        "config": settings(runs),
+        "environment": environment(runs),
+    }
+    links = [tag("li", tag("a", title, href=f"#{key}")) for key, title in _CONTENTS.items() if sections.get(key)]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template(page).substitute(
         title=join(f"{headline(runs).headline} · {', '.join(run.name for run in runs)}"),
@@ -59,11 +62,22 @@ def render(runs: Sequence[Run], *, images: bool = True) -> str:
         style=style + _sheet_rules(sheets),
         header=header(runs),
         contents=tag("nav", tag("ul", links), aria_label="contents"),
-        sections=Html("\n".join(sections)),
+        sections=Html("\n".join([overview(runs), *filter(None, sections.values())])),
         version=join(ssl_lib.__version__),
         data=data_script("map-data", map_data(runs, sheets)),
         script=script,
     )
+
+
+def _looked_at(runs: Sequence[Run], sheets: dict[str, Sheet], images: bool) -> dict[str, Html]:
+    """The sections made from weights and images, empty where there is nothing that they could show."""
+    return {
+        "spectrum": spectrum(runs),
+        "map": embedding_map(runs, not images),
+        "neighbours": neighbours(runs, sheets),
+        "views": views(runs, not images),
+        "tokens": tokens(runs, not images),
+    }
 
 
 def _sheet_rules(sheets: dict[str, Sheet]) -> str:

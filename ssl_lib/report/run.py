@@ -27,11 +27,12 @@ class Missing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluation.json holds: the results, the number of test images and the updates trained by then."""
+    """What evaluation.json holds: the results, the number of test images, the updates by then, the classes' names."""
 
     results: Results
     queries: int | None
     steps: int | None
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,17 @@ class ViewGrid:
 
 @dataclass(frozen=True)
 class TokenMaps:
-    """By subject, the patch tokens of some images of the sample as colours: `maps[subject]` is uint8 (N, 3, h, w)."""
+    """What a vision transformer makes of the patches of some images, as pictures.
+
+    Attributes:
+        indices: The images, by their places in the sample (N).
+        maps: By subject, the patch tokens as colours, uint8 (N, 3, h, w).
+        attention: By subject, how much the CLS token heeds each patch, uint8 (N, 1, h, w).
+    """
 
     indices: Sequence[int]
     maps: Mapping[str, Tensor]
+    attention: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)

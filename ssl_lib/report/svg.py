@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssl_lib.report.html import Html, tag
 from ssl_lib.report.numbers import shown
@@ -15,16 +15,26 @@ __all__ = ["Series", "line_chart", "thinned"]
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
 _POINTS = 400  # of a curve, at most
+_LEAST = 0.05  # length of a y axis as a share of its values
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: a value per x; those that are not finite leave a gap and a mark. `style` is a CSS class."""
+    """One curve: a value per x; those that are not finite leave a gap and a mark.
+
+    Attributes:
+        title: In legends and read-outs.
+        x: Places.
+        y: As many values.
+        style: A CSS class.
+        chosen: Those of `x` that have a dot.
+    """
 
     title: str
     x: Sequence[float]
     y: Sequence[float]
     style: str
+    chosen: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,10 @@ def line_chart(series: Sequence[Series], *, label: str, x_title: str, log_x: boo
     good = [pair for one in series for pair in zip(one.x, one.y, strict=True) if _fits(*pair, log_x, log_y)]
     if not good:
         return tag("p", "No value is a finite number.", class_="note")
-    x_axis = _axis([x for x, _ in good], LEFT, WIDTH - RIGHT, log_x, 0.0)
-    y_axis = _axis([y for _, y in good], HEIGHT - BOTTOM, TOP, log_y, 0.06)
+    x_axis = _axis([x for x, _ in good], LEFT, WIDTH - RIGHT, log_x)
+    y_axis = _axis([y for _, y in good], HEIGHT - BOTTOM, TOP, log_y, margin=0.06, least=_LEAST)
     curves = [_curve(one, x_axis, y_axis) for one in series]
-    end = tag("text", x_title, x=0, y=HEIGHT - 9, class_="tick")
+    end = tag("text", x_title, x=0, y=HEIGHT - 9, class_="tick") if x_title else None
     cursor = tag("line", class_="cursor", y1=TOP, y2=HEIGHT - BOTTOM, x1=-9, x2=-9)
     return tag(
         "svg", _grid(x_axis, y_axis), end, curves, cursor,
@@ -83,7 +93,7 @@ def thinned(series: Series) -> Series:
         part = range(number * count // stretches, (number + 1) * count // stretches)
         kept |= {min(part, key=lambda i: _order(series.y[i])), max(part, key=lambda i: _order(series.y[i]))}
     places = sorted(kept)
-    return Series(series.title, [series.x[i] for i in places], [series.y[i] for i in places], series.style)
+    return replace(series, x=[series.x[i] for i in places], y=[series.y[i] for i in places])
 
 
 def _order(value: float) -> float:
@@ -95,18 +105,22 @@ def _fits(x: float, y: float, log_x: bool, log_y: bool) -> bool:
     return math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x) and (y > 0 or not log_y)
 
 
-def _axis(values: Sequence[float], start: float, end: float, log: bool, margin: float) -> _Axis:
+def _axis(
+    values: Sequence[float], start: float, end: float, log: bool, margin: float = 0.0, least: float = 1e-9
+) -> _Axis:
+    """From the lowest to the highest value and a margin; a linear one has a least length, lest noise look large."""
     low, high = (math.log10(v) if log else v for v in (min(values), max(values)))
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):
-        spread = abs(low) * 0.05 or 1.0
-        low, high = low - spread, high + spread
+    size = max(abs(low), abs(high))
+    if high - low <= (1e-9 if log else least) * max(size, 1e-300):
+        middle, length = (low + high) / 2, 0.05 * size or 2.0
+        low, high = middle - length / 2, middle + length / 2
     room = margin * (high - low)
     return _Axis(low - room, high + room, start, end, log)
 
 
 def _grid(x_axis: _Axis, y_axis: _Axis) -> list[Html]:
     marks = []
-    for value in y_axis.ticks(4):
+    for value in y_axis.ticks(5):
         y = f"{y_axis(value):.1f}"
         marks.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
         marks.append(tag("text", shown(value), class_="tick end", x=LEFT - 5, y=f"{y_axis(value) + 3.5:.1f}"))
@@ -119,20 +133,22 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> list[Html]:
 def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> Html:
     """Lines between neighbouring finite values, dots where one stands alone, crosses where one is not finite."""
     pieces: list[list[str]] = [[]]
-    bad = []
+    bad, dots = list[str](), list[list[str]]()
     for x, y in zip(series.x, series.y, strict=True):
         if _fits(x, y, x_axis.log, y_axis.log):
             pieces[-1].append(f"{x_axis(x):.1f} {y_axis(y):.1f}")
+            if x in series.chosen:
+                dots.append(pieces[-1][-1].split())
         else:
             pieces.append([])
             if not math.isfinite(y) and _fits(x, 1.0, x_axis.log, False):
                 bad.append(f"M{x_axis(x) - 4:.1f} {TOP}l8 8m0-8l-8 8")
     lines = [f"M{'L'.join(piece)}" for piece in pieces if len(piece) > 1]
-    dots = [piece[0].split() for piece in pieces if len(piece) == 1]
+    dots += [piece[0].split() for piece in pieces if len(piece) == 1]
     return tag(
         "g",
         tag("path", d="".join(lines)) if lines else None,
-        [tag("circle", cx=x, cy=y, r=2.5) for x, y in dots],
+        [tag("circle", cx=x, cy=y, r=4 if series.chosen else 2.5) for x, y in dots],
         tag("path", d="".join(bad), class_="bad") if bad else None,
         class_=f"curve {series.style}",
     )

@@ -13,6 +13,7 @@ from ssl_lib.report.run import Evaluation
 __all__ = ["Verdict", "best_of", "judge", "main_measures"]
 
 
+_TOLD = 2  # figures of a headline
 Scores: TypeAlias = Mapping[str, float]
 
 
@@ -32,7 +33,7 @@ def main_measures(results: Results) -> list[Measure]:
 
 
 def judge(evaluation: Evaluation) -> Verdict:
-    """Compares the trained weights to random ones and to the pixels.
+    """Compares the trained weights to random ones and to the pixels; tells the first figures, and those that are worse.
 
     They are better where one of `main_measures` is, and none is worse. A difference counts where it is more than two
     standard errors of two shares of as many test images.
@@ -41,17 +42,22 @@ def judge(evaluation: Evaluation) -> Verdict:
     if not measures:
         return Verdict("The evaluation has no accuracy to judge by", "", "none")
     sides: dict[str, list[int]] = {row: [] for row in results.values if row != "trained"}
-    told = []
+    told, kept = [], []
     for measure in measures:
-        beside = []
+        beside, found = [], list[int]()
         for row in sides:
             if math.isfinite(results[row].get(measure.key, math.nan)):
                 gap, noise = _gap(measure, results["trained"], results[row], evaluation.queries)
-                sides[row].append((gap > noise) - (gap < -noise))
+                found.append((gap > noise) - (gap < -noise))
+                sides[row].append(found[-1])
                 beside.append(f"{abs(100 * gap):.1f} {'above' if gap >= 0 else 'below'} {_row(row)}")
         gaps = f", {' and '.join(beside)}" if beside else ""
-        told.append(f"{measure.title} {100 * results['trained'][measure.key]:.1f} %{gaps}")
-    return _sentence({row: found for row, found in sides.items() if found}, "; ".join(told) + ".")
+        told.append(f"{measure.title} {100 * results['trained'][measure.key]:.1f}\u00a0%{gaps}")
+        kept.append(len(told) <= _TOLD or -1 in found)
+    left = len(told) - sum(kept)
+    more = f"; {left} more below" if left else ""
+    figures = "; ".join(text for text, keep in zip(told, kept, strict=True) if keep)
+    return _sentence({row: found for row, found in sides.items() if found}, f"{figures}{more}.")
 
 
 def _sentence(sides: dict[str, list[int]], figures: str) -> Verdict:
@@ -86,7 +92,7 @@ def best_of(evaluations: Sequence[tuple[str, Evaluation]]) -> Verdict | None:
     ranking = sorted(known, key=lambda name: -known[name][0][measure.key])
     (top, queries), (following, _) = known[ranking[0]], known[ranking[1]]
     gap, noise = _gap(measure, top, following, queries)
-    figures = "; ".join(f"{name} {100 * scores[measure.key]:.1f} %" for name, (scores, _) in known.items())
+    figures = "; ".join(f"{name} {100 * scores[measure.key]:.1f}\u00a0%" for name, (scores, _) in known.items())
     headline = f"{ranking[0]} is ahead" if gap > noise else f"{ranking[0]} and {ranking[1]} are level"
     return Verdict(headline, f"{measure.title}: {figures}.", "good" if gap > noise else "mixed")
 

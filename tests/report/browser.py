@@ -52,11 +52,14 @@ class Browser:
         os.close(self._write)
         self._profile.cleanup()
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
-        """Shows a file in a window of so many pixels."""
+    def open(
+        self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", media: str = "screen"
+    ) -> None:
+        """Shows a file in a window of so many pixels, or as it would be printed."""
         phone = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
         self.call("Page.navigate", url=path.resolve().as_uri())
         while self.evaluate("document.readyState") != "complete":
             pass

@@ -15,6 +15,35 @@ MARK = """(async () => {
   const box = svg.querySelector('use[data-i="5"]').getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })()"""
+FAINT = r"""(() => {
+  // Texts whose contrast with what is behind them is below WCAG 2's 4.5.
+  const parse = (text) => {
+    const numbers = text.match(/-?[\d.]+(?:e-?\d+)?/g).map(Number);
+    const scale = text.startsWith("color(") ? 1 : 255;
+    return [...numbers.slice(0, 3).map((v) => v / scale), numbers[3] ?? 1];
+  };
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
+  const light = (c) => [0.2126, 0.7152, 0.0722].reduce(
+    (sum, w, i) => sum + w * (c[i] <= 0.04045 ? c[i] / 12.92 : ((c[i] + 0.055) / 1.055) ** 2.4), 0.05);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  let seen = 0;
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement, range = document.createRange();
+    range.selectNodeContents(walk.currentNode);
+    if (!walk.currentNode.textContent.trim() || !range.getBoundingClientRect().width) continue;
+    let behind = [1, 1, 1];
+    const around = [];
+    for (let e = element; e; e = e.parentElement) around.unshift(parse(getComputedStyle(e).backgroundColor));
+    for (const colour of around) behind = over(colour, behind);
+    const style = getComputedStyle(element);
+    const pair = [light(over(parse(element.closest("svg") ? style.fill : style.color), behind)), light(behind)];
+    seen += 1;
+    if (Math.max(...pair) / Math.min(...pair) < 4.5) found.push(walk.currentNode.textContent.trim());
+  }
+  return [seen, found];
+})()"""
+UNFOLD = "document.querySelectorAll('details').forEach((fold) => (fold.open = true))"
 TIP = "document.getElementById('tip')"
 
 
@@ -24,9 +53,30 @@ def browser():
         yield found
 
 
+@pytest.mark.parametrize("media", ["screen", "print"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(browser, page, scheme, media):
+    browser.open(page, scheme=scheme, media=media)
+    browser.evaluate(UNFOLD)
+    seen, faint = browser.evaluate(FAINT)
+    assert seen > 300 and faint == []
+    browser.evaluate("document.querySelector('.confusions, .matrix td').style.color = 'rgb(128, 128, 128)'")
+    assert browser.evaluate(FAINT)[1]
+
+
+def test_all_that_takes_the_focus_has_a_name(browser, page):
+    browser.open(page)
+    browser.evaluate(UNFOLD)
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    focusable = [node for node in nodes if any(p["name"] == "focusable" for p in node.get("properties", []))]
+    assert len(focusable) > 30
+    assert [node["role"]["value"] for node in focusable if not node.get("name", {}).get("value")] == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1280, "light"), (1280, "dark")])
 def test_nothing_goes_wrong_and_nothing_scrolls_sideways(browser, page, width, scheme):
     browser.open(page, width, 800, scheme)
+    browser.evaluate(UNFOLD)
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     dark = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, dark[4:-1].split(","))) < 128) == (scheme == "dark")

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +27,13 @@ from ssl_lib.report.defaults import defaults_of, flat, recipe_source
 from ssl_lib.report.html import data_script, tag
 from ssl_lib.report.pictures import make_sheet
 from ssl_lib.report.projection import PROJECTIONS, choose_projection, principal_components, project
-from ssl_lib.report.run import Evaluation
+from ssl_lib.report.run import Evaluation, Missing, Run
 from ssl_lib.report.sections.features import singular_values
+from ssl_lib.report.sections.overview import overview
 from ssl_lib.report.svg import Series, line_chart, thinned
 from ssl_lib.report.verdict import best_of, judge
 from ssl_lib.resolve import resolve
+from tests.report.page import Page
 
 STYLE = (resources.files("ssl_lib.report") / "assets" / "style.css").read_text("utf-8")
 
@@ -127,6 +130,13 @@ def test_a_curve_is_broken_where_it_is_not_finite():
     assert "No value" in line_chart([Series("a", [0], [math.inf], "")], label="", x_title="")
 
 
+def test_noise_of_a_nearly_constant_figure_looks_small():
+    svg = line_chart([Series("a", [0, 1, 2], [0.0880, 0.0881, 0.0880], "")], label="", x_title="")
+    path = re.search(r'<path d="M([^"]*)"></path>', svg)[1]
+    heights = [float(point.split()[1]) for point in path.split("L")]
+    assert 1 < max(heights) - min(heights) < 10  # of 156 units
+
+
 @pytest.mark.parametrize("values", [[3.0, 3.0], [0.0], [1e-12, 2e-12], [-5e9, 7e9]])
 def test_any_range_has_an_axis(values):
     svg = line_chart([Series("a", range(len(values)), values, "")], label="", x_title="")
@@ -152,10 +162,37 @@ def test_the_verdict_asks_for_two_standard_errors(trained, news, words):
     verdict = judge(evaluation(trained))
     assert (verdict.news, words in verdict.headline) == (news, True)
     if news == "good":
-        assert verdict.figures == "kNN 70.0 %, 10.0 above raw pixels and 20.0 above random weights."
+        assert verdict.figures == "kNN 70.0\u00a0%, 10.0 above raw pixels and 20.0 above random weights."
     if trained == 0.61:  # 2 * sqrt((.61 * .39 + .6 * .4) / n) is below 0.01 from n = 19,116 on
         assert judge(evaluation(0.61, queries=19_000)).news == "mixed"
         assert judge(evaluation(0.61, queries=19_200)).news == "good"
+
+
+def test_a_headline_is_short_and_hides_no_loss():
+    measures = tuple(Measure(f"m{i}", f"figure {i}") for i in range(5))
+    random = {measure.key: 0.5 for measure in measures}
+    results = Results(measures, {"random init": random, "trained": {**random, "m0": 0.7, "m3": 0.3}}, {})
+    verdict = judge(Evaluation(results, 1000, 1))
+    told = ["figure 0 70.0\u00a0%, 20.0 above random weights", "figure 1 50.0\u00a0%, 0.0 above random weights"]
+    assert verdict.figures == "; ".join([*told, "figure 3 30.0\u00a0%, 20.0 below random weights; 2 more below."])
+
+
+@pytest.mark.parametrize(
+    ("shares", "ends", "places"),
+    [
+        ((0.55, 0.6, 0.79), ("50 %", "80 %"), (16.67, 33.33, 96.67)),
+        ((1.0, 1.0, 1.0), ("90 %", "100 %"), (100, 100, 100)),
+        ((0.0, 0.0, 0.0), ("0 %", "10 %"), (0, 0, 0)),
+        ((0.3, 0.5, 0.7), ("30 %", "70 %"), (0, 50, 100)),
+    ],
+)
+def test_accuracies_are_dots_on_one_scale(shares, ends, places):
+    found = evaluation(shares[2], shares[1], shares[0])
+    text = Missing("not looked for")
+    page = Page(overview([Run("a", Path("a"), text, text, found, text, text, text)]))
+    dots = [float(a["style"][5:-1]) for _, a in page.elements if (a.get("style") or "").startswith("left:")]
+    assert dots == list(places)
+    assert f"{ends[0]} {ends[1]}" in page.text()
 
 
 def test_the_best_of_several_runs():
@@ -196,6 +233,8 @@ def test_colours_are_told_apart_by_everybody(scheme):
     assert contrast(colours["ink"], colours["paper"]) > 12
     for text in ("soft", "accent", "good", "bad", "mixed"):
         assert contrast(colours[text], colours["paper"]) > 4.5, text
+    assert min(contrast(colours["ink"], colours[shade]) for shade in ("hit", "miss")) > 4.5  # under figures
+    assert min(contrast(colours[text], colours["panel"]) for text in ("ink", "soft")) > 4.5
     palette = [colours[f"c{i}"] for i in range(10)]
     assert all(contrast(colour, colours["panel"]) >= 3 for colour in palette)
     assert all(contrast(colours[name], colours["paper"]) >= 3 for name in ("trained", "random", "raw"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,57 +17,22 @@ from ssl_lib.cli import main
 from ssl_lib.data import arrays
 from ssl_lib.doctor import diagnose
 from ssl_lib.evaluation import extract_features, read_results
+from ssl_lib.registry import PROTOCOLS
 from ssl_lib.report.records import read_metrics
 from ssl_lib.report.run import Missing
 from ssl_lib.runs import load_method
 from tests.report.conftest import CLASSES, train
+from tests.report.page import Page
 
-VOID = {"meta", "link", "br", "img", "col", "use"}
 
-
-class Page(HTMLParser):
-    """Checks that elements are closed in order, and collects texts, attributes and table cells."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), (tag, names)
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("th", "td"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-        if "table" in self.open and {"th", "td"} & set(self.open):
-            self.rows[-1][-1] += data.replace("\u00a0", " ")
-
-    def text(self) -> str:
-        return " ".join(" ".join(data for place, data in self.texts if place not in ("script", "style")).split())
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def report(run: Path, *options: str) -> Page:
     target = run.parent / "made.html"
     assert main(["report", str(run), "--map", "pca", "-o", str(target), *options]) == 0
-    return Page(target)
+    return read(target)
 
 
 @pytest.fixture
@@ -77,7 +42,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def test_the_page_is_whole_and_asks_the_network_for_nothing(page):
-    found = Page(page)
+    found = read(page)
     names = [name for name, _ in found.elements]
     assert names.count("h1") == names.count("main") == names.count("nav") == names.count("footer") == 1
     ids = [a["id"] for _, a in found.elements if "id" in a]
@@ -99,7 +64,7 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(page):
 
 
 def test_names_are_text_wherever_they_stand(page):
-    found, source = Page(page), page.read_text(encoding="utf-8")
+    found, source = read(page), page.read_text(encoding="utf-8")
     assert [a.get("type") for name, a in found.elements if name == "script"] == ["application/json", None]
     assert source.lower().count("</script>") == 2
     kinds = {name for name, a in found.elements if name == "b" and not a}
@@ -112,14 +77,14 @@ def test_names_are_text_wherever_they_stand(page):
 
 
 def test_figures_are_those_of_the_files(page, run):
-    found = Page(page)
+    found = read(page)
     _, results = read_results(run / "evaluation.json")
     expected = [results.measures[0].title, *(f"{100 * results[row]['knn']:.1f} %" for row in results.values)]
     assert expected in found.rows
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert ("output", f"{losses[-1]:.4g}") in found.texts
-    charts = [json.loads(a["data-curves"]) for _, a in found.elements if "data-curves" in a]
+    charts = found.curves()
     assert any(
         np.allclose(curve["y"], losses, rtol=1e-4)
         for chart in charts
@@ -128,11 +93,47 @@ def test_figures_are_those_of_the_files(page, run):
     )
     rates = sorted(line["images_per_second"] for line in lines if "images_per_second" in line)
     row = next(row for row in found.rows if row[0] == "<b>bold & co" and len(row) == 4)
-    assert float(row[1].replace(",", "")) == pytest.approx(np.median(rates), abs=0.5)
+    assert float(row[1].replace(",", "")) == pytest.approx(np.median(rates), abs=0.6)
+
+
+def test_every_protocol_is_read_out(copy):
+    protocols = [name for name in PROTOCOLS if name != "cluster" or importlib.util.find_spec("sklearn")]
+    changes = ["evaluation.finetune={epochs: 2}", "evaluation.lowshot={shares: [0.5], per_class: [1, 5], draws: 2}"]
+    changes += [
+        "evaluation.retrieval.k=[1, 5]",
+        "evaluation.logistic={max_steps: 20}",
+        "evaluation.linear={min_steps: 5}",
+    ]
+    target = copy / "evaluation.json"
+    assert main(["evaluate", str(copy), *protocols, *changes, "--output", str(target)]) == 0
+    _, results = read_results(target)
+    found = report(copy)
+    text = found.text()
+    accuracies = {name: [] for name in CLASSES}
+    for row in found.rows:
+        if row[0] in accuracies and len(row) == 4:
+            accuracies[row[0]].append(row[1:])
+    for number, protocol in enumerate(("knn", "linear", "logistic")):
+        kept = [results.details[row][protocol]["class_accuracy"] for row in results.values]
+        for label, name in enumerate(CLASSES):
+            assert accuracies[name][number] == [f"{100 * each[label]:.1f} %" for each in kept]
+    charts = {a["aria-label"].partition(":")[0]: json.loads(a["data-curves"]) for _, a in found.elements
+              if "data-curves" in a}  # fmt: skip
+    held_out = results.details["trained"]["linear"]["draws"][0]["held_out"]
+    curve = charts["held out, %, by learning rate"][-1]
+    assert curve["x"] == [float(lr) for lr in held_out]
+    assert np.allclose(curve["y"], [100 * share for share in held_out.values()], rtol=1e-4)
+    assert charts["loss"][-1]["title"] == "trained" and charts["loss"][-1]["x"] == [1, 2]
+    shots = results.details["trained"]["lowshot"]["lowshot_1"]
+    singles = ", ".join(f"{100 * draw['accuracy']:.1f}" for draw in shots)
+    assert singles in text or len({draw["accuracy"] for draw in shots}) == 1
+    counts = [str(results.details[row]["retrieval"]["queries"]) for row in results.values]
+    assert ["retrieval: queries", *counts] in found.rows
+    assert text.count("Most frequent confusions") == 4 and "nan" not in text
 
 
 def test_neighbours_are_those_of_the_cosines(page, run, patterns):
-    found = Page(page)
+    found = read(page)
     data = json.loads(next(data for place, data in found.texts if place == "script"))[0]
     images = arrays(patterns, split="test")
     features, labels = extract_features(load_method(run).encoder, images)
@@ -148,12 +149,24 @@ def test_neighbours_are_those_of_the_cosines(page, run, patterns):
 
 
 def test_the_config_is_marked_where_it_is_not_the_default(page):
-    rows = Page(page).rows
+    rows = read(page).rows
     assert ["method.projector_layers", "1", "3"] in rows
     assert ["trainer.batch_size", "48", "256"] in rows
     assert not any(row[0] == "method.out_dim" and len(row) == 3 for row in rows)
     assert not any(row[0].startswith("views") and len(row) == 3 and ".size" in row[0] for row in rows)
     assert ["torch", torch.__version__] in rows
+
+
+def test_a_map_by_umap(copy):
+    pytest.importorskip("umap")
+
+    def places():
+        found = report(copy, "--map", "umap")
+        assert "UMAP of the features of 96 test images" in found.text()
+        return [(a["x"], a["y"]) for name, a in found.elements if name == "use" and "data-i" in a]
+
+    first = places()
+    assert len(set(first)) > 96 and first == places()
 
 
 def test_private_images_are_nowhere(run):
@@ -163,6 +176,17 @@ def test_private_images_are_nowhere(run):
     data = json.loads(next(data for place, data in found.texts if place == "script"))
     assert data[0]["sheet"] is None
     assert "--no-images" in found.text()
+
+
+def test_a_run_that_was_broken_off_says_how_far_it_came(copy):
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text(lines[0])
+    for name in ("checkpoints", "evaluation.json"):
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    text = report(copy).text()
+    assert "Not trained to its end, and not yet evaluated" in text and "1 of 2 steps are done." in text
+    assert "too early to tell" in text
 
 
 def test_numbers_that_are_not_finite_are_marked(copy):
@@ -179,8 +203,10 @@ def test_a_run_that_has_only_begun(copy, tmp_path):
     for name in ("metrics.jsonl", "evaluation.json", "environment.json"):
         (copy / name).unlink()
     shutil.rmtree(copy / "checkpoints")
-    text = report(copy).text()
+    found = report(copy)
+    text = found.text()
     for reason in (
+        "It has only begun",
         "There is no metrics.jsonl",
         "There is no evaluation.json",
         "no environment.json",
@@ -188,7 +214,7 @@ def test_a_run_that_has_only_begun(copy, tmp_path):
         "no run at",
     ):
         assert reason in text
-    assert "projector_layers" in text
+    assert ["method.projector_layers", "1", "3"] in found.rows
     (copy / "metrics.jsonl").write_text("")
     (copy / "config.yaml").write_text("a: [")
     text = report(copy).text()
@@ -217,11 +243,23 @@ def test_what_the_doctor_found_is_told(copy):
     lines = [{**line, "step": step, "feature_std": 1e-9} for step in range(60)]
     (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     findings = diagnose(copy).findings
+    (copy / "evaluation.json").unlink()
     text = report(copy).text()
+    assert f"Something is wrong: {findings[0].name}" in text
     assert findings
     for found in findings:
         told = f"{found.name} since step {found.step}: {found.seen}. Likely: {found.cause}. Cure: {found.cure}."
         assert " ".join(told.split()) in text
+
+
+def test_weights_that_are_not_finite_are_told(copy):
+    path = copy / "checkpoints" / "last.pt"
+    saved = torch.load(path, weights_only=True)
+    name = next(name for name in saved["method"] if name.startswith("backbone") and name.endswith("weight"))
+    saved["method"][name].fill_(float("nan"))
+    save_checkpoint(path, saved)
+    text = report(copy).text()
+    assert "The trained weights turn 96 of 96 images into numbers that are not finite" in text
 
 
 def test_images_that_moved_are_named_with_an_override(patterns, tmp_path):
@@ -243,7 +281,7 @@ def test_images_without_labels(patterns, tmp_path):
     )
     found = report(tmp_path / "run")
     assert "The images have no labels" in found.text() and "96 training images" in found.text()
-    assert "Trained, but not yet evaluated" in found.text()
+    assert "Trained, but not yet evaluated" in found.text() and "--data LABELLED_IMAGES" in found.text()
     assert sum(name == "use" for name, _ in found.elements) == 2 * 96
 
 
@@ -252,8 +290,11 @@ def test_a_run_of_a_script_has_no_config(copy):
     saved = torch.load(copy / "checkpoints" / "last.pt", weights_only=True)
     shutil.rmtree(copy / "checkpoints")
     save_checkpoint(copy / "checkpoints" / "last.pt", {**saved, "config": None})
-    text = report(copy).text()
-    assert "trained by a script" in text and "saved by a script, without a config" in text
+    found = report(copy)
+    text = found.text()
+    assert "trained by a script" in text and text.count("saved by a script, without a config") == 1
+    links = {a["href"] for name, a in found.elements if name == "a"}
+    assert "#features" in links and not links & {"#spectrum", "#map", "#neighbours", "#views", "#tokens"}
 
 
 def test_several_runs_stand_side_by_side(run, patterns, tmp_path, capsys):
@@ -263,12 +304,12 @@ def test_several_runs_stand_side_by_side(run, patterns, tmp_path, capsys):
     assert "name a file with -o" in capsys.readouterr().err
     target = tmp_path / "both.html"
     assert main(["report", str(run), str(other), "-o", str(target), "--map", "pca"]) == 0
-    found = Page(target)
+    found = read(target)
     assert ["method.temperature", "0.1", "0.5"] in found.rows and ["seed", "0", "3"] in found.rows
     scores = [read_results(folder / "evaluation.json")[1]["trained"]["knn"] for folder in (run, other)]
     row = next(row for row in found.rows if row[0].startswith("kNN"))
     assert row[-2:] == [f"{100 * score:.1f} %" for score in scores]
-    charts = [json.loads(a["data-curves"]) for _, a in found.elements if "data-curves" in a]
+    charts = found.curves()
     assert {curve["title"] for curve in charts[0]} == {"<b>bold & co", "other"}
     style = "".join(data for place, data in found.texts if place == "style")
     assert style.count("data:image") == 1  # the same images are there once
@@ -292,4 +333,10 @@ def test_patch_tokens_of_a_vision_transformer(patterns, tmp_path):
     train(patterns, tmp_path / "vit", "backbone={name: vit_micro}")
     found = report(tmp_path / "vit")
     alts = [a["alt"] for name, a in found.elements if name == "img"]
-    assert f"{CLASSES[1]}: patch tokens, trained" in alts and f"{CLASSES[1]}: patch tokens, random init" in alts
+    for kind in ("patch tokens", "attention"):
+        assert f"{CLASSES[1]}: {kind}, trained" in alts and f"{CLASSES[1]}: {kind}, random init" in alts
+    assert "#tokens" in {a["href"] for name, a in found.elements if name == "a"}
+
+
+def test_a_network_without_patches_has_no_section_of_them(page):
+    assert "tokens" not in {a.get("id") for _, a in read(page).elements}

@@ -14,7 +14,7 @@ from ssl_lib.report.run import Observed, Run
 from ssl_lib.report.sections.common import legend, missing, run_style, section, style_of, table
 from ssl_lib.report.svg import Series, line_chart
 
-__all__ = ["singular_values", "spectrum"]
+__all__ = ["singular_values", "spectrum", "unseen"]
 
 _FLOOR = 1e-6  # of the largest; below lie rounding errors
 
@@ -43,6 +43,12 @@ def spectrum(runs: Sequence[Run]) -> Html:
         numbers = table(f"Directions in use, over {sample.source}.", head, rows)
         body = [tag("div", tag("figure", caption, chart), numbers, class_="pair")]
     return section("spectrum", "Spectrum of the features", about, missing(runs, "observed"), body)
+
+
+def unseen(runs: Sequence[Run]) -> Html:
+    """In the place of all that is made from weights and images, where there are none."""
+    about = "The spectrum, the map, neighbours, views and patch tokens are made from the weights and images."
+    return section("features", "Features and images", about, missing(runs, "observed"))
 
 
 def singular_values(features: Tensor) -> Tensor:

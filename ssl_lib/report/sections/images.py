@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.pictures import Sheet, data_uri
-from ssl_lib.report.run import Missing, Observed, Run
-from ssl_lib.report.sections.common import missing, note, per_run, section
+from ssl_lib.report.run import Missing, Observed, Run, TokenMaps
+from ssl_lib.report.sample import one_per_class
+from ssl_lib.report.sections.common import captioned, class_name, missing, note, per_run, scrolling, section
 
 __all__ = ["neighbours", "thumbnail", "tokens", "views"]
 
@@ -18,27 +19,50 @@ _PRIVATE = "Images were left out with --no-images."
 
 
 def neighbours(runs: Sequence[Run], sheets: dict[str, Sheet]) -> Html:
-    """Sample images and those nearest to them, by the trained weights beside random ones."""
+    """Sample images and those nearest to them, by the trained weights: of one run beside random ones, or of several."""
     about = "For some images, the nearest others by cosine. A bar under a picture marks another class."
-    panels = [(run, _neighbour_rows(o, sheets.get(run.name))) for run, o in _observed(runs)]
-    return section("neighbours", "Nearest neighbours", about, missing(runs, "observed"), per_run(runs, panels))
+    seen = _observed(runs)
+    body: list[Child] = [_shares(run.name if len(runs) > 1 else None, observed) for run, observed in seen]
+    alike: dict[str, list[tuple[Run, Observed]]] = {}  # runs on the same images
+    for run, observed in seen:
+        if run.name in sheets:
+            alike.setdefault(sheets[run.name].name, []).append((run, observed))
+    for group in alike.values():
+        sheet, observed = sheets[group[0][0].name], group[0][1]
+        found = {run.name: each.neighbours["trained"] for run, each in group}
+        if len(runs) == 1:
+            found = {title: observed.neighbours[title] for title in ("trained", "random init")}
+        queries = one_per_class(observed.sample.labels, len(observed.sample), _QUERIES)
+        body.append(tag("ul", [_neighbour_row(observed, sheet, q, found) for q in queries], class_="neighbours"))
+    if seen and not alike:
+        body.append(note(_PRIVATE))
+    return section("neighbours", "Nearest neighbours", about, missing(runs, "observed"), body)
 
 
 def views(runs: Sequence[Run], private: bool) -> Html:
     """The augmentation that the network was trained to see through."""
     about = "What the network was told is the same: each image and the views made of it."
     panels = [(run, note(_PRIVATE) if private else _view_grid(o)) for run, o in _observed(runs)]
-    return section("views", "Augmentation", about, missing(runs, "observed"), per_run(runs, panels))
+    return section(
+        "views", "Augmentation", about, missing(runs, "observed"), tag("div", per_run(runs, panels), class_="beside")
+    )
 
 
 def tokens(runs: Sequence[Run], private: bool) -> Html:
-    """Patch tokens as colours."""
+    """Patch tokens as colours, and the attention; nothing where no backbone has any."""
+    seen = _observed(runs)
+    having = [(run, observed) for run, observed in seen if isinstance(observed.tokens, TokenMaps)]
+    if not having:
+        return Html()
     about = (
         "The three main directions of the patch tokens as red, green and blue: patches of like colour are alike to "
-        "the network. Parts of objects should come out, also across images."
+        "the network. Parts of objects should come out, also across images. Bright in the attention is what the CLS "
+        "token heeds in the last block: the object, where the network has learned to tell it from its surroundings."
     )
-    panels = [(run, note(_PRIVATE) if private else _token_grid(o)) for run, o in _observed(runs)]
-    return section("tokens", "Patch tokens", about, missing(runs, "observed"), per_run(runs, panels))
+    panels = [(run, note(_PRIVATE) if private else _token_grid(o)) for run, o in having]
+    return section(
+        "tokens", "Patch tokens", about, missing(runs, "observed"), tag("div", per_run(runs, panels), class_="beside")
+    )
 
 
 def thumbnail(observed: Observed, sheet: Sheet, index: int, class_: str = "") -> Html:
@@ -52,29 +76,27 @@ def _observed(runs: Sequence[Run]) -> list[tuple[Run, Observed]]:
     return [(run, run.observed) for run in runs if isinstance(run.observed, Observed)]
 
 
-def _neighbour_rows(observed: Observed, sheet: Sheet | None) -> list[Html]:
-    labels, found = observed.sample.labels, observed.neighbours
-    shares = []
-    if labels is not None:
-        for title, near in found.items():
-            if near.numel():
-                same = (labels[near] == labels.unsqueeze(1)).double().mean().item()
-                shares.append(f"{title} {100 * same:.1f} %")
-    body = []
-    if shares:
-        text = f"Of the {found['trained'].shape[1]} nearest of all {observed.source}, the same class: "
-        body.append(tag("p", text, ", ".join(shares), "."))
-    if sheet is None:
-        return [*body, note(_PRIVATE)]
-    queries = _queries(labels, len(observed.sample))
-    return [*body, tag("ul", [_neighbour_row(observed, sheet, query) for query in queries], class_="neighbours")]
+def _shares(name: str | None, observed: Observed) -> Html | None:
+    """How many of the neighbours are of the same class, in a sentence."""
+    labels = observed.sample.labels
+    shares = [
+        f"{title} {100 * (labels[near] == labels.unsqueeze(1)).double().mean().item():.1f}\u00a0%"
+        for title, near in observed.neighbours.items()
+        if labels is not None and near.numel()
+    ]
+    if not shares:
+        return None
+    count = observed.neighbours["trained"].shape[1]
+    of = f"{name}: of" if name else "Of"
+    return tag("p", f"{of} the {count} nearest of all {observed.source}, the same class: {', '.join(shares)}.")
 
 
-def _neighbour_row(observed: Observed, sheet: Sheet, query: int) -> Html:
+def _neighbour_row(observed: Observed, sheet: Sheet, query: int, found: Mapping[str, Tensor]) -> Html:
+    """An image and, line by line, the neighbours that several networks find."""
     labels = observed.sample.labels
     lines: list[Child] = []
-    for title in ("trained", "random init"):
-        near = observed.neighbours[title][query].tolist()
+    for title, neighbours in found.items():
+        near = neighbours[query].tolist()
         other = [labels is not None and int(labels[index]) != int(labels[query]) for index in near]
         pictures = [thumbnail(observed, sheet, i, "other" if o else "") for i, o in zip(near, other, strict=True)]
         count = "" if labels is None else f" {len(near) - sum(other)}/{len(near)}"
@@ -83,56 +105,43 @@ def _neighbour_row(observed: Observed, sheet: Sheet, query: int) -> Html:
     return tag("li", head, tag("div", lines))
 
 
-def _queries(labels: Tensor | None, count: int) -> list[int]:
-    """An image of each class, or evenly spaced ones."""
-    if labels is None:
-        most = min(_QUERIES, count)
-        return [index * count // most for index in range(most)]
-    return [int((labels == label).nonzero()[0]) for label in labels.unique()[:_QUERIES]]
-
-
 def _named(observed: Observed, index: int) -> str:
     labels, names = observed.sample.labels, observed.sample.class_names
     if labels is None:
         return f"image {index}"
-    label = int(labels[index])
-    return names[label] if label < len(names) else f"class {label}"
+    return class_name(names, int(labels[index]))
 
 
 def _view_grid(observed: Observed) -> Html:
     grid = observed.views
     if isinstance(grid, Missing):
         return note(grid.reason)
-    head = tag("tr", tag("th", "image", scope="col"), [tag("th", name, scope="col") for name in grid.views])
-    rows = []
-    for number, original in enumerate(grid.originals):
-        cells = [_cell(original, f"image {number + 1}")]
-        cells += [_cell(made[number], f"image {number + 1}, {name}") for name, made in grid.views.items()]
-        rows.append(tag("tr", cells))
-    body = tag(
-        "table",
-        tag("caption", "Training images, and their views as the network gets them."),
-        tag("thead", head),
-        tag("tbody", rows),
-    )
-    return tag("div", body, class_="wide pictures", tabindex=0, role="group", aria_label="views, may scroll sideways")
+    rows = [
+        [(original, f"image {n + 1}"), *((made[n], f"image {n + 1}, {name}") for name, made in grid.views.items())]
+        for n, original in enumerate(grid.originals)
+    ]
+    return _grid("Training images, and their views as the network gets them.", grid.views.items(), rows)
 
 
 def _token_grid(observed: Observed) -> Html:
     found = observed.tokens
-    if isinstance(found, Missing):
-        return note(found.reason)
-    head = tag("tr", tag("th", "image", scope="col"), [tag("th", title, scope="col") for title in found.maps])
+    assert isinstance(found, TokenMaps)
+    kinds = {"patch tokens": found.maps, "attention": found.attention}
+    columns = [(f"{kind}, {title}", maps) for kind, made in kinds.items() for title, maps in made.items()]
     rows = []
     for place, index in enumerate(found.indices):
         name = _named(observed, index)
-        cells = [_cell(observed.sample.read(index), name)]
-        cells += [_cell(maps[place], f"{name}: patch tokens, {title}") for title, maps in found.maps.items()]
-        rows.append(tag("tr", cells))
-    body = tag(
-        "table", tag("caption", "Images of the sample, and their patch tokens."), tag("thead", head), tag("tbody", rows)
-    )
-    return tag("div", body, class_="wide pictures", tabindex=0, role="group", aria_label="tokens, may scroll sideways")
+        pictures = [(maps[place], f"{name}: {title}") for title, maps in columns]
+        rows.append([(observed.sample.read(index), name), *pictures])
+    return _grid("Images of the sample, and what the network makes of their patches.", columns, rows)
+
+
+def _grid(caption: str, columns: Iterable[tuple[str, object]], rows: Sequence[Sequence[tuple[Tensor, str]]]) -> Html:
+    """Pictures and their names, an image and what was made of it in each row."""
+    heads = tag("tr", [tag("th", head, scope="col") for head in ("image", *(name for name, _ in columns))])
+    body = [tag("tr", [_cell(*picture) for picture in row]) for row in rows]
+    whole = tag("table", captioned(caption), tag("thead", heads), tag("tbody", body))
+    return scrolling(whole, "pictures", "pictures")
 
 
 def _cell(image: Tensor, name: str) -> Html:

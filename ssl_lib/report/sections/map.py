@@ -12,7 +12,7 @@ from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.pictures import Sheet
 from ssl_lib.report.projection import principal_components
 from ssl_lib.report.run import Observed, Run
-from ssl_lib.report.sections.common import missing, section
+from ssl_lib.report.sections.common import class_name, missing, section
 
 __all__ = ["embedding_map", "map_data"]
 
@@ -43,8 +43,7 @@ def embedding_map(runs: Sequence[Run], private: bool) -> Html:
     body = (
         tag("div", _symbols(), _legend(seen[0][2]), tag("div", panels, class_="maps"), class_="map") if seen else None
     )
-    tip = tag("div", id="tip", role="status", hidden=True)
-    return section("map", "Map of the images", about, missing(runs, "observed"), body, tip)
+    return section("map", "Map of the images", about, missing(runs, "observed"), body)
 
 
 def map_data(runs: Sequence[Run], sheets: dict[str, Sheet]) -> list[dict[str, Any] | None]:
@@ -69,7 +68,7 @@ def map_data(runs: Sequence[Run], sheets: dict[str, Sheet]) -> list[dict[str, An
 def _names(observed: Observed) -> dict[int, str]:
     labels, names = observed.sample.labels, observed.sample.class_names
     present = [] if labels is None else labels.unique().tolist()
-    return {label: names[label] if label < len(names) else f"class {label}" for label in present}
+    return {label: class_name(names, label) for label in present}
 
 
 def _symbols() -> Html:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_lib.report.html import Html, tag
+from ssl_lib.doctor import Doctor
+from ssl_lib.evaluation import Measure, Results
+from ssl_lib.report.advice import Step, next_steps, steps_done, steps_planned
+from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.numbers import measured
 from ssl_lib.report.run import Evaluation, Missing, Run
-from ssl_lib.report.sections.common import missing, section, style_of
+from ssl_lib.report.sections.common import prose, section, style_of
 from ssl_lib.report.verdict import Verdict, best_of, judge
 
 __all__ = ["header", "headline", "overview"]
@@ -33,22 +36,37 @@ def headline(runs: Sequence[Run]) -> Verdict:
     """Of one run, how it did beside its baselines; of several, which is ahead."""
     known = [(run.name, run.evaluation) for run in runs if isinstance(run.evaluation, Evaluation)]
     if len(runs) == 1:
-        return judge(known[0][1]) if known else Verdict("Trained, but not yet evaluated", "", "none")
+        return judge(known[0][1]) if known else _unevaluated(runs[0])
     return best_of(known) or Verdict(f"{len(runs)} runs side by side", "", "none")
 
 
+def _unevaluated(run: Run) -> Verdict:
+    """How far it came, and whether it went wrong."""
+    done, total = steps_done(run), steps_planned(run)
+    unfinished = done is not None and total is not None and done < total
+    came = f"{done:,} of {total:,} steps are done." if unfinished else ""
+    if isinstance(run.diagnosis, Doctor) and run.diagnosis.findings:
+        return Verdict(f"Something is wrong: {run.diagnosis.findings[0].name}", came, "bad")
+    if done is None:
+        return Verdict("It has only begun", "", "none")
+    if unfinished:
+        return Verdict("Not trained to its end, and not yet evaluated", came, "none")
+    return Verdict("Trained, but not yet evaluated", "", "none")
+
+
 def overview(runs: Sequence[Run]) -> Html:
-    """The accuracies as dots on a line, and what the doctor found."""
-    bars = [_dots(run, len(runs) > 1) for run in runs if isinstance(run.evaluation, Evaluation)]
-    left = tag("div", bars, missing(runs, "evaluation"))
-    right = tag("div", [_doctor(run, runs) for run in runs])
+    """The accuracies as dots on a line, what the doctor found, and what to do next."""
+    known = [(run, run.evaluation.results) for run in runs if isinstance(run.evaluation, Evaluation)]
+    scores = _scores(known, len(runs) > 1)
+    left = tag("div", scores) if scores else None
+    right = tag("div", [_doctor(run, runs) for run in runs], _next(next_steps(runs)))
     return section("verdict", "At a glance", None, tag("div", left, right, class_="glance"))
 
 
 def _recipe(run: Run, named: bool) -> str:
     """`simclr with resnet_tiny on fashion_mnist_mini, 10 epochs, 460 steps`."""
     start = f"{run.name}: " if named else ""
-    steps = _steps(run)
+    steps = steps_done(run)
     trained = f"{steps:,} steps" if steps is not None else ""
     if isinstance(run.config, Missing):
         return f"{start}{trained or 'a run without a config'}"
@@ -64,22 +82,45 @@ def _name(component: Any) -> str:
     return str(name or "unknown")
 
 
-def _steps(run: Run) -> int | None:
-    if not isinstance(run.observed, Missing):
-        return run.observed.steps
-    if isinstance(run.metrics, Missing):
-        return None
-    return max((line["step"] + 1 for line in run.metrics if isinstance(line.get("step"), int)), default=None)
+def _scores(known: Sequence[tuple[Run, Results]], named: bool) -> list[Child]:
+    """All protocols' shares on lines of one scale, which is as short as the scores allow, in steps of ten percent."""
+    shares = [
+        scores[measure.key]
+        for _, results in known
+        for measure in _shares(results)
+        for scores in results.values.values()
+        if 0 <= scores.get(measure.key, math.nan) <= 1
+    ]
+    if not shares:
+        return []
+    high = max(1, math.ceil(round(10 * max(shares), 6)))
+    low = min(high - 1, math.floor(round(10 * min(shares), 6)))
+    scale = low / 10, high / 10
+    rows = dict.fromkeys(row for _, results in known for row in results.values)
+    key = [[tag("i", class_=f"dot {style_of(row)}"), " ", row, " "] for row in rows]
+    ends = [tag("span", f"{100 * end:.0f}\u00a0%") for end in scale]
+    return [
+        tag("p", key, class_="dot-key"),
+        [_dots(run.name if named else None, results, scale) for run, results in known],
+        tag("div", tag("span", ends, class_="ends"), class_="scale", aria_hidden="true"),
+    ]
 
 
-def _dots(run: Run, named: bool) -> Html:
-    """A line from 0 to 100 % per protocol, with a dot for each row of the evaluation."""
-    assert isinstance(run.evaluation, Evaluation)
-    results = run.evaluation.results
+def _shares(results: Results) -> list[Measure]:
+    return [measure for measure in results.measures if measure.main and measure.percent]
+
+
+def _dots(name: str | None, results: Results, scale: tuple[float, float]) -> Child:
+    """A line per protocol, with a dot for each row of the evaluation."""
+    low, high = scale
     lines = []
-    for measure in (m for m in results.measures if m.main and m.percent):
+    for measure in _shares(results):
         dots = [
-            tag("i", class_=f"dot {style_of(row)}", style=f"left:{100 * scores[measure.key]:.2f}%")
+            tag(
+                "i",
+                class_=f"dot {style_of(row)}",
+                style=f"left:{100 * (scores[measure.key] - low) / (high - low):.2f}%",
+            )
             for row, scores in results.values.items()
             if 0 <= scores.get(measure.key, math.nan) <= 1
         ]
@@ -87,25 +128,29 @@ def _dots(run: Run, named: bool) -> Html:
         value = measured(measure, results.values.get("trained", {}))
         track = tag("span", dots, class_="track", role="img", aria_label=f"{measure.title}: {told}")
         lines.append(tag("li", tag("span", measure.title, class_="name"), track, tag("b", value)))
-    if not lines:
-        return Html()
-    key = tag(
-        "p", [[tag("i", class_=f"dot {style_of(row)}"), " ", row, " "] for row in results.values], class_="dot-key"
-    )
-    return tag("div", tag("h3", run.name) if named else None, key, tag("ul", lines, class_="dots"))
+    return [tag("h3", name) if name else None, tag("ul", lines, class_="dots")]
+
+
+def _next(steps: Sequence[Step]) -> Html:
+    items = [tag("li", step.reason, tag("code", step.command) if step.command else None) for step in steps]
+    return tag("div", tag("h3", "What next"), tag("ul", items), class_="next")
 
 
 def _doctor(run: Run, runs: Sequence[Run]) -> Html | None:
     if isinstance(run.diagnosis, Missing):
         return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), run.diagnosis.reason, class_="note")
     if not run.diagnosis.findings:
-        return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), "found nothing wrong.", class_="finding good")
+        history = run.diagnosis.history
+        early = history.step + 1 < max(30, history.facts.steps_per_epoch)  # most rules wait for an epoch
+        told = "found nothing wrong" + (" so far, but it is too early to tell." if early else ".")
+        return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), told, class_="finding good")
     items = [
         tag("li", tag("strong", finding.name), f" since step {finding.step:,}: {finding.seen}. ",
-            f"Likely: {finding.cause}. ", tag("em", f"Cure: {finding.cure}."))
+            f"Likely: {finding.cause}. ", tag("em", "Cure: ", prose(finding.cure), "."))
         for finding in run.diagnosis.findings
     ]  # fmt: skip
-    title = tag("p", tag("strong", "Doctor"), " ", _of(run, runs), f"found {len(items)}:")
+    count = "one thing" if len(items) == 1 else f"{len(items)} things"
+    title = tag("p", tag("strong", "Doctor"), " ", _of(run, runs), f"found {count} wrong:")
     return tag("div", title, tag("ul", items), class_="finding bad")
 
 

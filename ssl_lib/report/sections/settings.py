@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,20 +30,23 @@ def settings(runs: Sequence[Run]) -> Html:
 def environment(runs: Sequence[Run]) -> Html:
     """Versions, device, seed and commit."""
     rows: list[list[Child]] = []
-    told = [({} if isinstance(run.environment, Missing) else dict(run.environment)) for run in runs]
+    no_commit = {"commit": "none: the working directory was no git repository"}
+    told = [({} if isinstance(run.environment, Missing) else {**no_commit, **run.environment}) for run in runs]
     for found, run in zip(told, runs, strict=True):
         seed = None if isinstance(run.config, Missing) else run.config.get("seed")
         found.update({"seed": seed, "folder": str(run.folder)})
     for key in dict.fromkeys(key for found in told for key in found):
         rows.append([key, *(_text(found.get(key)) if found.get(key) is not None else _NONE for found in told)])
-    body = table("Where and with what the runs were trained.", ["", *(run.name for run in runs)], rows)
+    body = table("Where and with what the runs were trained.", ["what", *(run.name for run in runs)], rows)
     return section("environment", "Environment", None, missing(runs, "environment"), body)
 
 
 def _one(config: dict[str, Any]) -> list[Child]:
     values, defaults = flat(config), defaults_of(config)
     changed = [
-        [key, _text(value), _text(defaults[key])] for key, value in values.items() if _differs(key, value, defaults)
+        [_key(key), _text(value), _text(defaults[key])]
+        for key, value in values.items()
+        if _differs(key, value, defaults)
     ]
     own = [[key, _text(value)] for key, value in values.items() if key not in defaults]
     source = recipe_source(config)
@@ -52,7 +56,7 @@ def _one(config: dict[str, Any]) -> list[Child]:
         parts.append(table(count, ["setting", "here", "default"], changed, "changed"))
     else:
         parts.append(note("Every setting that has a default is at it."))
-    rows = [[tag("span", key, class_="mark") if _differs(key, value, defaults) else key, _text(value)]
+    rows = [[tag("span", _key(key), class_="mark") if _differs(key, value, defaults) else _key(key), _text(value)]
             for key, value in values.items()]  # fmt: skip
     caption = f"All settings; {len(own)} have no default. Marked ones differ from theirs."
     parts.append(tag("details", tag("summary", "The whole config"), table(caption, ["setting", "value"], rows)))
@@ -69,15 +73,21 @@ def _apart(known: Sequence[tuple[str, dict[str, Any]]]) -> list[Child]:
     for key in dict.fromkeys(key for _, values in known for key in values):
         texts = [_text(values[key]) if key in values else _NONE for _, values in known]
         if all(key in values for _, values in known):
-            shared += [[key, *texts]] if len(set(texts)) > 1 and key != "run_dir" else []
+            shared += [[_key(key), *texts]] if len(set(texts)) > 1 and key != "run_dir" else []
         else:
-            own.append([key, *texts])
+            own.append([_key(key), *texts])
     head = ["setting", *(name for name, _ in known)]
     first = table("What tells the runs apart.", head, shared, "apart") if shared else note("The runs' settings agree.")
     if not own:
         return [first]
     count = f"{len(own)} settings that only some of the runs have"
     return [first, tag("details", tag("summary", count), table(f"{count}.", head, own, "apart"))]
+
+
+def _key(key: str) -> list[Child]:
+    """A dotted key that may break behind its dots and underscores."""
+    parts = re.split(r"(?<=[._])", key)
+    return [parts[0], *([tag("wbr"), part] for part in parts[1:])]
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,108 @@
+"""What the report says to do next, as commands that run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_lib.checkpoint import save_checkpoint
+from ssl_lib.cli import main
+from ssl_lib.report import gather
+from ssl_lib.report.advice import next_steps
+from tests.report.conftest import train
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "a run"))
+
+
+def commands(*folders):
+    return [step.command for step in next_steps([gather(folder, name=folder.name) for folder in folders])]
+
+
+def run_command(command, **placeholders):
+    """Runs a command of the page, after its words in capitals were replaced."""
+    name, *words = shlex.split(command)
+    assert name == "ssl-lib"
+    for placeholder, value in placeholders.items():
+        assert any(placeholder in word for word in words), (placeholder, words)
+        words = [word.replace(placeholder, str(value)) for word in words]
+    assert main(words) == 0
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_an_unmeasured_run_is_to_be_measured(copy):
+    (copy / "evaluation.json").unlink()
+    (command,) = commands(copy)
+    run_command(command)
+    assert (copy / "evaluation.json").exists() and commands(copy) != [command]
+
+
+def test_weights_trained_since_are_to_be_measured_anew(copy):
+    rewrite(copy / "evaluation.json", steps=1)
+    (command,) = commands(copy)
+    run_command(command)
+    assert json.loads((copy / "evaluation.json").read_text())["steps"] == 2 and commands(copy) != [command]
+
+
+def test_what_learned_is_put_to_use_and_what_did_not_is_trained_for_longer(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = {row: {"knn": share} for row, share in {"raw pixels": 0.5, "random init": 0.5, "trained": 0.9}.items()}
+    rewrite(copy / "evaluation.json", results=scores)
+    embed, export, evaluate = commands(copy)
+    run_command(embed.removesuffix(" IMAGES"))
+    run_command(export)
+    assert evaluate.startswith("ssl-lib evaluate ") and evaluate.endswith("evaluation.json'")
+    rewrite(copy / "evaluation.json", results={**scores, "trained": {"knn": 0.5}})
+    longer, views, _ = commands(copy)
+    assert "schedule.epochs=2 " in longer
+    run_command(longer)
+    assert (tmp_path / "a run-longer" / "checkpoints" / "last.pt").exists()
+    run_command(views)
+
+
+def test_a_run_that_was_broken_off_goes_on(copy):
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text(lines[0])
+    (command,) = commands(copy)
+    assert command == f"ssl-lib train '{copy}' --resume"
+    assert "1 of 2 steps are done" in next_steps([gather(copy, name="a")])[0].reason
+
+
+def test_what_the_doctor_found_is_to_be_cured(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = json.loads((copy / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [{**line, "step": step, "update_ratio": 0.5} for step in range(60)]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (cure,) = commands(copy)
+    assert " optimizer.lr=VALUE " in cure
+    run_command(cure, VALUE=0.001)
+    (copy / "nonfinite.json").write_text('{"step": 1}')
+    assert commands(copy)[0] == f"ssl-lib replay '{copy}'"
+
+
+def test_a_run_without_labels_needs_labelled_images(patterns, tmp_path):
+    images = f"data={{name: arrays, path: {patterns / 'train' / 'images.npy'}}}"
+    train(patterns, tmp_path / "run", images, "evaluation.every_epochs=0")
+    (command,) = commands(tmp_path / "run")
+    run_command(command, LABELLED_IMAGES=patterns)
+    assert (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_several_runs_are_compared_and_a_scripts_is_judged_in_its_script(copy, run, capsys):
+    (command,) = commands(copy, run)
+    run_command(command)
+    assert "a run" in capsys.readouterr().out
+    (copy / "config.yaml").unlink()
+    saved = torch.load(copy / "checkpoints" / "last.pt", weights_only=True)
+    save_checkpoint(copy / "checkpoints" / "last.pt", {**saved, "config": None})
+    assert commands(copy) == [""]

@@ -1,0 +1,56 @@
+"""Attention and patch tokens of a vision transformer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssl_lib.backbones.vit import VisionTransformer
+from ssl_lib.data import ArrayData
+from ssl_lib.report.run import Missing
+from ssl_lib.report.tokens import cls_attention, token_maps
+from tests.conftest import TinyBackbone
+
+
+def transformer(registers=0, depth=3):
+    torch.manual_seed(0)
+    net = VisionTransformer(128, depth, patch_size=4, image_size=16, in_channels=1, registers=registers).eval()
+    for parameter in net.blocks[2].attn.parameters():  # as drawn, all patches are heeded nearly alike
+        nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+@pytest.mark.parametrize("registers", [0, 3])
+def test_attention_is_the_softmax_of_the_last_blocks_products(registers):
+    net = transformer(registers)
+    images = torch.randn(2, 1, 16, 16)
+    shares, tokens = cls_attention(net, images)
+    inputs = []
+    handle = net.blocks[2].register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    with torch.no_grad():
+        assert torch.equal(tokens, net.tokens(images)[1])
+        normed = net.blocks[2].norm1(inputs[0]).double().numpy()
+    handle.remove()
+    weight, bias = net.blocks[2].attn.qkv.weight.double().detach().numpy(), net.blocks[2].attn.qkv.bias.double()
+    qkv = normed @ weight.T + bias.detach().numpy()
+    for image in range(2):
+        for head in range(2):
+            query = qkv[image, 0, 64 * head : 64 * head + 64]
+            keys = qkv[image, :, 128 + 64 * head : 128 + 64 * head + 64]
+            heeded = np.exp(keys @ query / 8)
+            expected = (heeded / heeded.sum())[1 + registers :]
+            assert np.allclose(shares[image, head].detach(), expected, atol=1e-5)
+            assert expected.max() > 1.5 / len(expected)
+    assert not net.blocks[2].attn.qkv._forward_hooks
+
+
+def test_maps_are_pictures_of_the_grid_the_brightest_patch_white():
+    sample = ArrayData(torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8), torch.arange(9) % 3)
+    found = token_maps({"trained": transformer()}, sample, torch.device("cpu"))
+    assert found.indices == [0, 1, 2]
+    assert found.maps["trained"].shape == (3, 3, 4, 4) and found.attention["trained"].shape == (3, 1, 4, 4)
+    assert found.attention["trained"].flatten(1).amax(1).tolist() == [255] * 3
+    other = token_maps({"random init": transformer(), "trained": TinyBackbone()}, sample, torch.device("cpu"))
+    assert isinstance(other, Missing) and "no patch tokens" in other.reason
