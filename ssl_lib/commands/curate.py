@@ -36,8 +36,8 @@ def run_nearest(options: argparse.Namespace) -> None:
     """Runs `ssl-lib nearest`."""
     if options.k < 1:
         raise ConfigError(f"-k must be at least 1, got {options.k}")
-    suffix = Path(options.output or ".png").suffix.lower()
-    if Image.registered_extensions().get(suffix) not in Image.SAVE:
+    writers = Image.registered_extensions()
+    if options.output and writers.get(Path(options.output).suffix.lower()) not in Image.SAVE:
         raise ConfigError(f"--output: {options.output} must end in a picture's suffix, such as .png")
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])

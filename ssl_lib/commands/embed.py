@@ -56,7 +56,7 @@ def run_embed(options: argparse.Namespace) -> None:
     where = data.root if isinstance(data, FolderData) else ""
     names = [os.path.join(where, name) for name in made.skipped]
     print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
-    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.target)}"
+    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.run)}"
     print(f"to look at it: ssl-lib nearest {table} 0 -o grid.png{own}; or ssl-lib duplicates {table}, ", end="")
     print(f"ssl-lib select {table} -n {min(100, made.count)}")
 
