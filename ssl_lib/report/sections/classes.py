@@ -72,7 +72,7 @@ def _accuracies(columns: Sequence[Column], protocol: str) -> list[Html]:
         rows: list[list[Child]] = []
         for label in labels:
             cells = [_cell(values[c.heading], label, c.style) for c in columns]
-            rows.append([class_name(columns[0].classes, label), *cells])
+            rows.append([tag("span", class_name(columns[0].classes, label), class_="label"), *cells])
         return table(caption, ["class", *(column.heading for column in columns)], rows, "bars")
 
     if len(order) <= _TABLE:
@@ -121,10 +121,14 @@ def _matrix(column: Column, protocol: str) -> Html:
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     worst = max((s for i, row in enumerate(shares) for j, s in enumerate(row) if i != j), default=0.0)
     names = [class_name(column.classes, label) for label in range(len(matrix))]
-    head = [tag("th", tag("span", name), scope="col") for name in names]
+    head = [tag("th", tag("span", name, title=name), scope="col") for name in names]
     corner = tag("th", "true class, by row", scope="col")
     rows = [
-        tag("tr", tag("th", name, scope="row"), [_shade(share, i == j, worst) for j, share in enumerate(row)])
+        tag(
+            "tr",
+            tag("th", tag("span", name, title=name), scope="row"),
+            [_shade(share, i == j, worst) for j, share in enumerate(row)],
+        )
         for i, (name, row) in enumerate(zip(names, shares, strict=True))
     ]
     caption = captioned("Of the images of each class, by row, the share in percent taken for each class.")
