@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from ssl_lib.report.records import (
     read_metrics,
     run_folder,
 )
-from ssl_lib.report.run import Evaluation, Missing, Run
+from ssl_lib.report.run import Run
 
 __all__ = ["PROJECTIONS", "Run", "gather", "render", "write_report"]
 
@@ -78,20 +76,11 @@ def gather(run: str | Path, *, name: str, overrides: Sequence[str] = (), project
         folder=folder,
         config=read_config(folder),
         metrics=read_metrics(folder),
-        evaluation=_with_classes(read_evaluation(folder, stem), folder, stem),
+        evaluation=read_evaluation(folder, stem),
         diagnosis=read_diagnosis(folder),
         environment=read_environment(folder),
         observed=observe(str(run), overrides, projection),
     )
-
-
-def _with_classes(found: Evaluation | Missing, folder: Path, stem: str) -> Evaluation | Missing:
-    """The same with the names of the classes."""
-    if isinstance(found, Missing):
-        return found
-    path = folder / ("evaluation.json" if stem == "last" else f"evaluation_{stem}.json")
-    classes = json.loads(path.read_text(encoding="utf-8")).get("classes")
-    return dataclasses.replace(found, classes=[str(name) for name in classes] if isinstance(classes, list) else [])
 
 
 def _names(folders: Sequence[Path], runs: Sequence[str | Path]) -> list[str]:

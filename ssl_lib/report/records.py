@@ -71,8 +71,9 @@ def read_evaluation(folder: Path, stem: str = "last") -> Evaluation | Missing:
         return Missing(f"There is no {path.name}: `ssl-lib evaluate RUN` writes it, given labelled images.")
     try:
         content, results = read_results(path)
-        queries = content.get("images", {}).get("queries")
-        return Evaluation(results, queries, content.get("steps"))
+        queries, classes = content.get("images", {}).get("queries"), content.get("classes")
+        names = list(map(str, classes)) if isinstance(classes, list) else []
+        return Evaluation(results, queries, content.get("steps"), names)
     except (OSError, ValueError, AttributeError) as error:
         return Missing(f"{path.name} cannot be read ({error}): `ssl-lib evaluate RUN` writes it anew.")
 
