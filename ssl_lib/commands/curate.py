@@ -67,8 +67,8 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
 def _nearest(options: argparse.Namespace) -> None:
     if options.k < 1:
         raise ConfigError(f"-k must be at least 1, got {options.k}")
-    suffix = Path(options.output or ".png").suffix.lower()
-    if Image.registered_extensions().get(suffix) not in Image.SAVE:
+    writers = Image.registered_extensions()
+    if options.output and writers.get(Path(options.output).suffix.lower()) not in Image.SAVE:
         raise ConfigError(f"--output: {options.output} must end in a picture's suffix, such as .png")
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])
@@ -178,7 +178,9 @@ def _save_picture(rows: list[list[Shown]], target: str) -> None:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         picture.save(target)
     except (OSError, ValueError) as error:  # of a disk, or of a format too narrow for it
-        raise ConfigError(f"--output: {target} cannot be written ({error}); choose another, such as grid.png") from error
+        raise ConfigError(
+            f"--output: {target} cannot be written ({error}); choose another, such as grid.png"
+        ) from error
     print(target)
 
 

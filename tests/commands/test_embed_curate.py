@@ -69,7 +69,7 @@ def test_a_folder_is_evaluated_with_the_channels_and_statistics_of_the_run(run, 
     assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
 
 
-KEPT = """
+KEPT = '''
 from dataclasses import dataclass
 import numpy as np
 from ssl_lib import PROTOCOLS
@@ -78,6 +78,12 @@ from ssl_lib.evaluation import Measure, Scores
 @PROTOCOLS.register("kept")
 @dataclass(frozen=True)
 class Kept:
+    """Keeps the features that it is given.
+
+    Attributes:
+        file: Where.
+    """
+
     file: str
     measures = (Measure("kept", "kept"),)
 
@@ -87,7 +93,7 @@ class Kept:
     def __call__(self, subject):
         np.savez(self.file, subject.features.bank, subject.features.queries)  # of the trained encoder last
         return Scores({"kept": 0.0})
-"""
+'''
 
 
 @pytest.mark.parametrize("size", [[], ["--size", "20"]])
