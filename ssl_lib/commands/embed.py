@@ -54,6 +54,8 @@ def _embed(options: argparse.Namespace) -> None:
     folders = [text for text in options.overrides if "=" not in text or Path(text).is_dir()]
     if len(folders) > 1:
         raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
+    if options.size is not None and options.size < 1:
+        raise ConfigError(f"--size must be at least 1 pixel, got {options.size}")
     overrides = [text for text in options.overrides if text not in folders]
     on_error: OnError = "skip" if options.skip_unreadable else "raise"
     if options.skip_unreadable and not folders:
@@ -63,8 +65,7 @@ def _embed(options: argparse.Namespace) -> None:
     packed = folders and not isinstance(data, FolderData)
     root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
     encoder = run.method.encoder.to(resolve_device(options.device or run.config.trainer.device))
-    size = run.preprocessing.size if options.size is None else options.size
-    shown = call("--size", run.preprocessing.at, size)
+    shown = run.preprocessing if options.size is None else run.preprocessing.at(options.size)
     settings = {
         "size": shown.size,
         "resize": shown.resize,
