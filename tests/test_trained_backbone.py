@@ -91,6 +91,10 @@ def test_the_data_are_not_needed(run, tmp_path):
     save_checkpoint(tmp_path / "new.pt", {**saved, "config": config})
     expected = Backbone.from_run(run).preprocessing
     assert Backbone.from_run(tmp_path / "new.pt").preprocessing == expected
+    for name, source in (("here", run), ("there", tmp_path / "new.pt")):
+        command = ["embed", str(source), str(run.parent / "val"), "-o", str(tmp_path / f"{name}.npz"), "--workers", "0"]
+        assert main(command) == 0
+    assert (tmp_path / "here.npz").read_bytes() == (tmp_path / "there.npz").read_bytes()
     older = {key: value for key, value in saved.items() if key != "preprocessing"}
     save_checkpoint(tmp_path / "old.pt", older)
     assert Backbone.from_run(tmp_path / "old.pt").preprocessing == expected

@@ -156,7 +156,7 @@ def _embed(commands: Any) -> None:
                         help=".npz, or .parquet with the extra `parquet` (default: embeddings.npz)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=512, help="images per forward pass (default: 512)")
     parser.add_argument("--size", type=int, help="side of the images shown in pixels; by default as the run evaluates")
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; by default as the run was trained")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--workers", type=int, help="processes that decode; by default as many as there are CPUs")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16, fp16 or auto (default: fp32)")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")

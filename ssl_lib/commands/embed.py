@@ -8,15 +8,19 @@ import shlex
 import sys
 from pathlib import Path
 
+from torch import nn
+
 from ssl_lib.commands.common import counted, print_names
 from ssl_lib.commands.images import open_images
-from ssl_lib.data import FolderData
+from ssl_lib.data import FolderData, ImageData
 from ssl_lib.data.decode import OnError
-from ssl_lib.embedding import embed
+from ssl_lib.embedding import Embedded, embed
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.precision import resolve_device
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call
-from ssl_lib.runs import TrainedRun, load_run
+from ssl_lib.runs import load_run
+from ssl_lib.trained_backbone import Backbone
 
 __all__ = ["run_embed"]
 
@@ -26,17 +30,22 @@ def run_embed(options: argparse.Namespace) -> None:
     folders = [text for text in options.overrides if "=" not in text or Path(text).is_dir()]
     if len(folders) > 1:
         raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
+    if options.size is not None and options.size < 1:
+        raise ConfigError(f"--size must be at least 1 pixel, got {options.size}")
     overrides = [text for text in options.overrides if text not in folders]
     on_error: OnError = "skip" if options.skip_unreadable else "raise"
     if options.skip_unreadable and not folders:
         overrides.append("data.on_error=skip")
-    run = _load(options.run, overrides, folders)
-    data = open_images(folders[0], run.train, on_error) if folders else run.train
+    if folders:
+        encoder, shown = _load(options.run, overrides)
+        data = open_images(folders[0], shown, on_error)
+    else:
+        run = load_run(options.run, overrides, protocols=None)
+        encoder, shown, data = run.method.encoder, run.preprocessing, run.train
+    shown = shown if options.size is None else shown.at(options.size)
     packed = folders and not isinstance(data, FolderData)
     root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
-    encoder = run.method.encoder.to(resolve_device(options.device or run.config.trainer.device))
-    size = run.preprocessing.size if options.size is None else options.size
-    shown = call("--size", run.preprocessing.at, size)
+    encoder = encoder.to(resolve_device(options.device))
     settings = {
         "size": shown.size,
         "resize": shown.resize,
@@ -49,6 +58,13 @@ def run_embed(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(f"\n{options.output} is unfinished: the same command goes on where this one stopped", file=sys.stderr)
         raise
+    _tell(made, encoder, data)
+    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.run)}"
+    print(f"to look at it: ssl-lib nearest {table} 0 -o grid.png{own}; or ssl-lib duplicates {table}, ", end="")
+    print(f"ssl-lib select {table} -n {min(100, made.count)}")
+
+
+def _tell(made: Embedded, encoder: nn.Module, data: ImageData) -> None:
     new = f", {made.written:,} of them now" if made.written else ", all there already"
     new = new if made.written < made.count else ""
     space = made.path.stat().st_size / 2**20
@@ -56,20 +72,16 @@ def run_embed(options: argparse.Namespace) -> None:
     where = data.root if isinstance(data, FolderData) else ""
     names = [os.path.join(where, name) for name in made.skipped]
     print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
-    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.run)}"
-    print(f"to look at it: ssl-lib nearest {table} 0 -o grid.png{own}; or ssl-lib duplicates {table}, ", end="")
-    print(f"ssl-lib select {table} -n {min(100, made.count)}")
 
 
-def _load(target: str, overrides: list[str], folders: list[str]) -> TrainedRun:
-    """The run, with its training images, whose statistics normalise all others."""
+def _load(target: str, overrides: list[str]) -> tuple[nn.Module, Preprocessing]:
+    """The encoder, and how it is shown images, which all but old checkpoints hold."""
     try:
-        return load_run(target, overrides, protocols=None)
+        backbone = Backbone.from_run(target, overrides=overrides)
     except DataError as error:
-        if not folders:
-            raise
         raise DataError(
             f"{error}. The run's training images say how to normalise others: name them by data.root=..., or give "
             "what they are like, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they "
             "are not ImageNet's"
         ) from error
+    return backbone.net, backbone.preprocessing

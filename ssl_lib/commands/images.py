@@ -16,13 +16,14 @@ from ssl_lib.data.decode import OnError
 from ssl_lib.data.rows import describe_source
 from ssl_lib.embedding import EmbeddingTable
 from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call, resolve
 
 __all__ = ["image_reader", "open_images"]
 
 
-def open_images(folder: str, like: ImageData, on_error: OnError = "raise") -> ImageData:
-    """The images of a folder, with the channels and the statistics of others.
+def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -> ImageData:
+    """The images of a folder, with the channels and the statistics that a run was trained with.
 
     Raises:
         DataError: The folder is missing or has no images, or holds several packed parts, or of other channels.

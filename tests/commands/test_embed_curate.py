@@ -183,6 +183,7 @@ def test_embed_names_what_is_wrong(run, photos, tmp_path, capsys):
     assert "is there already, of another source" in refused(capsys, "embed", run, photos, "-o", target)
     assert "one folder of images, got a and b" in refused(capsys, "embed", run, "a", "b", "-o", target)
     assert "nowhere does not exist" in refused(capsys, "embed", run, tmp_path / "nowhere")
+    assert "--size must be at least 1 pixel, got 0" in refused(capsys, "embed", run, photos, "--size", "0")
     assert "must end in .npz or .parquet" in refused(capsys, "embed", run, photos, "-o", tmp_path / "e.csv")
     error = refused(capsys, "embed", run, photos, "data={name: image_folder, root: gone}", "-o", tmp_path / "n.npz")
     assert "say how to normalise others: name them by data.root=" in error
