@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +100,28 @@ _HOMES = {
 """Where each public name is defined; all other names are those of modules."""
 
 
+_LIGHT = {"errors", "registry"}
+"""Of the homes, those that do without torch."""
+
+
+def import_whole() -> None:
+    """Imports what imports everything, so that threads that ask first for different parts wait for one another.
+
+    In a cycle of imports begun at two ends, Python hands modules out that are made in part only.
+    """
+    importlib.import_module(f"{__name__}.build")
+
+
 class _Package(ModuleType):
     """A package that imports what it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
         home = next((home for home, names in _HOMES.items() if name in names), None)
-        try:
-            module = importlib.import_module(f"{__name__}.{home or name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        if home is None and not (name.isidentifier() and find_spec(f"{__name__}.{name}")):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if (home or name) not in _LIGHT:
+            import_whole()
+        module = importlib.import_module(f"{__name__}.{home or name}")
         if home is not None:
             setattr(self, name, getattr(module, name))
         return getattr(self, name)

@@ -51,10 +51,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.exit(2)
     refuse_slips(arguments, parser, commands)
     options, rest = parser.parse_known_args(arguments)
-    settings = hasattr(options, "overrides")
-    for word in rest:
-        if not (settings and ("=" in word or options.words)):
+    if not rest:
+        return options
+    last = [place for place in commands[arguments[0]]._actions if not place.option_strings][-1]
+    for word in rest:  # those that stand behind an option, where argparse looks for none
+        many = last.nargs in ("*", "+") and (last.dest != "overrides" or "=" in word or options.words)
+        if word.startswith("-") or not many:
             raise ConfigError(f"{arguments[0]} has no use for {word!r}: see ssl-lib {arguments[0]} --help")
-    if rest:  # settings that stand behind an option
-        options.overrides = [*options.overrides, *rest]
+    setattr(options, last.dest, [*(getattr(options, last.dest) or ()), *rest])
     return options

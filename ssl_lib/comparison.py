@@ -15,7 +15,7 @@ from typing import Any
 from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.metrics_file import read_metrics
 from ssl_lib.plain_yaml import flat, parse_yaml
-from ssl_lib.results import read_results
+from ssl_lib.results import mean_and_spread, read_results
 from ssl_lib.text_table import text_table
 
 __all__ = ["Comparison", "RunSummary", "compare", "summarise"]
@@ -117,7 +117,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
         shared = {key: value for key, value in run.settings.items() if key not in _OWN}
         groups.setdefault(repr(sorted(shared.items())) if shared else str(run.path), _Group()).runs.append(run)
     settings = [group.runs[0].settings for group in groups.values()]
-    keys = dict.fromkeys(key for one in settings if one for key in one if key not in _OWN)
+    keys = dict.fromkeys(key for one in settings for key in one if key not in _OWN)
     columns = {key: [one.get(key) for one in settings] for key in keys}
     differing = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
     headings = dict.fromkeys(heading for group in groups.values() for run in group.runs for heading in run.figures)
@@ -174,10 +174,11 @@ def _training(lines: Sequence[Mapping[str, float]], batch_size: int | None) -> d
 def _cell(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    mean = statistics.fmean(values)
-    digits = 1 if abs(mean) >= 10 or not math.isfinite(mean) else 3
-    spread = f" +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{spread}"
+    mean, spread = mean_and_spread(values)
+    if not math.isfinite(mean):
+        return "not finite"
+    digits = 1 if abs(mean) >= 10 else 3
+    return f"{mean:.{digits}f}" + ("" if spread is None else f" +- {spread:.{digits}f}")
 
 
 def _brief(value: Any) -> str:

@@ -12,15 +12,20 @@ from ssl_lib.errors import DataError
 __all__ = ["as_line", "read_metrics"]
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, count: int | None = None) -> list[dict[str, Any]]:
     """The lines of a file, but for a last one that lacks its line break, as a process was killed while it wrote it.
+
+    Args:
+        path: The file.
+        count: Reads so many lines at most, whatever stands behind them.
 
     Raises:
         DataError: A line is damaged; the message names it.
         OSError: There is no such file, or it cannot be read.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], start=1):
+    whole = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    for number, line in enumerate(whole[:count], start=1):
         try:
             entry = json.loads(line)
         except ValueError:
@@ -37,4 +42,4 @@ def as_line(metrics: Mapping[str, Any]) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    return float(f"{value:.7g}") if isinstance(value, float) else value
+    return value if isinstance(value, int | str | None) else float(f"{float(value):.7g}")  # a tensor's or NumPy's too

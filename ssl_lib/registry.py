@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
 
 __all__ = [
@@ -77,7 +79,9 @@ class Registry:
     def _filled(self) -> dict[str, Callable[..., Any]]:
         """All parts, the library's own included."""
         if self.room is not None:
-            importlib.import_module(self.room)
+            if self.room not in sys.modules:
+                ssl_lib.import_whole()
+            importlib.import_module(self.room)  # another thread may be about it
         return self._parts
 
 

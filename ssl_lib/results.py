@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_lib.text_table import text_table
 
-__all__ = ["Measure", "Results", "read_results"]
+__all__ = ["Measure", "Results", "mean_and_spread", "read_results"]
 
 _FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which hold no line break in JSON
 
@@ -89,8 +90,15 @@ class Results:
         return text_table(lines)
 
 
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the standard deviation where there are several; both NaN where a value is not finite."""
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan if len(values) > 1 else None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
 def read_results(path: Path) -> tuple[dict[str, Any], Results]:
-    """What `write_results` wrote: the whole of it, and the results.
+    """What `Results.as_json` made: the whole of it, and the results.
 
     Raises:
         OSError: There is no such file, or it cannot be read.

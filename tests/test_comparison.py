@@ -63,6 +63,13 @@ def test_seeds_are_averaged_and_other_settings_kept_apart(make_run, tmp_path):
     ]
 
 
+def test_a_seed_whose_loss_is_not_finite_is_told(make_run):
+    folders = [make_run(f"s{seed}", seed, 0.1, 0.7) for seed in (0, 1)]
+    text = (folders[1] / "metrics.jsonl").read_text()
+    (folders[1] / "metrics.jsonl").write_text(text.replace("4.5", "NaN"))
+    assert "not finite" in compare(folders).table().splitlines()[2]
+
+
 def test_settings_of_one_part_alone_are_counted_not_listed(make_run):
     folders = [make_run(name, 0, 0.1, 0.7) for name in "ab"]
     settings = json.loads((folders[1] / "config.yaml").read_text())

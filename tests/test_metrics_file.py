@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from ssl_lib import DataError
 from ssl_lib.cli import main
@@ -22,10 +24,11 @@ LINES = [
 
 def test_lines_read_back_as_they_were_written(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    entries = [*LINES, {"step": 2, "loss": math.inf, "lr": 1.23456789e-5, "note": "ü"}]
-    path.write_text("".join(map(as_line, entries)), encoding="utf-8")
+    numbers = {"loss": math.inf, "lr": 1.23456789e-5, "own": np.float32(0.25), "tensor": torch.tensor(3)}
+    path.write_text("".join(map(as_line, [*LINES, {"step": 2, **numbers, "note": "ü"}])), encoding="utf-8")
     found = read_metrics(path)
-    assert found == [*LINES, {"step": 2, "loss": math.inf, "lr": 1.234568e-5, "note": "ü"}]
+    read = {"loss": math.inf, "lr": 1.234568e-5, "own": 0.25, "tensor": 3.0}
+    assert found == [*LINES, {"step": 2, **read, "note": "ü"}]
     assert "".join(map(as_line, found)) == path.read_text(encoding="utf-8")
 
 
@@ -37,6 +40,14 @@ def test_a_line_cut_off_by_a_kill_stops_no_reader(tmp_path):
     assert diagnose(tmp_path).history.all("loss") == [5.25, 5.0]
     assert compare([tmp_path]).groups[0].runs[0].figures["loss"] == 5.0
     assert of_report(tmp_path) == LINES
+
+
+def test_damage_behind_what_is_asked_for_does_not_matter(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(map(as_line, LINES)) + "\0\0\n")
+    assert read_metrics(path, 2) == LINES
+    with pytest.raises(DataError, match="line 3"):
+        read_metrics(path)
 
 
 @pytest.mark.parametrize("line", ['{"step": 1, "lo', "[1, 2]", "", "\x00\x00"])

@@ -66,6 +66,28 @@ def test_a_registry_is_full_whichever_module_is_imported_first():
     assert "backbone 'resnet18' is taken by ssl_lib.backbones" in python(taken)
 
 
+def test_threads_that_ask_first_for_different_parts_all_get_theirs():
+    out = python(
+        "import ssl_lib, threading\n"
+        "names, got = ['methods', 'data', 'SimCLR', 'Loader', 'Backbone', 'METHODS', 'views', 'build'], []\n"
+        "start = threading.Barrier(len(names))\n"
+        "def ask(name):\n"
+        "    start.wait()\n"
+        "    got.append((name, 'simclr' in getattr(ssl_lib, name) if name == 'METHODS' else getattr(ssl_lib, name)))\n"
+        "threads = [threading.Thread(target=ask, args=[name]) for name in names]\n"
+        "[thread.start() for thread in threads], [thread.join() for thread in threads]\n"
+        "print(sorted(name for name, part in got if part) == sorted(names))"
+    )
+    assert out == "True\n"
+
+
+def test_odd_names_are_missing_and_import_nothing():
+    out = python(
+        "import sys, ssl_lib; print([hasattr(ssl_lib, n) for n in ('a.b', '__wrapped__')], 'torch' in sys.modules)"
+    )
+    assert out == "[False, False] False\n"
+
+
 def test_what_is_missing_is_named():
     with pytest.raises(AttributeError, match="module 'ssl_lib' has no attribute 'Trianer'"):
         ssl_lib.Trianer  # noqa: B018

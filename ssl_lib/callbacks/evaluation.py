@@ -88,9 +88,11 @@ class Evaluation(Callback):
         """The results in the file, where they are of this step and of the same settings."""
         try:
             content, results = read_results(self.path or Path())
-            found = content["steps"], content["protocols"], content["images"]["size"], content["images"]["limit"]
+            shown = [content["images"][key] for key in ("size", "resize", "limit")]
+            found = content["steps"], content["protocols"], shown
         except (OSError, ValueError, KeyError, TypeError):
             return None
         evaluator = self._evaluator(state)
         protocols = json.loads(json.dumps(evaluator.settings["protocols"]))
-        return results if found == (state.step, protocols, evaluator.size, evaluator.limit) else None
+        here = [evaluator.size, evaluator.resize, evaluator.limit]
+        return results if found == (state.step, protocols, here) else None

@@ -25,7 +25,7 @@ class MetricsLog(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Keeps the lines that were logged before the checkpoint, and no others."""
-        lines = read_metrics(self.path)[: state.lines] if state.step and self.path.exists() else []
+        lines = read_metrics(self.path, state.lines) if state.step and self.path.exists() else []
         write_text(self.path, "".join(as_line(line) for line in lines if line["step"] < state.step))
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "config_folder",
     "counted",
     "find_config",
+    "is_setting",
     "print_names",
     "print_skipped",
 ]
@@ -58,6 +60,11 @@ def bundled_configs() -> list[tuple[str, str]]:
     folder = config_folder()
     paths = sorted(folder.rglob("*.yaml"))
     return [(path.relative_to(folder).with_suffix("").as_posix(), _first_comment(path)) for path in paths]
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word is `key=value`, and no file or folder of such a name."""
+    return "=" in word and not os.path.exists(word)
 
 
 def counted(number: float, noun: str) -> str:

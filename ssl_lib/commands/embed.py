@@ -6,11 +6,11 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from torch import nn
 
-from ssl_lib.commands.common import counted, print_names
+from ssl_lib.checkpoint import find_checkpoint, run_folder
+from ssl_lib.commands.common import counted, is_setting, print_names
 from ssl_lib.commands.images import open_images
 from ssl_lib.data import FolderData, ImageData
 from ssl_lib.data.decode import OnError
@@ -27,7 +27,7 @@ __all__ = ["run_embed"]
 
 def run_embed(options: argparse.Namespace) -> None:
     """Runs `ssl-lib embed`."""
-    folders = [text for text in options.overrides if "=" not in text or Path(text).is_dir()]
+    folders = [text for text in options.overrides if not is_setting(text)]
     if len(folders) > 1:
         raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
     if options.size is not None and options.size < 1:
@@ -59,8 +59,11 @@ def run_embed(options: argparse.Namespace) -> None:
         print(f"\n{options.output} is unfinished: the same command goes on where this one stopped", file=sys.stderr)
         raise
     _tell(made, encoder, data)
-    table, own = shlex.quote(options.output), "" if folders else f" --images {shlex.quote(options.run)}"
-    print(f"to look at it: ssl-lib nearest {table} 0 -o grid.png{own}; or ssl-lib duplicates {table}, ", end="")
+    table, picture = shlex.quote(options.output), " -o grid.png"
+    if not folders and not isinstance(data, FolderData):  # the table names no folder
+        run_dir = shlex.quote(str(run_folder(find_checkpoint(options.run))))
+        picture = "" if overrides else f"{picture} --images {run_dir}"
+    print(f"to look at it: ssl-lib nearest {table} 0{picture}; or ssl-lib duplicates {table}, ", end="")
     print(f"ssl-lib select {table} -n {min(100, made.count)}")
 
 

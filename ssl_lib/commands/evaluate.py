@@ -57,6 +57,11 @@ def _data(given: str | None, checkpoint: Path) -> list[str]:
     known = load_checkpoint(checkpoint).get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}
     if (root / "train" / "images.npy").exists():
-        return [f"data={json.dumps({'name': 'arrays', 'path': str(root), **like})}"]
+        return [f"data={_as_yaml({'name': 'arrays', 'path': str(root), **like})}"]
     channels = {"channels": len(like["mean"])} if like else {}
-    return [f"data={json.dumps({'name': 'image_folder', 'root': str(root), **channels, **like})}"]
+    return [f"data={_as_yaml({'name': 'image_folder', 'root': str(root), **channels, **like})}"]
+
+
+def _as_yaml(value: object) -> str:
+    """As JSON, but for signs beyond its first plane, which YAML does not join from two."""
+    return json.dumps(value, ensure_ascii=False)

@@ -13,10 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from ssl_lib.commands.common import is_setting
 from ssl_lib.commands.words import KINDS
 from ssl_lib.errors import ConfigError, did_you_mean
 
 __all__ = ["refuse_slips"]
+
+_DELETES = {"--overwrite"}
+"""Options that no line is composed with."""
 
 Parsers: TypeAlias = Mapping[str, argparse.ArgumentParser]
 
@@ -96,8 +100,12 @@ class _Line:
         first = self.places[0].dest
         self.kind = KINDS.get("resumed" if first == "config" and "--resume" in tokens else first)
         waiting: argparse.Action | None = None
+        only_words = False
         for at, token in enumerate(tokens[1:], 1):
-            if not re.match("--?[a-zA-Z]", token):
+            if token == "--" and not only_words:
+                only_words = True
+                continue
+            if only_words or not re.match("--?[a-zA-Z]", token):
                 if waiting is None:
                     self.words.append(at)
                 else:
@@ -123,7 +131,7 @@ class _Line:
 
     def is_setting(self, at: int) -> bool:
         """Whether a word is `key=value`, in a command that takes them."""
-        return self.takes_settings and "=" in self.tokens[at] and not os.path.exists(self.tokens[at])
+        return self.takes_settings and is_setting(self.tokens[at])
 
     @property
     def takes_settings(self) -> bool:
@@ -166,6 +174,8 @@ def _option(line: _Line) -> _Slip | None:
             setting = token.lstrip("-") if equals else f"{name}={line.tokens[at + 1]}"
             return _Slip("settings have no dashes", line.replaced(at, setting, upto=at + 1 + (not equals)))
         if near := difflib.get_close_matches(f"--{name}", line.options, n=1):
+            if near[0] in _DELETES:
+                return _Slip(f"unknown argument {token!r}: settings have no dashes, and {near[0]} deletes a run")
             return _Slip(f"unknown argument {token!r}, perhaps {near[0]}", line.replaced(at, near[0] + equals + value))
         if line.takes_settings and equals:
             return _Slip("settings have no dashes", line.replaced(at, token.lstrip("-")))
@@ -192,6 +202,8 @@ def _without_option(line: _Line) -> _Slip | None:
             if action in line.given or os.path.exists(word):
                 continue
             if f"--{word}" in action.option_strings:
+                if f"--{word}" in _DELETES:
+                    return _Slip(f"{word} is an option, --{word}, which deletes a run")
                 return _Slip(f"{word} is an option", line.replaced(at, f"--{word}"))
             if word in (action.choices or ()) or (suffix and word.endswith(suffix)):
                 return _Slip(f"{word} belongs behind {option}", [*line.replaced(at), option, word])

@@ -62,14 +62,14 @@ def _may_be_run_folder(word: str) -> bool:
 def _is_config(word: str) -> bool:
     """What `find_config` finds."""
     try:
-        return find_config(word).suffix != ".pt"
+        return find_config(word).suffix not in (".pt", *TABLES)
     except ConfigError:
         return False
 
 
 def _is_table(word: str) -> bool:
     """A file of embeddings, by its name."""
-    return Path(word).is_file() and Path(word).suffix in TABLES
+    return Path(word).expanduser().is_file() and Path(word).suffix in TABLES
 
 
 def _explain_run(word: str, several: bool = False) -> Verdict:
@@ -78,7 +78,7 @@ def _explain_run(word: str, several: bool = False) -> Verdict:
         return verdict
     if _is_run_folder(named):
         return Verdict(f"{word} is no run, but {named} is", (str(named),))
-    if _is_config(word):
+    if _is_config(word) and not (path.is_file() and path.suffix not in (".yaml", ".yml")):
         return Verdict(f"{word} is a config, not a run: train it first, by `ssl-lib train {word}`")
     lacks = f"holds none of {', '.join(_RUN_FILES)}" if path.is_dir() else "is no folder, and no checkpoint file"
     runs = {run.name: run for run in (*_runs_in(_RUNS), *_runs_in(path.parent))}
@@ -98,7 +98,7 @@ def _explain_config(word: str, resume: bool = False) -> Verdict:
         find_config(word, resume)
     except ConfigError as error:
         return Verdict(str(error))
-    return Verdict(f"{word} is a checkpoint, not a config")
+    return Verdict(f"{word} is no config: these are YAML files")
 
 
 def _explain_table(word: str) -> Verdict:

@@ -168,7 +168,7 @@ def evaluation_batches(
         raise ValueError(f"resize must be at least size, {size}, got {resize}")
     batches = torch.split(torch.arange(len(data)) if indices is None else indices, batch_size)
     if isinstance(data, ArrayData):
-        if size is None or (data.height, data.width) == (size, size):
+        if size is None or ((data.height, data.width) == (size, size) and resize in (None, size)):
             return _gathered(data, batches)
         return _gathered(data, batches, lambda images: resize_and_crop(images, size, resize))
     if size is None:

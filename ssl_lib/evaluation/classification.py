@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ssl_lib.results import mean_and_spread
 
 __all__ = [
     "Standardized",
@@ -49,8 +50,8 @@ def class_report(predictions: Tensor, labels: Tensor, num_classes: int) -> dict[
 
 def spread(key: str, values: Sequence[float]) -> dict[str, float]:
     """The mean of several draws, and their standard deviation where there are several."""
-    several = {f"{key}_std": statistics.stdev(values)} if len(values) > 1 else {}
-    return {key: statistics.fmean(values), **several}
+    mean, spread = mean_and_spread(values)
+    return {key: mean} if spread is None else {key: mean, f"{key}_std": spread}
 
 
 def few_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:

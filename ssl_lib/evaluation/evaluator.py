@@ -107,7 +107,8 @@ class Evaluator:
         skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
         counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
         protocols = {protocol_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
-        images = {**counts, "skipped": sum(skipped.values()), "size": self.size, "limit": self.limit}
+        shown = {"size": self.size, "resize": self.resize, "limit": self.limit}
+        images = {**counts, "skipped": sum(skipped.values()), **shown}
         return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
 
     def __call__(self, encoder: nn.Module) -> Results:

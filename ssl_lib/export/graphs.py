@@ -38,9 +38,9 @@ def write_onnx(backbone: Backbone, path: Path) -> None:
         entry.key, entry.value = HEADER, json.dumps(backbone.metadata)
         content = model.SerializeToString()
         _compare(content, backbone)
-        path.write_bytes(content)
     except Exception as error:  # whatever the exporter meets in the code of a network, or in packages of another age
         raise _failed(backbone, "an ONNX graph", error) from error
+    path.write_bytes(content)
 
 
 def _onnx_model(backbone: Backbone) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_lib.build import build_method, build_views
 from ssl_lib.data import ImageData, preview
-from ssl_lib.errors import SSLError
+from ssl_lib.errors import ConfigError, SSLError
 from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
 from ssl_lib.precision import resolve_device
 from ssl_lib.report.projection import PROJECTIONS, project
@@ -48,6 +48,8 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
         data = train if run.evaluator is None else run.evaluator.queries
         sample, classes = draw_sample(data, run.preprocessing, run.config.trainer.workers)
     except (SSLError, OSError) as error:
+        if overrides and isinstance(error, ConfigError):
+            raise  # of the user's own line
         return Missing(f"The weights and images could not be looked at: {error}")
     except BAD_ARGUMENTS as error:  # the user's own parts, in a version other than that trained
         return Missing(f"The run could not be built again: {type(error).__name__}: {error}")

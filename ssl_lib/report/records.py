@@ -26,7 +26,7 @@ def run_folder(run: str | Path) -> Path:
         ConfigError: It is neither.
     """
     path = Path(run)
-    if path.is_file() and path.suffix == ".pt":
+    if path.is_file() and path.suffix not in (".yaml", ".json", ".jsonl", ".html"):
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if path.is_dir() and any((path / name).exists() for name in _FILES):
         return path

@@ -148,6 +148,8 @@ def test_embed_without_images_takes_those_of_the_run(run, tmp_path, capsys):
     assert captured.out == f"to look at it: ssl-lib nearest {drawn}; or ssl-lib {others}\n"
     assert main(["embed", str(run), "-o", str(target)]) == 0
     assert ", all there already, " in capsys.readouterr().err
+    assert main(["embed", str(run / "checkpoints" / "last.pt"), "-o", str(target)]) == 0
+    assert f"nearest {drawn};" in capsys.readouterr().out
     own = EmbeddingTable.load(target)
     np.testing.assert_array_equal(own.labels, data.fashion_mnist_mini(split="train").labels)
     assert "--images" in refused(capsys, "nearest", target, "7", "-o", tmp_path / "grid.png")

@@ -119,6 +119,7 @@ def test_in_the_right_line_no_slip_is_seen(line, folder):
             "evaluate fashion_mnist/byol",
             "a config, not a run: train it first, by `ssl-lib train fashion_mnist/byol`",
         ),
+        ("evaluate table.npz", "no run at table.npz"),
         ("embed photos", "no run at photos: it holds none of config.yaml, metrics.jsonl"),
         (
             "report runs/zzz",
@@ -165,13 +166,44 @@ pack photos out --size 8
 replay runs/other trainer.precision=fp32 --step 1
 views quickstart -o a.png
 list methods
+train -- quickstart
+sweep quickstart -- seed=0,1
+nearest ~/table.npz 0
 """
 
 
 @pytest.mark.parametrize("line", [*LET_THROUGH.strip().splitlines(), f"train quickstart data.root={'x' * 300}"])
-def test_right_lines_are_let_through(line, folder):
-    parser, commands = make_parser()
-    refuse_slips(shlex.split(line), parser, commands)
+def test_right_lines_are_let_through(line, folder, monkeypatch):
+    monkeypatch.setattr(sys.modules["ssl_lib.cli"].pkgutil, "resolve_name", lambda name: lambda options: 0)
+    monkeypatch.setenv("HOME", str(folder))
+    if "--help" not in line:
+        assert main(shlex.split(line)) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "words"),
+    [
+        ("report runs/other -o a.html runs/sweep/seed=0", "runs", ["runs/other", "runs/sweep/seed=0"]),
+        ("compare runs/other -o c.csv runs/quickstart", "folders", ["runs/other", "runs/quickstart"]),
+        ("nearest table.npz 0 -k 3 1", "queries", ["0", "1"]),
+        ("train quickstart --resume seed=1", "overrides", ["seed=1"]),
+        ("evaluate runs/other --output a.json knn", "overrides", ["knn"]),
+    ],
+)
+def test_words_behind_an_option_belong_to_those_before_it(line, place, words, folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys.modules["ssl_lib.cli"].pkgutil, "resolve_name", lambda name: seen.append)
+    assert main(shlex.split(line)) == 0
+    assert getattr(seen[0], place) == words
+
+
+@pytest.mark.parametrize(
+    "line", ["train runs/other --override seed=1", "train runs/other --over", "train runs/other overwrite"]
+)
+def test_no_line_is_composed_that_deletes_a_run(line, folder, capsys):
+    (folder / "runs/other/config.yaml").write_text(find_config("quickstart").read_text())
+    error = refused(line, capsys)
+    assert "deletes a run" in error and "ssl-lib train" not in error
 
 
 DONE_WITHOUT_TORCH = """

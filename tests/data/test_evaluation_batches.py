@@ -22,6 +22,14 @@ def test_evaluation_leaves_arrays_of_that_size_as_they_are(tmp_path, size, mappe
     assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(0, 46, 2))
 
 
+def test_evaluation_of_a_run_that_resized_more_shows_less_of_arrays_too():
+    pixels = RNG.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    (batch,) = evaluation_batches(ArrayData(pixels), size=8, resize=12)
+    for image, original in zip(batch.images.permute(0, 2, 3, 1).numpy(), pixels, strict=True):
+        expected = CenterCrop(8)(Resize(12, InterpolationMode.BICUBIC)(Image.fromarray(original)))
+        np.testing.assert_allclose(image.astype(int), np.asarray(expected).astype(int), atol=1)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_resizes_and_crops_as_pillow_does(folder, workers):
     data = FolderData(folder)

@@ -139,6 +139,11 @@ def test_draws_are_averaged_and_listed():
     assert np.allclose(curve["y"], [mean, mean / 2], atol=1e-3)
 
 
+def test_draws_that_are_not_finite_are_told():
+    page = shown(run("a", {"trained": {"own": {"folds": [{"score": 0.5}, {"score": float("nan")}]}}}))
+    assert "not finite" in page.text()
+
+
 def test_draws_of_several_sizes_stand_by_their_titles():
     few = [{"labels": 10, "accuracy": a, "c": 1.0} for a in (0.2, 0.4)]
     more = [{"labels": 50, "accuracy": 0.5, "c": c} for c in (0.01, 0.1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from ssl_lib.report.html import Child, Html, tag
@@ -13,6 +13,7 @@ from ssl_lib.report.numbers import number_of, shown
 from ssl_lib.report.sections.columns import Column
 from ssl_lib.report.sections.common import table, titled
 from ssl_lib.report.svg import Series, line_chart
+from ssl_lib.results import mean_and_spread
 
 __all__ = ["CHOSEN", "Draws", "draw_table", "is_draws", "is_sweep", "plain", "sweeps"]
 
@@ -125,8 +126,10 @@ def _cell(key: str, values: Sequence[float]) -> Child:
         return tag("span", single, class_="singles")
     scale = 100 if share else 1
     unit = "\u00a0%" if share else ""
-    mean, spread = scale * fmean(values), scale * stdev(values)
+    mean, spread = (scale * (value or 0.0) for value in mean_and_spread(values))
     told = f"{mean:.1f} ±\u00a0{spread:.1f}{unit}" if share else f"{shown(mean)} ±\u00a0{shown(spread)}"
+    if not math.isfinite(mean):
+        told = shown(mean)
     return [tag("b", told), tag("span", single, class_="singles")]
 
 
