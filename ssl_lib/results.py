@@ -69,6 +69,15 @@ class Results:
         """The protocols' own figures of a row, for a line of metrics."""
         return {m.key: self[row][m.key] for m in self.measures if m.main and m.key in self[row]}
 
+    def joined(self, earlier: Results) -> Results:
+        """These, and the earlier figures of protocols that measured something else, before them."""
+        keys = {measure.key for measure in self.measures}
+        measures = (*(measure for measure in earlier.measures if measure.key not in keys), *self.measures)
+        rows = dict.fromkeys([*earlier.values, *self.values])
+        values = {row: {**earlier.values.get(row, {}), **self.values.get(row, {})} for row in rows}
+        details = {row: {**earlier.details.get(row, {}), **self.details.get(row, {})} for row in rows}
+        return Results(measures, values, details)
+
     def as_json(self, steps: int, **settings: Any) -> str:
         """The content of an `evaluation.json`, which `read_results` reads.
 

@@ -106,7 +106,10 @@ def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
 def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
     """The checkpoint, and its config resolved, once it is clear that no code comes with it unasked."""
     for key in (text.partition("=")[0] for text in overrides):
-        if key.partition(".")[0] not in _CHANGEABLE:
+        section, sections = key.partition(".")[0], [field.name for field in dataclasses.fields(RunConfig)]
+        if section not in sections:
+            raise ConfigError(f"unknown key {key!r}.{did_you_mean(section, sections)}")
+        if section not in _CHANGEABLE:
             hint = "; for other image sizes, set evaluation.image_size" if key.startswith("views") else ""
             raise ConfigError(f"{key} cannot change any more: the run was trained with it{hint}")
     path = find_checkpoint(run)

@@ -127,10 +127,40 @@ def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys, tmp_pat
     assert main(other) == 0
     captured = capsys.readouterr()
     assert "kNN (k=7)" in captured.out and "linear" not in captured.out
-    assert "evaluation.json is left as it was" in captured.err
+    assert "note: of changed settings evaluation.json keeps nothing; --output FILE does" in captured.err
     assert json.loads((run / "evaluation.json").read_text())["results"] == trained
     assert main([*other, "--output", str(tmp_path / "k7.json")]) == 0
     assert json.loads((tmp_path / "k7.json").read_text())["protocols"]["knn"]["k"] == 7
+
+
+def test_protocols_measured_later_stand_beside_the_earlier_ones(run, capsys):
+    before = json.loads((run / "evaluation.json").read_text())
+    assert main(["evaluate", str(run), "retrieval"]) == 0
+    after = json.loads((run / "evaluation.json").read_text())
+    assert set(after["protocols"]) == {*before["protocols"], "retrieval"}
+    for row, values in before["results"].items():
+        assert after["results"][row].items() > values.items() and "recall_1" in after["results"][row]
+    assert main(["evaluate", str(run), "retrieval"]) == 0
+    again = json.loads((run / "evaluation.json").read_text())
+    assert [m["key"] for m in again["measures"]] == [m["key"] for m in after["measures"]]
+    (run / "evaluation.json").write_text(json.dumps({**after, "steps": 1}))  # of weights that were trained further
+    assert main(["evaluate", str(run), "retrieval"]) == 0
+    assert set(json.loads((run / "evaluation.json").read_text())["protocols"]) == {"retrieval"}
+    (run / "evaluation.json").write_text(json.dumps(before, indent=2))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["knn", "k=5"], "unknown key 'k'."),
+        (["knn", "--data", "./no/folder"], "--data: ./no/folder is no folder, and no data set."),
+        (["knn", "--data", "fashion_mnst"], "no data set. Did you mean 'fashion_mnist"),
+        (["knn", "method.temperature=1"], "method.temperature cannot change any more"),
+    ],
+)
+def test_evaluate_names_what_is_wrong(words, message, run, capsys):
+    assert main(["evaluate", str(run), *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_overwrite_starts_anew_and_keeps_other_files(run, tmp_path):
@@ -206,7 +236,7 @@ def test_unreadable_images_are_left_out_of_the_counts_and_listed(tmp_path, capsy
     assert main(["train", "quickstart", *arguments, *changes, *epochs, "data.on_error=skip"]) == 0
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     images = json.loads((run / "evaluation.json").read_text())["images"]
-    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12, "limit": None}
+    assert images == {"bank": 15, "queries": 16, "skipped": 1, "size": 12, "resize": 14, "limit": None}
 
 
 def test_a_failing_evaluation_costs_no_training(tmp_path, capsys):

@@ -10,9 +10,10 @@ from pathlib import Path
 from ssl_lib import distributed
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, run_folder
 from ssl_lib.commands.common import counted, print_skipped
-from ssl_lib.errors import ConfigError
-from ssl_lib.evaluation import write_results
+from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.evaluation import add_results, write_results
 from ssl_lib.precision import resolve_device
+from ssl_lib.registry import DATASETS
 from ssl_lib.runs import load_run
 
 __all__ = ["run_evaluate"]
@@ -33,18 +34,18 @@ def run_evaluate(options: argparse.Namespace) -> None:
             "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
             "inside of `train` and `val` or `test`), and a protocol that is not null"
         )
+    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
+    if changes and not options.output and distributed.rank() == 0:
+        print(f"note: of changed settings {target.name} keeps nothing; --output FILE does", file=sys.stderr)
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
     if distributed.rank() > 0:
         return
     print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
-    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
-    if options.output or not (changes or names):
-        target = Path(options.output or target)
-        write_results(target, evaluator, results, run.steps)
+    if options.output or not changes:
+        target, write = (Path(options.output), write_results) if options.output else (target, add_results)
+        write(target, evaluator, results, run.steps)
         print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
-    else:
-        print(f"{target.name} is left as it was, as settings were changed; --output FILE writes these", file=sys.stderr)
 
 
 def _data(given: str | None, checkpoint: Path) -> list[str]:
@@ -53,6 +54,8 @@ def _data(given: str | None, checkpoint: Path) -> list[str]:
         return []
     root = Path(given).expanduser()
     if not root.is_dir():
+        if "{" not in given and given not in DATASETS:
+            raise ConfigError(f"--data: {given} is no folder, and no data set.{did_you_mean(given, DATASETS)}")
         return [f"data={given}"]
     known = load_checkpoint(checkpoint).get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}

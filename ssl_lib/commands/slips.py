@@ -173,7 +173,7 @@ def _option(line: _Line) -> _Slip | None:
         if line.takes_settings and "." in name and (equals or at + 1 in line.words):
             setting = token.lstrip("-") if equals else f"{name}={line.tokens[at + 1]}"
             return _Slip("settings have no dashes", line.replaced(at, setting, upto=at + 1 + (not equals)))
-        if near := difflib.get_close_matches(f"--{name}", line.options, n=1):
+        if near := difflib.get_close_matches(f"--{name}", line.options, n=1, cutoff=0.75):
             if near[0] in _DELETES:
                 return _Slip(f"unknown argument {token!r}: settings have no dashes, and {near[0]} deletes a run")
             return _Slip(f"unknown argument {token!r}, perhaps {near[0]}", line.replaced(at, near[0] + equals + value))

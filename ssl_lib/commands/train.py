@@ -12,6 +12,7 @@ from typing import TextIO
 
 from ssl_lib import distributed
 from ssl_lib.build import Experiment, build
+from ssl_lib.callbacks import Diagnosis
 from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
 from ssl_lib.commands.common import counted, find_config, print_skipped
 from ssl_lib.config import RunConfig, load_config
@@ -76,14 +77,22 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
         _say_once(f"stopped and saved after {done}; {go_on}", sys.stderr)
         codes: list[int] = distributed.gather_objects(received.exit_code)
         return max(codes)  # not all may have received the signal
-    again = f"; ssl-lib evaluate {folder} knn logistic retrieval measures more" if evaluator else ""
-    _say_once(
-        f"{counted(state.step - state.resumed_at, 'step')} in {time.perf_counter() - start:.0f} s. "
-        f"The run is in {run_dir}: ssl-lib report {folder} shows what it learned{again}; "
-        f"in a script, ssl_lib.Backbone.from_run({str(run_dir)!r}) is its backbone",
-        sys.stdout,
-    )
+    seconds = f"{time.perf_counter() - start:.0f} s"
+    _say_once(f"{counted(state.step - state.resumed_at, 'step')} in {seconds}. The run is in {run_dir}:", sys.stdout)
+    _say_once("\n".join(_next_steps(experiment, folder)), sys.stdout)
     return 0
+
+
+def _next_steps(experiment: Experiment, folder: str) -> list[str]:
+    """What can be done with a finished run, a line each; first of all with one that raised an alarm."""
+    found = [f.name for c in experiment.trainer.callbacks if isinstance(c, Diagnosis) for f in c.findings]
+    steps = [(f"ssl-lib doctor {folder}", f"what went wrong: {', '.join(found)}")] if found else []
+    steps.append((f"ssl-lib report {folder}", "what it learned, on a page"))
+    if experiment.evaluator is not None:
+        steps.append((f"ssl-lib evaluate {folder} logistic lowshot retrieval", "more figures of it"))
+    steps.append((f"ssl_lib.Backbone.from_run({str(folder)!r})", "its backbone, in a script"))
+    width = max(len(command) for command, _ in steps)
+    return [f"  {command:<{width}}  # {about}" for command, about in steps]
 
 
 def _say_once(text: str, stream: TextIO) -> None:

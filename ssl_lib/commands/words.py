@@ -82,7 +82,7 @@ def _explain_run(word: str, several: bool = False) -> Verdict:
         return Verdict(f"{word} is a config, not a run: train it first, by `ssl-lib train {word}`")
     lacks = f"holds none of {', '.join(_RUN_FILES)}" if path.is_dir() else "is no folder, and no checkpoint file"
     runs = {run.name: run for run in (*_runs_in(_RUNS), *_runs_in(path.parent))}
-    if near := difflib.get_close_matches(path.name, runs, n=1):
+    if near := difflib.get_close_matches(path.name, runs, n=1, cutoff=0.75):
         return Verdict(f"no run at {word}, but at {runs[near[0]]}", (str(runs[near[0]]),))
     return Verdict(f"no run at {word}: it {lacks}{f'; there are {_listed(runs.values())}' if runs else ''}")
 

@@ -47,7 +47,7 @@ def _effective_rank(facts: Facts) -> Range | None:
 FIGURES = {
     figure.name: figure
     for figure in (
-        Figure("loss", "of the last lines; the upper end is that of chance", _loss),
+        Figure("loss", "of the last lines; where a range stands, its upper end is that of chance", _loss),
         Figure("feature_std", "spread of the unit-length embeddings; 1 / sqrt(D) is even, 0 a point", _feature_std),
         Figure("effective_rank", "directions in which the embeddings vary", _effective_rank),
         Figure("embedding_norm", "length of the embeddings", lambda facts: None),

@@ -62,7 +62,7 @@ RULES = (
         "frozen teacher",
         at_rest,
         "the teacher's momentum is 1, or far too high for so few updates",
-        "lower method.momentum: 0.99 or less for runs of some thousand updates",
+        "lower method.momentum, to 0.99 for some thousand updates and further for fewer, or train for longer",
     ),
     Rule(
         "racing teacher",

@@ -5,7 +5,7 @@ from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy
 from ssl_lib.evaluation.base import EvaluationProtocol, Features, Scores, Subject
 from ssl_lib.evaluation.classification import class_report, few_labels
 from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
-from ssl_lib.evaluation.evaluator import Evaluator, protocol_name, write_results
+from ssl_lib.evaluation.evaluator import Evaluator, add_results, protocol_name, write_results
 from ssl_lib.evaluation.features import RawPixels, extract_features, view_features
 from ssl_lib.evaluation.fine_tune import FineTune
 from ssl_lib.evaluation.knn import KNN, bank_neighbours, knn_accuracy, knn_scores
@@ -37,6 +37,7 @@ __all__ = [
     "Scores",
     "Spectrum",
     "Subject",
+    "add_results",
     "alignment",
     "alpha_req",
     "assignment_entropy",

@@ -18,10 +18,10 @@ from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.files import write_text
 from ssl_lib.precision import float32_products
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Results
+from ssl_lib.results import Results, read_results
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["Evaluator", "protocol_name", "write_results"]
+__all__ = ["Evaluator", "add_results", "protocol_name", "write_results"]
 
 
 class Evaluator:
@@ -155,6 +155,20 @@ class Evaluator:
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
     """Writes results as JSON, with the settings and images they were measured by and the updates trained."""
     write_text(path, results.as_json(steps=steps, **evaluator.settings))
+
+
+def add_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
+    """As `write_results`, but leaves what other protocols found on the same images, after as many updates."""
+    settings = evaluator.settings
+    try:
+        content, earlier = read_results(path)
+        same = (content["steps"], content["images"]) == (steps, settings["images"])
+        before = content["protocols"] if same else {}
+    except (OSError, ValueError, KeyError):
+        before = {}
+    if before:
+        results, settings = results.joined(earlier), {**settings, "protocols": {**before, **settings["protocols"]}}
+    write_text(path, results.as_json(steps=steps, **settings))
 
 
 def protocol_name(protocol: EvaluationProtocol) -> str:

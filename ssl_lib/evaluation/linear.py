@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class LinearResult:
     lr: float
     held_out: dict[float, float]
     test: dict[float, float]
-    predictions: Tensor
+    predictions: Tensor = field(repr=False)
 
 
 @PROTOCOLS.register("linear")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class LogisticResult:
     accuracy: float
     c: float
     held_out: dict[float, float]
-    predictions: Tensor
+    predictions: Tensor = field(repr=False)
 
 
 @PROTOCOLS.register("logistic")

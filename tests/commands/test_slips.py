@@ -197,9 +197,7 @@ def test_words_behind_an_option_belong_to_those_before_it(line, place, words, fo
     assert getattr(seen[0], place) == words
 
 
-@pytest.mark.parametrize(
-    "line", ["train runs/other --override seed=1", "train runs/other --over", "train runs/other overwrite"]
-)
+@pytest.mark.parametrize("line", ["train runs/other --override seed=1", "train runs/other overwrite"])
 def test_no_line_is_composed_that_deletes_a_run(line, folder, capsys):
     (folder / "runs/other/config.yaml").write_text(find_config("quickstart").read_text())
     error = refused(line, capsys)
