@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests' tensors are small: threads would wait for each other
 
 import pytest
 import torch
@@ -15,7 +19,7 @@ from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS
 
-torch.set_num_threads(1)  # the tests' tensors are small: threads would only wait for each other
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
 SMALL = {
     "hidden_dim": 32,
