@@ -28,6 +28,8 @@ def worker_crashes() -> Iterator[None]:
         if "bus error" in text.lower():
             reason = "the shared memory, /dev/shm, is most likely full"
             more = "give it more (docker run --shm-size=8g), "
+        elif "killed by signal" not in text:  # it was seen to be gone before the system told how it ended
+            reason += ", or of shared memory, /dev/shm"
         raise DataError(
             f"a process that reads images was killed, {reason}: {more}use fewer processes (trainer.workers) or smaller "
             "images (resized once by `ssl-lib pack`). What was saved before is left as it was: training goes on from "

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests' tensors are small: threads would wait for each other
 
 import pytest
 import torch
@@ -15,7 +20,7 @@ from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
 from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS
 
-torch.set_num_threads(1)  # the tests' tensors are small: threads would only wait for each other
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
 SMALL = {
     "hidden_dim": 32,
@@ -42,8 +47,24 @@ class TinyBackbone(nn.Sequential):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The length of tests/test_soak.py; some thousands for an evening."""
+    """The length of tests/test_soak.py, some thousands for an evening; and the rest of the tests, for `.ci/run`."""
     parser.addoption("--soak-steps", type=int, default=300, help="updates that the soak tests train for (slow)")
+    parser.addoption("--rest", action="store_true", help="with -m '': slow tests, and those that the last run skipped")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Notes what was skipped, as for lack of a package."""
+    if hasattr(config, "cache"):
+        config.cache.set("skipped", [report.nodeid for report in terminalreporter.stats.get("skipped", [])])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the rest of them, where that is asked for."""
+    if config.getoption("rest"):
+        skipped = set(config.cache.get("skipped", []))
+        done = {item for item in items if item.nodeid not in skipped and not item.get_closest_marker("slow")}
+        items[:] = [item for item in items if item not in done]
+        config.hook.pytest_deselected(items=list(done))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+
+import tests.fork_server  # noqa: F401  (what the server of the processes imports)
 
 Result = dict[str, torch.Tensor]
 
@@ -24,7 +25,6 @@ def run_processes(
     module's own (it is imported there), and its result must suit `torch.save`. An exception in one process is raised
     here, with its traceback.
     """
-    multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest"])
     processes = (function, tuple(world_sizes), folder, args)
     torch.multiprocessing.start_processes(_run, processes, nprocs=max(world_sizes), start_method="forkserver")
     return {

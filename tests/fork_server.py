@@ -1,29 +1,30 @@
-"""Runs `ssl-lib` in forks of a process that has imported torch already: a start takes milliseconds, not seconds.
-
-Reads a request per line; answers with the process id and, when it has ended, its exit code.
-"""
+"""Runs `ssl-lib` and scripts in forks of a process that has imported torch already: a start takes milliseconds."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import atexit
+import multiprocessing
 import os
 import resource
+import runpy
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+from ssl_lib.cli import main
+
+multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest", "ssl_lib.commands.train"])
 
 
-class Server:
-    """The other end: starts one command at a time."""
+class Command:
+    """`ssl-lib` in processes of its own, one at a time; what they print goes to `log`."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self.process, self.log = process, log
+    def __init__(self, log: Path) -> None:
+        self.log = log
 
     def start(self, arguments: list[str], largest_file: int = -1, kill_at: int = -1) -> int:
         """Starts a command and returns its process id.
@@ -33,13 +34,13 @@ class Server:
             largest_file: Bytes that it may write to a file.
             kill_at: It is killed before so many-th call of the system on its checkpoints.
         """
-        self.process.stdin.write(json.dumps([arguments, largest_file, kill_at]) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self.process = fork(_limited, arguments, largest_file, kill_at, out=self.log, err=self.log)
+        assert self.process.pid is not None
+        return self.process.pid
 
     def wait(self) -> int:
         """The command's exit code, negative for the signal that ended it."""
-        return int(self.process.stdout.readline())
+        return ended(self.process)
 
     def run(self, arguments: list[str], **limits: int) -> int:
         """Starts a command and waits for its end."""
@@ -47,35 +48,50 @@ class Server:
         return self.wait()
 
 
-@contextlib.contextmanager
-def serve(log: Path) -> Iterator[Server]:
-    """A server; what the commands print goes to `log`."""
-    command = [sys.executable, "-m", "tests.fork_server", str(log)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **pipes) as process:
-        yield Server(process, log)
-        process.stdin.close()
+def fork(function: Callable[..., int | None], *args: Any, out: Path, err: Path) -> BaseProcess:
+    """Starts a function of a module in a process group of its own; it appends what it prints to files, or FIFOs."""
+    process = multiprocessing.get_context("forkserver").Process(target=_call, args=(function, args, out, err))
+    process.start()
+    return process
 
 
-def _serve(log: str) -> None:
-    import ssl_lib.commands.train  # noqa: F401  (and torch, before the forks)
-    from ssl_lib.cli import main
+def ended(process: BaseProcess, seconds: float = 600) -> int:
+    """The exit code, negative for the signal that ended it; a process that hangs is killed."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{process} has not ended in {seconds} s")
+    return process.exitcode
 
-    for line in sys.stdin:
-        if (child := os.fork()) == 0:
-            os.setsid()  # a process group of its own
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(descriptor, 1)
-            os.dup2(descriptor, 2)
-            arguments, largest_file, kill_at = json.loads(line)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
-            _kill_at(kill_at)
-            code = main(arguments)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+@atexit.register
+def _end() -> None:
+    """What a failed test has left is not waited for."""
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def run_script(path: Path, arguments: list[str], folder: Path) -> None:
+    """What `python path arguments` does in a folder; a warning is an error."""
+    os.chdir(folder)
+    sys.argv = [str(path), *arguments]
+    sys.path.insert(0, str(path.parent))
+    warnings.simplefilter("error")
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _call(function: Callable[..., int | None], args: tuple[Any, ...], out: Path, err: Path) -> None:
+    os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # of its own processes: that of a plain start
+    for target, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), target)
+    sys.exit(function(*args))
+
+
+def _limited(arguments: list[str], largest_file: int, kill_at: int) -> int:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    _kill_at(kill_at)
+    return main(arguments)
 
 
 def _kill_at(count: int) -> None:
@@ -89,7 +105,3 @@ def _kill_at(count: int) -> None:
 
     if count > 0:
         sys.addaudithook(hook)
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])

@@ -6,8 +6,6 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from ssl_lib.checkpoint import (
     snapshot,
     tensor_bytes,
 )
+from tests.fork_server import ended, fork
 
 
 def test_round_trip(tmp_path):
@@ -168,33 +167,27 @@ def test_training_does_not_change_a_snapshot():
     assert tensor_bytes(taken) == 4 * 12
 
 
-@pytest.mark.slow
-def test_an_interrupt_while_saving_is_an_interrupt(tmp_path):
-    """SIGINT sent again and again while a process saves: whole files only, and no other error."""
-    script = """
-import signal, sys, torch
-from pathlib import Path
-from ssl_lib.checkpoint import save_checkpoint
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's children ignore it
-state = {f"weights{i}": torch.zeros(250_000) for i in range(40)}
-print("ready", flush=True)
-while True:
-    save_checkpoint(Path(sys.argv[1]) / "last.pt", state)
-"""
-    for delay in (0.02, 0.05, 0.08, 0.11, 0.14):
-        arguments = [sys.executable, "-c", script, str(tmp_path)]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                process.stdout.readline()
-                time.sleep(delay)
-                process.send_signal(signal.SIGINT)
-                error = process.communicate(timeout=60)[1]
-            finally:
-                process.kill()
-        assert error.strip().endswith("KeyboardInterrupt"), error
-        assert not list(tmp_path.glob("*.partial"))
-        if (tmp_path / "last.pt").exists():
-            assert len(load_checkpoint(tmp_path / "last.pt")) == 41
+def save_for_ever(path):
+    state = {f"weights{i}": torch.zeros(250_000) for i in range(40)}
+    print("ready", flush=True)
+    while True:
+        save_checkpoint(path, state)
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.08, 0.11, 0.14])
+def test_an_interrupt_while_saving_is_an_interrupt(delay, tmp_path):
+    """SIGINT sent while a process saves: whole files only, and no other error."""
+    path, pipe, said = tmp_path / "last.pt", tmp_path / "pipe", tmp_path / "said"
+    os.mkfifo(pipe)
+    process = fork(save_for_ever, path, out=pipe, err=said)
+    with open(pipe) as ready:
+        ready.readline()
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process) == 1 and said.read_text().strip().endswith("KeyboardInterrupt"), said.read_text()
+    assert not list(tmp_path.glob("*.partial"))
+    if path.exists():
+        assert len(load_checkpoint(path)) == 41
 
 
 def test_the_versions_of_a_state_dict_are_kept(tmp_path):

@@ -21,6 +21,7 @@ from ssl_lib.build import resolve
 from ssl_lib.cli import main
 from ssl_lib.config import load_config, parse_config
 from ssl_lib.export import FORMATS
+from tests.fork_server import ended, fork, run_script
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,20 +31,20 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
-def run_script(arguments: list[str], folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(path: Path, arguments: list[str], folder: Path) -> str:
+    """What a script prints; a warning is an error."""
+    out, err = folder / "out.txt", folder / "err.txt"
+    assert ended(fork(run_script, path, arguments, folder, out=out, err=err)) == 0, err.read_text()
+    return out.read_text()
 
 
 def test_the_readme_script_is_short_and_runs(tmp_path):
     script = next(block for block in blocks(README, "python") if "trainer.fit" in block)
     assert len([line for line in script.splitlines() if line.strip()]) <= 12
     (tmp_path / "script.py").write_text(script.replace("epochs=1", "epochs=0.1"), encoding="utf-8")
-    run_script(["script.py"], tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "script" / "checkpoints" / "last.pt").exists()
 
 
@@ -53,7 +54,7 @@ def test_the_readme_uses_a_trained_backbone(tmp_path):
     script = next(block for block in blocks(README, "python") if "load_method" in block)
     (tmp_path / "script.py").write_text(script + "print(tuple(features.shape), tuple(labels.shape))", encoding="utf-8")
     shapes = re.search(r"# (\(\d+, \d+\), \(\d+,\))", script)
-    assert shapes and run_script(["script.py"], tmp_path).strip() == shapes[1].replace("), (", ") (")
+    assert shapes and run(tmp_path / "script.py", [], tmp_path).strip() == shapes[1].replace("), (", ") (")
     again = f"backbone.weights={tmp_path / 'backbone.pt'}"
     assert main(["train", "quickstart", *overrides, again, f"run_dir={tmp_path / 'again'}"]) == 0
 
@@ -190,12 +191,12 @@ def test_the_readme_commands_name_files_and_extras_that_exist():
 
 
 def test_example_train_from_script(tmp_path):
-    out = run_script([str(ROOT / "examples/train_from_script.py"), "--epochs", "0.1"], tmp_path)
+    out = run(ROOT / "examples/train_from_script.py", ["--epochs", "0.1"], tmp_path)
     assert "trained for 2 steps" in out
 
 
 def test_example_loss_in_a_loop(tmp_path):
-    out = run_script([str(ROOT / "examples/loss_in_a_loop.py"), "--steps", "41"], tmp_path)
+    out = run(ROOT / "examples/loss_in_a_loop.py", ["--steps", "41"], tmp_path)
     losses = [float(line.split()[-1]) for line in out.splitlines()]
     assert losses[-1] < losses[0]
 
@@ -205,5 +206,5 @@ def test_example_method_and_evaluation(tmp_path):
     assert load_config(config).method.name == "align_uniform"
     overrides = ["schedule.epochs=0.1", "schedule.warmup_epochs=0", "evaluation.linear=null", "backbone.width=8"]
     assert main(["train", str(config), *overrides, f"run_dir={tmp_path / 'run'}"]) == 0
-    out = run_script([str(ROOT / "examples/evaluate_checkpoint.py"), str(tmp_path / "run")], tmp_path)
+    out = run(ROOT / "examples/evaluate_checkpoint.py", [str(tmp_path / "run")], tmp_path)
     assert "random init" in out and "kNN, k=100" in out

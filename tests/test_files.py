@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,15 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from ssl_lib.files import append_text, link_or_copy, locked, write_text
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from ssl_lib.files import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+from tests.fork_server import fork
 
 
 @pytest.fixture
@@ -55,17 +47,24 @@ def test_a_link_is_the_same_file_and_a_copy_where_there_can_be_none(tmp_path):
         assert [(path.name, path.read_text()) for path in Path(elsewhere).iterdir()] == [("copy", "whole")]
 
 
+def hold(path: Path) -> None:
+    with locked(path):
+        print("held", flush=True)
+        time.sleep(600)
+
+
 def test_a_lock_holds_others_off_until_its_process_ends_even_by_a_kill(tmp_path):
     path = tmp_path / "cache" / ".download.lock"
-    command = [sys.executable, "-c", HOLD, str(path)]
-    taken = threading.Event()
+    pipe, taken = tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
 
     def take():
         with locked(path):
             taken.set()
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
+    holder = fork(hold, path, out=pipe, err=tmp_path / "err")
+    with open(pipe) as said:
+        assert said.readline() == "held\n"
         waiting = threading.Thread(target=take, daemon=True)
         waiting.start()
         assert not taken.wait(0.2)

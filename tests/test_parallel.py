@@ -31,7 +31,7 @@ from ssl_lib.run_lock import check_unlocked, run_lock
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 
-WORLD_SIZES = (2, 4)
+WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
 ACCUMULATE = (1, 2)
 
 
@@ -98,34 +98,38 @@ def work(folder: Path) -> dict[str, Tensor]:
     return trained | resume(own) | meet_nan(own) | leave(own) | lock_twice(own)
 
 
+@pytest.fixture(scope="module", params=WORLDS)
+def world(request):
+    """The number of processes."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     write_images(folder / "images")
     with pytest.raises(KeyboardInterrupt):
         fit_noisy(folder / "alone", Stop(after=8), dropout=0.0)
-    for world in WORLD_SIZES:
-        shutil.copytree(folder / "alone", folder / str(world) / "from one")
-    return run_processes(work, WORLD_SIZES, folder, folder) | {"folder": folder}
+    shutil.copytree(folder / "alone", folder / str(world) / "from one")
+    return run_processes(work, (world,), folder, folder) | {"folder": folder}
 
 
 @pytest.mark.parametrize("accumulate", ACCUMULATE)
 @pytest.mark.parametrize("name", METHODS)
-def test_several_processes_train_as_one(results, name, accumulate):
-    assert_as_one(results, f"{name} {accumulate}", train(name, accumulate))
+def test_several_processes_train_as_one(results, world, name, accumulate):
+    assert_as_one(results, world, f"{name} {accumulate}", train(name, accumulate))
 
 
-def test_several_processes_accumulate_exactly(results):
-    assert_as_one(results, "exact", train("simclr", accumulate=1, exact=True))
+def test_several_processes_accumulate_exactly(results, world):
+    assert_as_one(results, world, "exact", train("simclr", accumulate=1, exact=True))
 
 
-def assert_as_one(results, case, expected):
-    for world in WORLD_SIZES:
-        for key, value in expected.items():
-            parts = [result[f"{case} {key}"] for result in results[world]]
-            assert all(torch.equal(part, parts[0]) for part in parts), f"{key} differs between {world} processes"
-            error = (parts[0].double() - value.double()).norm() / value.double().norm().clamp(min=1e-3)
-            assert error <= 1e-8, f"{key}: {error:.1e} off with {world} processes"
+def assert_as_one(results, world, case, expected):
+    for key, value in expected.items():
+        parts = [result[f"{case} {key}"] for result in results[world]]
+        assert all(torch.equal(part, parts[0]) for part in parts), f"{key} differs between the processes"
+        error = (parts[0].double() - value.double()).norm() / value.double().norm().clamp(min=1e-3)
+        assert error <= 1e-8, f"{key}: {error:.1e} off"
 
 
 def norms() -> dict[str, nn.Module]:
@@ -161,7 +165,6 @@ def normalize(synchronized: bool) -> dict[str, Tensor]:
     return results
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 @pytest.mark.parametrize("case", norms())
 def test_synchronized_batchnorm_is_batchnorm_on_the_joined_batch(results, case, world):
     expected = {key: value for key, value in normalize(synchronized=False).items() if key.startswith(case)}
@@ -214,7 +217,6 @@ def fit_noisy(folder: Path, *callbacks: Callback, resume: bool = False, dropout:
     return {**method.state_dict(), "random": torch.rand(1)}
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_a_resumed_run_of_several_processes_is_the_unbroken_one(results, world):
     for result in results[world]:
         names = {key.partition(" ")[2] for key in result if key.startswith("resumed ")}
@@ -229,7 +231,6 @@ def test_a_resumed_run_of_several_processes_is_the_unbroken_one(results, world):
     assert [(line["step"], line["loss"]) for line in lines[0]] == [(line["step"], line["loss"]) for line in lines[1]]
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path):
     moved = fit_noisy(results["folder"] / str(world) / "moved", resume=True, dropout=0.0)
     alone = fit_noisy(tmp_path, dropout=0.0)
@@ -239,7 +240,6 @@ def test_a_run_goes_on_with_another_number_of_processes(results, world, tmp_path
             torch.testing.assert_close(result[f"from one {key}"], alone[key], rtol=1e-8, atol=1e-11, msg=key)
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_no_process_goes_before_the_first_has_written(results, world):
     assert all(result["written"] for result in results[world])
 
@@ -252,7 +252,6 @@ def lock_twice(folder: Path) -> dict[str, Tensor]:
     return {"locked": torch.tensor(True)}
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_a_folder_in_use_is_refused_in_every_process(results, world):
     assert all(result["locked"] for result in results[world])
 
@@ -281,7 +280,6 @@ def evaluate(folder: Path) -> dict[str, Tensor]:
     return results | {"uneven": gather_uneven(torch.full((rank(), 2), float(rank())))}
 
 
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_processes_evaluate_every_image_once(results, world):
     alone = evaluate(results["folder"] / "images")
     assert alone["files"].shape == (3, 64) and alone["skipped"] == 3
@@ -332,7 +330,6 @@ def meet_nan(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("world", WORLD_SIZES)
 def test_a_loss_that_is_nan_in_one_process_stops_all_and_its_images_are_named(results, world, at_once):
     assert all(result[f"nan {at_once}"].all() for result in results[world])
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +19,15 @@ from PIL import Image
 
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.cli import main
-from tests.fork_server import ENVIRONMENT, serve
+from tests.fork_server import Command
 
+ROOT = Path(__file__).parent.parent
 TIMES = ("images_per_second", "data_wait", "memory_gb")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serve(tmp_path_factory.mktemp("server") / "log.txt") as started:
-        yield started
+    return Command(tmp_path_factory.mktemp("server") / "log.txt")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_run_killed_twenty_times_equals_an_unbroken_one(server, config, tmp_pa
     kill_again_and_again(server, config, folders[0], 20, longer)
     for folder in folders:
         command = [sys.executable, "-m", "ssl_lib", *go_on(config, folder, longer)]
-        subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert_same_run(*folders)
 
 

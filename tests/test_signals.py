@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_an_ignored_signal_stays_ignored_and_an_error_restores_the_handlers():
 def worker(ready):
     leave_signals_to_parent()
     os.kill(os.getpid(), signal.SIGTERM)  # not from its parent
+    while signal.SIGTERM in signal.sigpending():  # a second one would be no other
+        time.sleep(0.001)
     ready.set()
     signal.pause()
 

@@ -50,7 +50,7 @@ def arguments(tmp_path):
 
 @pytest.mark.parametrize(
     ("sent", "reason"),
-    [("SIGKILL", "ran out of memory"), pytest.param("SIGBUS", "/dev/shm, is most likely", marks=pytest.mark.slow)],
+    [("SIGKILL", "ran out of memory"), pytest.param("SIGBUS", "/dev/shm", marks=pytest.mark.slow)],
 )
 def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, arguments, tmp_path, capfd):
     run, unbroken = tmp_path / "run", tmp_path / "unbroken"
@@ -73,8 +73,20 @@ def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, argument
     assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), ConnectionRefusedError("x")])
-def test_a_worker_killed_while_it_hands_a_batch_over_is_the_same_error(error):
-    told = r"was killed, the machine .*DataLoader worker \(pid unknown\) hung up: "
-    with pytest.raises(DataError, match=told), worker_crashes():
+BUS_ERROR = "DataLoader worker (pid 5) is killed by signal: Bus error. It is possible that ..."
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed. "), "ran out of memory: use fewer"),
+        (RuntimeError(BUS_ERROR), "the shared memory, /dev/shm, is most likely full"),
+        (RuntimeError("DataLoader worker (pid(s) 5) exited unexpectedly"), "out of memory, or of shared memory, /dev/"),
+        (ConnectionResetError(104, "Connection reset by peer"), r"worker \(pid unknown\) hung up: .*reset by peer"),
+        (ConnectionRefusedError("x"), r"or of shared memory, /dev/shm: .*worker \(pid unknown\) hung up: x"),
+    ],
+)
+def test_however_a_killed_worker_is_noticed_the_error_is_one_of_the_data(error, told):
+    """It may be killed while it hands a batch over, or be gone before the system has told how it ended."""
+    with pytest.raises(DataError, match=rf"a process that reads images was killed, .*{told}"), worker_crashes():
         raise error

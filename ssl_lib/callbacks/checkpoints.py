@@ -70,8 +70,11 @@ class Checkpoints(Callback):
         self._began(None)
 
     def on_start(self, state: TrainState) -> None:
-        """Starts the clock."""
+        """Starts the clock, and removes what a save that was killed has left."""
         self._began(None)
+        if rank() == 0:
+            for left in self.folder.glob("*.pt.partial"):
+                left.unlink(missing_ok=True)
 
     def on_update(self, state: TrainState) -> None:
         """Saves where the time is due; the end of an epoch has a save of its own."""

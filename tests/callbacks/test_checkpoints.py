@@ -45,6 +45,17 @@ def test_what_is_written_in_the_background_is_of_one_moment(make_loader, tmp_pat
         assert saved["step"] == step and (saved["method"]["updates"] == step).all()
 
 
+def test_what_a_killed_save_has_left_goes_when_the_run_goes_on(make_method, make_loader, tmp_path):
+    """Saves that are due by the clock come at other steps the next time: nothing would be written over it."""
+    left = [tmp_path / f"{name}.pt.partial" for name in ("step_00000002", "last", "best")]
+    for path in left:
+        path.write_bytes(b"half of it")
+    others = tmp_path / "images.npy.partial"
+    others.touch()
+    train(make_method("simclr"), make_loader(), Checkpoints(tmp_path))
+    assert others.exists() and not any(path.exists() for path in left)
+
+
 def test_an_error_in_the_background_ends_the_run(make_loader, tmp_path):
     class FillTheDisk(Callback):
         """Files beyond a size are refused after the first epoch."""

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lib.cli import main
 from ssl_lib.sharding import OLDEST_TORCH
 from tests.conftest import pattern_images
+from tests.fork_server import ended, fork
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -41,39 +43,35 @@ def folder(tmp_path):
     return tmp_path
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
-
-
 def free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return str(server.getsockname()[1])
 
 
-def call(command, folder, **more):
+def call(command, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
 
 
+def task(arguments, folder, variables):
+    os.chdir(folder)
+    os.environ.update(variables)
+    return main(arguments)
+
+
 def srun(arguments, folder):
-    """The exit code and the errors of two tasks, started as srun does."""
-    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost"}
-    slurm |= {"SLURM_JOB_ID": free_port(), "MASTER_PORT": free_port()}
-    tasks = [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=environment(**slurm, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for task in range(2)
-    ]
-    errors = [task.communicate(timeout=300)[1] for task in tasks]
-    return [(task.returncode, error) for task, error in zip(tasks, errors, strict=True)]
+    """The exit codes and the errors of two tasks, with what srun tells each of them."""
+    shared = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost",
+              "SLURM_JOB_ID": free_port(), "MASTER_PORT": free_port()}  # fmt: skip
+    tasks, errors = [], [folder / f"task {rank}.txt" for rank in range(2)]
+    for rank, error in enumerate(errors):
+        error.unlink(missing_ok=True)
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+        tasks.append(fork(task, arguments, folder, shared | own, out=Path(os.devnull), err=error))
+    return [ended(each) for each in tasks], [error.read_text() for error in errors]
 
 
 def lines(run):
@@ -90,19 +88,19 @@ def assert_same_run(run, alone):
     assert len(list(run.rglob("*.partial"))) == 0 and (run / "checkpoints" / "last.pt").exists()
 
 
-def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder):
-    train = ["-m", "ssl_lib", "train", "config.yaml"]
-    alone = call([sys.executable, *train, "run_dir=alone"], folder)
-    assert alone.returncode == 0, alone.stderr
+def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    train = ["train", "config.yaml"]
+    assert main([*train, "run_dir=alone"]) == 0
 
-    done = call([*TORCHRUN, free_port(), *train, "run_dir=two"], folder)
+    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", *train, "run_dir=two"], folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 processes") == done.stdout.count("The run is in") == 1
     assert "Warning" not in done.stderr
     assert_same_run(folder / "two", folder / "alone")
 
-    tasks = srun([*train, "run_dir=srun"], folder)
-    assert [code for code, _ in tasks] == [0, 0], tasks
+    codes, errors = srun([*train, "run_dir=srun"], folder)
+    assert codes == [0, 0], errors
     assert_same_run(folder / "srun", folder / "alone")
 
     before = json.loads((folder / "two" / "evaluation.json").read_text())["results"]
@@ -112,12 +110,13 @@ def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder):
 
 
 @pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason="fsdp2 is refused with this torch")
-def test_processes_that_share_weights_train_and_evaluate_as_one(folder):
-    train = ["-m", "ssl_lib", "train", "config.yaml", "backbone=vit_micro"]
-    sharded = [*train, "trainer.strategy=fsdp2", "run_dir=sharded"]
-    for command in ([sys.executable, *train, "run_dir=alone"], [*TORCHRUN, free_port(), *sharded]):
-        done = call(command, folder)
-        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+def test_processes_that_share_weights_train_and_evaluate_as_one(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    train = ["train", "config.yaml", "backbone=vit_micro"]
+    sharded = ["-m", "ssl_lib", *train, "trainer.strategy=fsdp2", "run_dir=sharded"]
+    assert main([*train, "run_dir=alone"]) == 0
+    done = call([*TORCHRUN, free_port(), *sharded], folder)
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
     assert_same_run(folder / "sharded", folder / "alone")
 
     before = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
@@ -125,8 +124,7 @@ def test_processes_that_share_weights_train_and_evaluate_as_one(folder):
     done = call([*TORCHRUN, free_port(), *sharded, "--resume"], folder)  # makes up for the evaluation
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "sharded" / "evaluation.json").read_text())["results"] == before
-    done = call([sys.executable, "-m", "ssl_lib", "evaluate", "sharded"], folder)
-    assert done.returncode == 0, done.stderr
+    assert main(["evaluate", "sharded"]) == 0
     after = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
     assert after["trained"]["knn"] == pytest.approx(before["trained"]["knn"], abs=0.07)
 
@@ -144,20 +142,26 @@ def test_a_signal_to_one_process_stops_all_with_its_code(folder):
         "            signal.raise_signal(signal.SIGUSR1)\n"
     )
     config = ["config.yaml", "imports=[signalled.py]", "method.name=signalled", "run_dir=stopped"]
-    tasks = srun(["-m", "ssl_lib", "train", *config], folder)
-    assert [code for code, _ in tasks] == [138, 138], tasks
-    assert "stopped and saved after 3 of 4 steps" in tasks[0][1]
+    codes, errors = srun(["train", *config], folder)
+    assert codes == [138, 138], errors
+    assert "stopped and saved after 3 of 4 steps" in errors[0]
+
+
+WRONG = [
+    (["method.hidden_dm=8"], "error: unknown key 'method.hidden_dm'"),
+    (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest that can are 32 and 34"),
+    (["--rezume"], "error: unknown argument '--rezume'"),
+]
 
 
 def test_an_error_of_all_processes_is_told_once(folder):
-    train = [*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml"]
-    for wrong, message in (
-        (["method.hidden_dm=8"], "error: unknown key 'method.hidden_dm'"),
-        (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest that can are 32 and 34"),
-        (["--rezume"], "error: unknown argument '--rezume'"),
-    ):
-        done = call([*train, *wrong], folder)
-        assert done.returncode == 1 and done.stderr.count(message) == 1 and "in process" not in done.stderr, done.stderr
+    for wrong, message in WRONG:
+        codes, errors = srun(["train", "config.yaml", *wrong], folder)
+        said = "".join(errors)
+        assert codes == [2, 2] and said.count(message) == 1 and "in process" not in said, said
+    wrong, message = WRONG[1]
+    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml", *wrong], folder)
+    assert done.returncode == 1 and done.stderr.count(message) == 1 and "in process" not in done.stderr, done.stderr
 
 
 def test_a_stop_is_told_once(folder):
@@ -172,8 +176,8 @@ def test_a_stop_is_told_once(folder):
         "            signal.raise_signal(signal.SIGUSR1)\n"
     )
     config = ["config.yaml", "imports=[stopped.py]", "method.name=stopped", "run_dir=stopped_run"]
-    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", *config], folder)
-    assert done.stderr.count("SIGUSR1: stopping") == done.stderr.count("stopped and saved after 2 of 4 steps") == 1
+    said = "".join(srun(["train", *config], folder)[1])
+    assert said.count("SIGUSR1: stopping") == said.count("stopped and saved after 2 of 4 steps") == 1
 
 
 def test_an_error_in_one_process_ends_the_job_with_its_message(folder):

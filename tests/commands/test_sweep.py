@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from ssl_lib.cli import main
 from ssl_lib.commands.sweep import _choices, _folder_name
+from tests.fork_server import ended, fork
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["schedule={epochs: 0.05, warmup_epochs: 0}", "backbone.width=8", "evaluation={linear: null, knn: {k: 5}}"]
 
 
@@ -58,27 +55,24 @@ def test_what_cannot_be_is_refused_before_the_first_run(arguments, message, tmp_
 
 
 def sweep(folder, *arguments):
-    command = [sys.executable, "-m", "ssl_lib", "sweep", "quickstart", *SMALL, f"run_dir={folder}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["sweep", "quickstart", *SMALL, f"run_dir={folder / 'sweep'}", *arguments]
+    return fork(main, command, out=folder / "out", err=folder / "err")
 
 
 @pytest.mark.slow
 def test_a_sweep_trains_compares_and_goes_on(tmp_path):
-    broken = sweep(tmp_path, "seed=0,1", "schedule.epochs=3")
-    while not list(tmp_path.glob("*/metrics.jsonl")):
-        assert broken.poll() is None and not time.sleep(0.2)
-    broken.send_signal(signal.SIGINT)
-    _, error = broken.communicate(timeout=300)
-    assert broken.returncode == 130 and "the same command goes on with it" in error
-    (first,) = tmp_path.iterdir()
+    broken, runs = sweep(tmp_path, "seed=0,1", "schedule.epochs=3"), tmp_path / "sweep"
+    while not list(runs.glob("*/metrics.jsonl")):
+        assert broken.is_alive() and not time.sleep(0.2)
+    os.kill(broken.pid, signal.SIGINT)
+    assert ended(broken) == 130 and "the same command goes on with it" in (tmp_path / "err").read_text()
+    (first,) = runs.iterdir()
     assert first.name == "seed=0"
 
     whole = sweep(tmp_path, "seed=0,1", "schedule.epochs=3")
-    table, error = whole.communicate(timeout=600)
-    assert whole.returncode == 0, error
-    assert f"{first} and 1 other seed" in table
-    results = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/evaluation.json")}
+    assert ended(whole) == 0, (tmp_path / "err").read_text()
+    assert f"{first} and 1 other seed" in (tmp_path / "out").read_text()
+    results = {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/evaluation.json")}
     assert results.keys() == {"seed=0", "seed=1"}
     assert all(result["steps"] == 3 * 46 for result in results.values())
 
@@ -86,6 +80,6 @@ def test_a_sweep_trains_compares_and_goes_on(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_fails_leaves_the_others(tmp_path):
     both = sweep(tmp_path, "trainer.batch_size=100,7000")
-    table, error = both.communicate(timeout=300)
-    assert both.returncode == 2 and "1 of 2 runs failed" in error
+    assert ended(both) == 2 and "1 of 2 runs failed" in (tmp_path / "err").read_text()
+    table = (tmp_path / "out").read_text()
     assert "trainer.batch_size=100" in table and "trainer.batch_size=7000" not in table
