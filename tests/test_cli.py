@@ -118,7 +118,8 @@ def test_a_runs_folder_goes_on_wherever_it_was_moved(run, tmp_path, capsys):
     moved = tmp_path / "moved run"
     shutil.copytree(run, moved)
     assert main(["train", str(moved), "--resume"]) == 0
-    assert f"ssl-lib evaluate '{moved}'" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"ssl-lib evaluate '{moved}'" in out and f"from_run('{moved}')" in out
 
 
 def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys, tmp_path):

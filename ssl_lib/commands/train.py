@@ -79,18 +79,19 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Path | None, start: 
         return max(codes)  # not all may have received the signal
     seconds = f"{time.perf_counter() - start:.0f} s"
     _say_once(f"{counted(state.step - state.resumed_at, 'step')} in {seconds}. The run is in {run_dir}:", sys.stdout)
-    _say_once("\n".join(_next_steps(experiment, folder)), sys.stdout)
+    _say_once("\n".join(_next_steps(experiment, run_dir)), sys.stdout)
     return 0
 
 
-def _next_steps(experiment: Experiment, folder: str) -> list[str]:
+def _next_steps(experiment: Experiment, run_dir: Path) -> list[str]:
     """What can be done with a finished run, a line each; first of all with one that raised an alarm."""
+    folder = shlex.quote(str(run_dir))
     found = [f.name for c in experiment.trainer.callbacks if isinstance(c, Diagnosis) for f in c.findings]
     steps = [(f"ssl-lib doctor {folder}", f"what went wrong: {', '.join(found)}")] if found else []
     steps.append((f"ssl-lib report {folder}", "what it learned, on a page"))
     if experiment.evaluator is not None:
         steps.append((f"ssl-lib evaluate {folder} logistic lowshot retrieval", "more figures of it"))
-    steps.append((f"ssl_lib.Backbone.from_run({str(folder)!r})", "its backbone, in a script"))
+    steps.append((f"ssl_lib.Backbone.from_run({str(run_dir)!r})", "its backbone, in a script"))
     width = max(len(command) for command, _ in steps)
     return [f"  {command:<{width}}  # {about}" for command, about in steps]
 
