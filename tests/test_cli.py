@@ -122,6 +122,14 @@ def test_a_runs_folder_goes_on_wherever_it_was_moved(run, tmp_path, capsys):
     assert f"ssl-lib evaluate '{moved}'" in out and f"from_run('{moved}')" in out
 
 
+def test_a_run_with_an_alarm_ends_with_the_doctor(tmp_path, capsys):
+    frozen = ["method=byol", "method.hidden_dim=16", "method.momentum=1.0", "trainer.log_every=1"]
+    settings = [text for text in QUICK if not text.startswith("method")]
+    assert main(["train", "quickstart", *settings, *frozen, f"run_dir={tmp_path / 'r'}"]) == 0
+    first = capsys.readouterr().out.partition("The run is in ")[2].splitlines()[1].split()
+    assert first[:3] == ["ssl-lib", "doctor", str(tmp_path / "r")] and " ".join(first[-2:]) == "frozen teacher"
+
+
 def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys, tmp_path):
     trained = json.loads((run / "evaluation.json").read_text())["results"]
     assert main(["evaluate", str(run)]) == 0
