@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -90,17 +91,13 @@ def nearest(
     if k < 1 or queries.ndim != 2 or queries.shape[1:] != embeddings.shape[1:]:
         raise ValueError(f"k must be at least 1 and queries (Q, {embeddings.shape[-1]}), got {k} and {queries.shape}")
     blocks, asked = _Blocks(embeddings, device), _Blocks(queries, device)
-    wanted = torch.cat([asked.unit(number, torch.float64) for number in range(len(asked.starts))])  # (Q, D)
-    best = torch.empty(len(wanted), 0, dtype=torch.float64, device=blocks.device)
-    rows = torch.empty(len(wanted), 0, dtype=torch.int64, device=blocks.device)
-    bar = tqdm(blocks.starts, unit="block", leave=False, disable=None if progress else True)
-    for number, start in enumerate(bar):
-        cosines = wanted @ blocks.unit(number, torch.float64).T  # (Q, B)
-        here = torch.arange(start, start + cosines.shape[1], device=blocks.device).expand_as(cosines)
-        best, order = torch.cat([best, cosines], 1).sort(dim=1, descending=True, stable=True)
-        rows = torch.cat([rows, here], 1).gather(1, order)[:, :k]
-        best = best[:, :k]
-    return best.float().clamp(-1, 1).cpu().numpy(), rows.cpu().numpy()
+    found = []
+    total, hidden = len(asked.starts) * len(blocks.starts), None if progress else True
+    with tqdm(total=total, unit="block", leave=False, disable=hidden) as bar:
+        for number in range(len(asked.starts)):
+            found.append(_nearest(asked.unit(number, torch.float64), blocks, k, bar))
+    cosines, rows = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    return cosines.float().clamp(-1, 1).numpy(), rows.numpy()
 
 
 def duplicate_groups(
@@ -224,3 +221,17 @@ def _unite(parents: Indices, a: Indices, b: Indices) -> None:
         np.minimum.at(parents, np.maximum(roots_a, roots_b), np.minimum(roots_a, roots_b))
         while not np.array_equal(parents, above := parents[parents]):
             parents[:] = above
+
+
+def _nearest(wanted: Tensor, blocks: _Blocks, k: int, bar: tqdm[NoReturn]) -> tuple[Tensor, Tensor]:
+    """Cosines and rows of the k nearest to a block of queries of unit length (q, D)."""
+    best = wanted.new_empty(len(wanted), 0)
+    rows = torch.empty(len(wanted), 0, dtype=torch.int64, device=wanted.device)
+    for number, start in enumerate(blocks.starts):
+        cosines = wanted @ blocks.unit(number, torch.float64).T  # (q, B)
+        here = torch.arange(start, start + cosines.shape[1], device=wanted.device).expand_as(cosines)
+        best, order = torch.cat([best, cosines], 1).sort(dim=1, descending=True, stable=True)
+        rows = torch.cat([rows, here], 1).gather(1, order)[:, :k]
+        best = best[:, :k]
+        bar.update()
+    return best, rows

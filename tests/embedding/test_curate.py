@@ -46,7 +46,7 @@ def components(adjacent):
 
 
 def test_nearest_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
-    queries = RNG.normal(size=(5, 12)).astype(np.float32)
+    queries = RNG.normal(size=(90, 12)).astype(np.float32)
     found, rows = nearest(mapped(points, tmp_path), queries, 9)
     expected = cosines(queries, points)
     np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1)[:, :9])
