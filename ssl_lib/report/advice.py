@@ -59,9 +59,9 @@ def _cures(run: Run) -> list[Step]:
         steps.append(Step("See where NaN arose", f"ssl-lib replay {folder}"))
     if isinstance(run.diagnosis, Doctor) and run.diagnosis.findings:
         found = run.diagnosis.findings[0]
-        keys = re.findall(r"\b(?:optimizer|method)\.\w+", found.cure) or ["KEY"]
-        new = _quoted(run.folder.with_name(f"{run.folder.name}-cured"))
-        steps.append(Step("Train anew, cured", f"ssl-lib train {folder} {keys[0]}=VALUE run_dir={new}"))
+        if key := re.search(r"\b(?:optimizer|method)\.\w+", found.cure):
+            new = _quoted(run.folder.with_name(f"{run.folder.name}-cured"))
+            steps.append(Step("Train anew, cured", f"ssl-lib train {folder} {key[0]}=VALUE run_dir={new}"))
         if "views" in found.cure:
             steps.append(Step("See what the views leave of the images", f"ssl-lib views {folder}"))
     return steps
