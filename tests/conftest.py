@@ -18,7 +18,7 @@ from torch import nn
 
 from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS
+from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS, PROTOCOLS
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it, and so are the files that its configs imported."""
-    for registry in (BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS):
+    for registry in (BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS):
         monkeypatch.setattr(registry, "_parts", {name: registry[name] for name in registry})
     before, path = set(sys.modules), list(sys.path)
     yield

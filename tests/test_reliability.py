@@ -118,9 +118,9 @@ def kill_again_and_again(server, config, folder, kills, *overrides):
         pid = server.start(go_on(config, folder, *overrides))
         if chance.random() < 0.75:
             wait_for_a_save(folder, pid)
-            time.sleep(chance.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.05))
         else:
-            time.sleep(chance.uniform(0, 1))
+            time.sleep(chance.uniform(0, 0.2))  # short enough for a run of a second
         os.kill(pid, signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL, "the run was over before all kills were made"
 

@@ -48,6 +48,7 @@ def arguments(tmp_path):
             "evaluation.every_epochs=0"]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch may raise within a __del__
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [("SIGKILL", "ran out of memory"), pytest.param("SIGBUS", "/dev/shm", marks=pytest.mark.slow)],

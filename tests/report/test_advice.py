@@ -55,6 +55,7 @@ def test_weights_trained_since_are_to_be_measured_anew(copy):
 
 
 def test_what_learned_is_put_to_use_and_what_did_not_is_trained_for_longer(copy, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     scores = {row: {"knn": share} for row, share in {"raw pixels": 0.5, "random init": 0.5, "trained": 0.9}.items()}
     rewrite(copy / "evaluation.json", results=scores)

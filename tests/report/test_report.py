@@ -14,10 +14,10 @@ import torch
 
 from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.commands import words
 from ssl_lib.data import arrays
 from ssl_lib.doctor import diagnose
 from ssl_lib.evaluation import extract_features, read_results
-from ssl_lib.registry import PROTOCOLS
 from ssl_lib.report.records import read_metrics
 from ssl_lib.report.run import Missing
 from ssl_lib.runs import load_method
@@ -97,7 +97,7 @@ def test_figures_are_those_of_the_files(page, run):
 
 
 def test_every_protocol_is_read_out(copy):
-    protocols = [name for name in PROTOCOLS if name != "cluster" or importlib.util.find_spec("sklearn")]
+    protocols = [name for name in words.PROTOCOLS if name != "cluster" or importlib.util.find_spec("sklearn")]
     changes = ["evaluation.finetune={epochs: 2}", "evaluation.lowshot={shares: [0.5], per_class: [1, 5], draws: 2}"]
     changes += [
         "evaluation.retrieval.k=[1, 5]",
