@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         code = 128 + 13  # as of programs that SIGPIPE ends: a run may have been broken off
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # what is left in their buffers would change the exit code
+            os.dup2(nowhere, stream.fileno())
     except (SSLError, OSError) as error:
         print_error(error)
         return 2
