@@ -8,6 +8,7 @@ passes below add the gradients of all processes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,10 @@ __all__ = [
     "world_size",
 ]
 
+_THREADS_REST = 0.1
+"""Seconds in which gloo's threads let go of the last collective's tensors: one that still waits for the GIL when Python
+ends aborts the process. They outlive the group where something holds it, as FSDP2's caches do."""
+
 
 @contextmanager
 def started() -> Iterator[None]:
@@ -67,6 +72,7 @@ def started() -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     yield
     dist.destroy_process_group()  # not where an error ends this process: others may hang in a collective
+    time.sleep(_THREADS_REST)
 
 
 def is_distributed() -> bool:

@@ -129,6 +129,22 @@ def test_processes_that_share_weights_train_and_evaluate_as_one(folder, monkeypa
     assert after["trained"]["knn"] == pytest.approx(before["trained"]["knn"], abs=0.07)
 
 
+def test_processes_end_well_though_the_group_outlives_its_context(tmp_path):
+    script = tmp_path / "outlived.py"
+    script.write_text(
+        "import torch\n"
+        "import torch.distributed as dist\n"
+        "from ssl_lib.distributed import gather, started\n"
+        "with started():\n"
+        "    group = dist.group.WORLD\n"  # as FSDP2's caches hold it
+        "    for _ in range(50):\n"
+        "        gather(torch.ones(1000))\n"
+    )
+    for _ in range(4):
+        done = call([*TORCHRUN, free_port(), str(script)], tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_signal_to_one_process_stops_all_with_its_code(folder):
     (folder / "signalled.py").write_text(
         "import signal\n"
