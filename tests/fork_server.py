@@ -21,7 +21,7 @@ multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest", "ssl_l
 
 
 class Command:
-    """`ssl-lib` in processes of its own, one at a time; what they print goes to `log`."""
+    """`ssl-lib` in processes of its own, one at a time; what the last one prints is in `log`."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -34,6 +34,7 @@ class Command:
             largest_file: Bytes that it may write to a file.
             kill_at: It is killed before so many-th call of the system on its checkpoints.
         """
+        self.log.unlink(missing_ok=True)  # what was said before would count against `largest_file`
         self.process = fork(_limited, arguments, largest_file, kill_at, out=self.log, err=self.log)
         assert self.process.pid is not None
         return self.process.pid
