@@ -21,7 +21,6 @@ from ssl_lib.text_table import text_table
 __all__ = ["Comparison", "RunSummary", "compare", "summarise"]
 
 _OWN = ("run_dir", "seed")  # what runs of one group may differ in
-_RANKS = {"effective_rank": "effective rank", "rankme": "RankMe"}
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,13 @@ class Comparison:
     groups: Sequence[_Group]
     differences: Mapping[str, Sequence[Any]]
 
-    def table(self) -> str:
+    def table(self, width: int | None = None) -> str:
         """Mean and standard deviation over the seeds, a row per group; below it the settings that differ.
 
         Of settings that some groups lack, such as another method's, those on which the others agree are only counted.
+
+        Args:
+            width: Of a line at most, as `text_table` takes it.
         """
         numbers = [f"{number})" for number, _ in enumerate(self.groups, 1)]
         rows = [["", "run", *self.headings]]
@@ -82,9 +84,10 @@ class Comparison:
             rows.append([number, group.name, *(_cell(group.values(heading)) for heading in self.headings)])
         known = {key: [_brief(s[key]) if key in s else "-" for s in self._settings] for key in self.differences}
         shown = {key: cells for key, cells in known.items() if len({*cells} - {"-"}) > 1}
-        parts = [text_table(rows, left=2)]
+        parts = [text_table(rows, left=2, width=width)]
         if shown:
-            parts.append(text_table([["settings that differ", *numbers], *([key, *shown[key]] for key in shown)]))
+            settings = [["settings that differ", *numbers], *([key, *shown[key]] for key in shown)]
+            parts.append(text_table(settings, width=width))
         if own := [key for key in known if key not in shown]:
             more = f"{len(own)} settings that only some of them have, such as {own[0]}; -o FILE.csv lists all"
             parts.append(f"and {more}" if shown else more)
@@ -160,7 +163,9 @@ def _training(lines: Sequence[Mapping[str, float]], batch_size: int | None) -> d
     if not trained:
         return {}
     last = trained[-1]
-    figures = {"loss": last["loss"], **{title: last[key] for key, title in _RANKS.items() if key in last}}
+    figures = {"loss": last["loss"]}
+    if "effective_rank" in last:
+        figures["effective rank"] = last["effective_rank"]
     figures["images/s"] = statistics.median(line["images_per_second"] for line in trained)
     if memory := [line["memory_gb"] for line in trained if "memory_gb" in line]:
         figures["memory, GB"] = max(memory)

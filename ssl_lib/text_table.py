@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 
-__all__ = ["text_table"]
+__all__ = ["terminal_width", "text_table"]
+
+_GAP = 2
 
 
-def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def text_table(rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> str:
     """Columns of one width, under the first row as headings and a rule.
 
     Args:
         rows: Of as many cells each.
         left: Number of columns that are set to the left; those after them are set to the right.
+        width: Of a line at most; the columns that have no room stand in further tables below, beside the left ones
+            again. None sets no bound.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    cells = [[*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])] for row in rows]
-    lines = ["  ".join(row).rstrip() for row in cells]
+    names, parts = list(range(left)), [list[int]()]
+    for column in range(left, len(widths)):
+        together = [*names, *parts[-1], column]
+        length = sum(widths[index] + _GAP for index in together) - _GAP
+        if parts[-1] and width is not None and length > width:
+            parts.append([])
+        parts[-1].append(column)
+    return "\n\n".join(_table(rows, widths, names, part) for part in parts)
+
+
+def terminal_width() -> int | None:
+    """Characters of a line on the terminal; None where what is printed goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _table(rows: Sequence[Sequence[str]], widths: Sequence[int], left: Sequence[int], right: Sequence[int]) -> str:
+    lines = []
+    for row in rows:
+        cells = [*(row[c].ljust(widths[c]) for c in left), *(row[c].rjust(widths[c]) for c in right)]
+        lines.append((" " * _GAP).join(cells).rstrip())
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssl_lib.comparison import compare
 from ssl_lib.files import write_text
+from ssl_lib.text_table import terminal_width
 
 __all__ = ["run_compare"]
 
@@ -15,7 +16,7 @@ __all__ = ["run_compare"]
 def run_compare(options: argparse.Namespace) -> None:
     """Runs `ssl-lib compare`."""
     comparison = compare(options.folders)
-    print(comparison.table())
+    print(comparison.table(terminal_width()))
     if options.output:
         write_text(Path(options.output), comparison.csv())
         print(f"written to {options.output}", file=sys.stderr)

@@ -19,6 +19,7 @@ from ssl_lib.config import load_config
 from ssl_lib.errors import ConfigError, SSLError
 from ssl_lib.resolve import resolve
 from ssl_lib.signals import STOP_SIGNALS
+from ssl_lib.text_table import terminal_width
 
 __all__ = ["run_sweep"]
 
@@ -56,7 +57,7 @@ def run_sweep(options: argparse.Namespace) -> int:
             return 128 + stopped if stopped else code
         failed += [folder] if code else []
     if whole := [folder for folder in folders if folder not in failed]:
-        print(f"\n{compare(whole).table()}")
+        print(f"\n{compare(whole).table(terminal_width())}")
     if failed:
         names = ", ".join(map(str, failed))
         raise SSLError(f"{len(failed)} of {counted(len(points), 'run')} failed, see above: {names}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ssl_lib.doctor.examination import Doctor
 from ssl_lib.doctor.figures import FIGURES, Figure
 from ssl_lib.doctor.history import History
+from ssl_lib.text_table import text_table
 
 __all__ = ["format_diagnosis"]
 
@@ -23,9 +24,7 @@ def format_diagnosis(doctor: Doctor) -> str:
         lines = [f"no alarm {where}" + ("; that is too early to tell: most rules wait for an epoch" if early else "")]
     rows = [["figure", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *table])
+    return "\n".join([*lines, "", text_table(rows, left=len(rows[0]))])
 
 
 def _row(figure: Figure, history: History) -> list[str]:
