@@ -13,6 +13,7 @@ from ssl_lib.evaluation import (
     alignment,
     assignment_entropy,
     effective_rank,
+    explained_variance,
     feature_std,
     prototype_entropy,
     prototype_usage,
@@ -39,6 +40,8 @@ def measure_output(output: StepOutput) -> dict[str, float]:
     if x is not None and len(x) > 1 and x.isfinite().all():
         figures["feature_std"] = feature_std(x)
         figures["effective_rank"] = effective_rank(x)
+        shares = explained_variance(x)
+        figures |= {f"variance_top{count}": shares[:count].sum().item() for count in (1, 4, 16)}
         figures["embedding_norm"] = x.norm(dim=1).mean().item()
         figures["uniformity"] = uniformity(x)
         if world_size() > 1 and len(x) > world_size():

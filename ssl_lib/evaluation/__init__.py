@@ -14,7 +14,7 @@ from ssl_lib.evaluation.logistic import Logistic, LogisticResult, logistic_probe
 from ssl_lib.evaluation.low_shot import LowShot
 from ssl_lib.evaluation.mixing import Mixing, cutmix, mixup, soft_targets
 from ssl_lib.evaluation.retrieval import Retrieval, average_precision, recall_at
-from ssl_lib.evaluation.spectrum import Spectrum, alpha_req, effective_rank, lidar, rankme
+from ssl_lib.evaluation.spectrum import Spectrum, alpha_req, effective_rank, explained_variance, lidar, rankme
 from ssl_lib.results import Measure, Results, read_results
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "cluster_scores",
     "cutmix",
     "effective_rank",
+    "explained_variance",
     "extract_features",
     "feature_std",
     "few_labels",

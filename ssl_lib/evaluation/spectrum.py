@@ -15,7 +15,7 @@ from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.results import Measure
 
-__all__ = ["Spectrum", "alpha_req", "effective_rank", "lidar", "rankme"]
+__all__ = ["Spectrum", "alpha_req", "effective_rank", "explained_variance", "lidar", "rankme"]
 
 _EPS = 1e-7
 
@@ -137,6 +137,26 @@ def effective_rank(features: Tensor) -> float:
         ValueError: The features are no (N, D).
     """
     return _exp_entropy(_variances(_matrix(features)))
+
+
+@torch.no_grad()
+def explained_variance(features: Tensor) -> Tensor:
+    """The spectrum of the features: each principal direction's share of their variance, the largest first.
+
+    The spectrum in which Jing et al. 2022 (arXiv:2110.09348, section 4) see dimensional collapse; scikit-learn's
+    `PCA().fit(features).explained_variance_ratio_`.
+
+    Args:
+        features: (N, D), N and D at least 1; computed in float64.
+
+    Returns:
+        (min(N, D),), which sum to 1; zeros where all features are the same.
+
+    Raises:
+        ValueError: The features are no (N, D).
+    """
+    values = _variances(_matrix(features))
+    return values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
 @torch.no_grad()

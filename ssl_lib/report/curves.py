@@ -16,9 +16,10 @@ _APART = {"step", "epoch"}
 GROUPS: Mapping[str, Sequence[str]] = {
     "Loss and learning rate": ("loss", "lr"),
     "Representation": (
-        *("feature_std", "effective_rank", "embedding_norm", "uniformity", "alignment", "view_distance"),
+        *("feature_std", "embedding_norm", "uniformity", "alignment", "view_distance"),
         "process_gap",
     ),
+    "Spectrum of the embeddings": ("effective_rank", "variance_top1", "variance_top4", "variance_top16"),
     "Teacher and prototypes": (
         *("teacher_momentum", "teacher_distance"),
         *("prototype_usage", "prototype_entropy", "assignment_entropy"),

@@ -14,7 +14,7 @@ from ssl_lib.callbacks import Callback, Diagnosis, default_callbacks
 from ssl_lib.cli import main
 from ssl_lib.doctor import Doctor, Facts, diagnose, write_diagnosis
 from ssl_lib.doctor.measures import process_gap, relative_distance
-from ssl_lib.evaluation import effective_rank, feature_std, prototype_usage, view_distance
+from ssl_lib.evaluation import effective_rank, explained_variance, feature_std, prototype_usage, view_distance
 from tests.conftest import pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 from tests.doctor.short_runs import findings_of, small
@@ -57,6 +57,8 @@ def test_a_line_has_the_figures_of_its_last_update(make_method, make_loader):
     assert len(seen.lines) == len(seen.outputs) == 2, "embeddings are looked at where a line is due"
     assert line["feature_std"] == feature_std(output.embeddings)
     assert line["effective_rank"] == effective_rank(output.embeddings)
+    assert line["variance_top4"] == explained_variance(output.embeddings)[:4].sum()
+    assert 0 < line["variance_top1"] < line["variance_top4"] < line["variance_top16"] < 1 + 1e-12
     assert line["view_distance"] == view_distance(output.embeddings, output.partners)
     assert line["prototype_usage"] == prototype_usage(output.assignments)
     assert line["gradient_norm"] == pytest.approx(np.linalg.norm(flat(seen.gradients[-1])), rel=1e-5)

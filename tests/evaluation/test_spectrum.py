@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.evaluation import alpha_req, effective_rank, lidar, rankme
+from ssl_lib.evaluation import alpha_req, effective_rank, explained_variance, lidar, rankme
 
 SHAPES = [(200, 16), (16, 200), (64, 64)]
 
@@ -37,6 +37,16 @@ def test_effective_rank_is_the_entropy_of_the_covariances_eigenvalues(shape):
     values = np.linalg.eigvalsh(np.cov(x, rowvar=False))
     values = values[values > 1e-14]
     assert effective_rank(torch.from_numpy(x)) == pytest.approx(exp_entropy(values, 0.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_explained_variance_is_the_share_of_each_principal_direction(shape):
+    x = features(*shape)
+    values = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
+    shares = explained_variance(torch.from_numpy(x))
+    assert shares.numpy() == pytest.approx(values / values.sum(), rel=1e-9, abs=1e-14)
+    assert shares.sum().item() == pytest.approx(1)
+    assert not explained_variance(torch.ones(shape)).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation import effective_rank, rankme
+from ssl_lib.evaluation import effective_rank, explained_variance, rankme
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.numbers import shown
 from ssl_lib.report.run import Observed, Run
@@ -53,11 +53,8 @@ def unseen(runs: Sequence[Run]) -> Html:
 
 def singular_values(features: Tensor) -> Tensor:
     """Of the centred features (N, D), falling, the largest as 1; zeros where all features are alike."""
-    x = features.double()
-    x = x - x.mean(0)
-    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x  # far cheaper, and exact to 1e-8 of the largest
-    values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0).sqrt()
-    return values / values[0].clamp_min(1e-300)
+    shares = explained_variance(features)
+    return (shares / shares[0].clamp_min(torch.finfo(shares.dtype).tiny)).sqrt()
 
 
 def _subjects(runs: Sequence[Run]) -> list[tuple[str, str, Tensor]]:
