@@ -144,7 +144,9 @@ def test_evaluate_prints_the_same_table_and_takes_overrides(run, capsys, tmp_pat
     assert "note: of changed settings evaluation.json keeps nothing; --output FILE does" in captured.err
     assert json.loads((run / "evaluation.json").read_text())["results"] == trained
     assert main([*other, "--output", str(tmp_path / "k7.json")]) == 0
-    assert json.loads((tmp_path / "k7.json").read_text())["protocols"]["knn"]["k"] == 7
+    content = json.loads((tmp_path / "k7.json").read_text())
+    assert content["protocols"]["knn"]["k"] == 7
+    assert [content["run"], *content["changes"]] == other[1:]
 
 
 def test_protocols_measured_later_stand_beside_the_earlier_ones(run, capsys):

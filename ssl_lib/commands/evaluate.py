@@ -43,8 +43,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
     if options.output or not changes:
-        target, write = (Path(options.output), write_results) if options.output else (target, add_results)
-        write(target, evaluator, results, run.steps)
+        if options.output:
+            target = Path(options.output)
+            write_results(target, evaluator, results, run.steps, run=options.run, changes=changes)
+        else:
+            add_results(target, evaluator, results, run.steps)
         print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
 
 

@@ -152,9 +152,9 @@ class Evaluator:
             raise ValueError(f"the backbone cannot take images of {size} pixels: {error}") from error
 
 
-def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
-    """Writes results as JSON, with the settings and images they were measured by and the updates trained."""
-    write_text(path, results.as_json(steps=steps, **evaluator.settings))
+def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int, **more: Any) -> None:
+    """Writes results as JSON, with the settings and images they were measured by, the updates trained, and `more`."""
+    write_text(path, results.as_json(steps=steps, **evaluator.settings, **more))
 
 
 def add_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
