@@ -487,7 +487,7 @@ def test_list_shows_a_parts_arguments(capsys):
     assert "  backbone" not in out.split("arguments:")[1]
     assert main(["list", "data", "image_folder"]) == 0
     out = capsys.readouterr().out
-    assert "bank_root: str | pathlib.Path | None = None" in out and "  split:" not in out.split("arguments:")[1]
+    assert "bank_root: str | Path | None = None" in out and "  split:" not in out.split("arguments:")[1]
     assert main(["list", "views", "dino"]) == 0
     assert "small_size: int = 96" in (out := capsys.readouterr().out) and "solarize_p" in out
     assert main(["list", "backbones", "resnet18"]) == 0

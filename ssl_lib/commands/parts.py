@@ -17,6 +17,8 @@ from ssl_lib.views import ViewConfig
 
 __all__ = ["described", "show_part"]
 
+_MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")  # before a class's name: not the same in every Python
+
 
 def show_part(registry: Registry, name: str) -> None:
     """Prints what a part is, and its arguments with their types and defaults."""
@@ -26,7 +28,8 @@ def show_part(registry: Registry, name: str) -> None:
     print(f"{about}\n\narguments:{'' if arguments else ' none'}")
     for name, argument in arguments.items():
         value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
-        print(f"  {name}: {inspect.formatannotation(argument.annotation)}{value}")
+        kind = _MODULES.sub("", inspect.formatannotation(argument.annotation))
+        print(f"  {name}: {kind}{value}")
         for line in textwrap.wrap(meanings.get(name, ""), 100):
             print(f"      {line}")
     if registry is PRESETS:
