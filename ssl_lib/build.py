@@ -40,6 +40,7 @@ from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
+from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE, METRICS_FILE
 from ssl_lib.schema import arguments_of, convert
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
@@ -206,7 +207,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
     settings, text = config.trainer, to_yaml(config)
     saved = Checkpoints(
-        run_dir / "checkpoints",
+        run_dir / CHECKPOINTS,
         save_every=settings.save_every,
         save_minutes=settings.save_minutes,
         keep=settings.keep,
@@ -216,13 +217,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [
-        *(ConfigFile(run_dir / "config.yaml", text), EnvironmentFile(run_dir / "environment.json"), ProgressBar()),
-        *(MetricsLog(run_dir / "metrics.jsonl"), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
+        *(ConfigFile(run_dir / CONFIG_FILE, text), EnvironmentFile(run_dir / ENVIRONMENT_FILE), ProgressBar()),
+        *(MetricsLog(run_dir / METRICS_FILE), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
-        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))
+        callbacks.append(Evaluation(evaluator, every, run_dir / EVALUATION_FILE, online))
     return callbacks
 
 

@@ -25,6 +25,7 @@ from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.resolve import BAD_ARGUMENTS, resolve
+from ssl_lib.run_files import CONFIG_FILE
 from ssl_lib.views import ViewPipeline
 
 __all__ = [
@@ -116,7 +117,7 @@ def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, 
     saved = load_checkpoint(path)
     config = saved_config(saved, overrides)
     if config.imports and not any(text.startswith("imports=") for text in overrides):
-        beside = path.parent.parent / "config.yaml"
+        beside = path.parent.parent / CONFIG_FILE
         known = load_config(beside).imports if beside.is_file() else ()
         if known != config.imports:
             raise CheckpointError(

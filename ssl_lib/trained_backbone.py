@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ssl_lib
 from ssl_lib.backbones.weights import load_weights, read_header
 from ssl_lib.build import NO_WEIGHTS, build_views
-from ssl_lib.checkpoint import find_checkpoint, run_folder
+from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.config import RunConfig
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation.features import device_of
@@ -23,6 +23,7 @@ from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
 from ssl_lib.resolve import call
 from ssl_lib.results import read_results
+from ssl_lib.run_files import EVALUATION_FILE, evaluation_file, run_folder
 from ssl_lib.runs import load_saved, saved_preprocessing, trained_method, trained_preprocessing
 from ssl_lib.schema import arguments_of, check_arguments
 
@@ -182,9 +183,9 @@ def _preprocessing(saved: Mapping[str, Any], config: RunConfig, overrides: Seque
 
 def _evaluation(path: Path, step: int) -> dict[str, Any] | None:
     """What an evaluation of this checkpoint wrote into the run's folder; None where there is none of this step."""
-    for name in ("evaluation.json", f"evaluation_{path.stem}.json"):
+    for file in (run_folder(path) / EVALUATION_FILE, evaluation_file(path)):
         try:
-            content, _ = read_results(run_folder(path) / name)
+            content, _ = read_results(file)
         except (OSError, ValueError):
             continue
         if content.get("steps") == step:

@@ -10,6 +10,7 @@ from ssl_lib.callbacks.diagnosis import Diagnosis
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
 from ssl_lib.callbacks.progress_bar import ProgressBar
+from ssl_lib.run_files import CHECKPOINTS, METRICS_FILE
 
 __all__ = ["default_callbacks"]
 
@@ -20,7 +21,7 @@ def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
         return [ProgressBar(), Diagnosis()]
     folder = Path(run_dir)
     return [
-        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
+        *(ProgressBar(), MetricsLog(folder / METRICS_FILE)),
         Diagnosis(folder),
-        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
+        *(Checkpoints(folder / CHECKPOINTS), NonFiniteReport(folder)),
     ]

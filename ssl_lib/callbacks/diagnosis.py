@@ -17,6 +17,7 @@ from ssl_lib.doctor import Doctor, Facts, Finding, diagnose, write_diagnosis
 from ssl_lib.doctor.measures import ROWS, measure_output, relative_distance, total_norm
 from ssl_lib.errors import DataError
 from ssl_lib.optim.foreach import local
+from ssl_lib.run_files import DIAGNOSIS_FILE, METRICS_FILE
 from ssl_lib.state import TrainState
 from ssl_lib.types import StepOutput
 
@@ -52,10 +53,10 @@ class Diagnosis(Callback):
         self._weight_rms = None if state.step else _weight_rms(state)
         if self.folder is None or rank() > 0:
             return
-        path = self.folder / "diagnosis.json"
+        path = self.folder / DIAGNOSIS_FILE
         if not state.step:
             path.unlink(missing_ok=True)
-        elif path.exists() and (self.folder / "metrics.jsonl").exists():
+        elif path.exists() and (self.folder / METRICS_FILE).exists():
             try:
                 self._doctor = diagnose(self.folder)
             except DataError as error:  # no reason to keep a run from going on
@@ -101,7 +102,7 @@ class Diagnosis(Callback):
 
     def _write(self) -> None:
         if self.folder is not None and self._doctor is not None and rank() == 0:
-            write_diagnosis(self.folder / "diagnosis.json", self._doctor)
+            write_diagnosis(self.folder / DIAGNOSIS_FILE, self._doctor)
 
 
 def _trained(state: TrainState) -> list[Tensor]:

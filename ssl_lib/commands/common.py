@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.run_files import CONFIG_FILE
 
 __all__ = [
     "bundled_configs",
@@ -33,8 +34,8 @@ def find_config(name: str, resume: bool = False) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    if (Path(name) / "config.yaml").is_file():
-        return Path(name) / "config.yaml"
+    if (Path(name) / CONFIG_FILE).is_file():
+        return Path(name) / CONFIG_FILE
     short = name.removesuffix(".yaml").removeprefix("configs/")
     bundled = config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
@@ -42,7 +43,7 @@ def find_config(name: str, resume: bool = False) -> Path:
     if Path(name).is_dir():
         raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
     if resume and "/" in name:
-        runs = [str(path.parent) for path in Path(name).parent.glob("*/config.yaml")]
+        runs = [str(path.parent) for path in Path(name).parent.glob(f"*/{CONFIG_FILE}")]
         raise ConfigError(f"no run {name!r} to go on with: there is no such folder.{did_you_mean(name, runs)}")
     hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
     raise ConfigError(f"no config or run {name!r}: there is no such file or folder, nor a bundled config.{hint}")

@@ -11,6 +11,7 @@ from ssl_lib.doctor.facts import Facts
 from ssl_lib.errors import DataError
 from ssl_lib.files import write_text
 from ssl_lib.metrics_file import read_metrics
+from ssl_lib.run_files import DIAGNOSIS_FILE, METRICS_FILE
 
 __all__ = ["diagnose", "write_diagnosis"]
 
@@ -31,7 +32,7 @@ def diagnose(folder: str | Path) -> Doctor:
         DataError: One of them is missing or damaged.
     """
     folder = Path(folder)
-    metrics, known = folder / "metrics.jsonl", folder / "diagnosis.json"
+    metrics, known = folder / METRICS_FILE, folder / DIAGNOSIS_FILE
     if missing := [path.name for path in (metrics, known) if not path.is_file()]:
         raise DataError(
             f"{folder} holds no {' and no '.join(missing)}: give the folder of a run that has logged a line, trained "
