@@ -15,17 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import (
-    Callback,
-    Checkpoints,
-    ConfigFile,
-    Diagnosis,
-    EnvironmentFile,
-    Evaluation,
-    MetricsLog,
-    NonFiniteReport,
-    ProgressBar,
-)
+from ssl_lib.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
 from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
@@ -40,7 +30,7 @@ from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
 from ssl_lib.resolve import DERIVED, call, resolve
-from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE, METRICS_FILE
+from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.schema import arguments_of, convert
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
@@ -217,8 +207,8 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [
-        *(ConfigFile(run_dir / CONFIG_FILE, text), EnvironmentFile(run_dir / ENVIRONMENT_FILE), ProgressBar()),
-        *(MetricsLog(run_dir / METRICS_FILE), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
+        *(ConfigFile(run_dir / CONFIG_FILE, text), EnvironmentFile(run_dir / ENVIRONMENT_FILE)),
+        *default_callbacks(run_dir, saved),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
