@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,17 @@ from ssl_lib import distributed
 from ssl_lib.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
-from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
+from ssl_lib.config import Component, RunConfig, refuse_changes, saved_config, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.data.loader import check_divisible
-from ssl_lib.errors import CheckpointError, DataError
+from ssl_lib.errors import DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
-from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
-from ssl_lib.resolve import DERIVED, call, resolve
+from ssl_lib.resolve import call, derive_backbone, resolve, without_weights
 from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.schema import arguments_of, convert
 from ssl_lib.seeding import seed_everything
@@ -47,9 +46,6 @@ __all__ = [
     "saved_config",
     "without_weights",
 ]
-
-NO_WEIGHTS = {"weights": None, "pretrained": False}
-"""What makes a backbone start from random weights."""
 
 
 @dataclass(frozen=True)
@@ -119,41 +115,6 @@ def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
     assert train is not None
     configs = [convert(view, ViewConfig, f"views[{index}]") for index, view in enumerate(config.views)]
     return train, call("views", ViewPipeline, configs, train.mean, train.std)
-
-
-def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
-    """The config with what its backbone takes from the data and the views."""
-    derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
-    allowed = arguments_of(BACKBONES[config.backbone.name])
-    known = {name: value for name, value in derived.items() if name in allowed}
-    backbone = Component(name=config.backbone.name, arguments={**known, **config.backbone.arguments})
-    return dataclasses.replace(config, backbone=backbone)
-
-
-def without_weights(config: RunConfig) -> RunConfig:
-    """The config with a backbone that starts from random weights."""
-    arguments = {name: NO_WEIGHTS.get(name, value) for name, value in config.backbone.arguments.items()}
-    backbone = Component(name=config.backbone.name, arguments=arguments)
-    return dataclasses.replace(config, backbone=backbone)
-
-
-def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """The config inside a loaded checkpoint.
-
-    Raises:
-        CheckpointError: There is none, or it is not one.
-        ConfigError: It cannot be read.
-    """
-    where = "the config inside the checkpoint"
-    if saved.get("config") is None:
-        raise CheckpointError(
-            "the checkpoint was saved by a script, without a config: build the method there and load into it "
-            "ssl_lib.checkpoint.load_checkpoint(path)['method']"
-        )
-    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
-    return parse_config(values, overrides)
 
 
 def build_method(config: RunConfig) -> Method:

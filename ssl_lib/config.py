@@ -24,6 +24,7 @@ __all__ = [
     "load_config",
     "parse_config",
     "refuse_changes",
+    "saved_config",
     "to_yaml",
 ]
 
@@ -95,6 +96,25 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
     config: RunConfig = convert(values, RunConfig, "")
     imports = tuple(_locate(entry, folder or Path()) for entry in config.imports)
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
+
+
+def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """The config inside a loaded checkpoint.
+
+    Raises:
+        CheckpointError: There is none, or it is not one.
+        ConfigError: It cannot be read.
+    """
+    where = "the config inside the checkpoint"
+    if saved.get("config") is None:
+        raise CheckpointError(
+            "the checkpoint was saved by a script, without a config: build the method there and load into it "
+            "ssl_lib.checkpoint.load_checkpoint(path)['method']"
+        )
+    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
+    return parse_config(values, overrides)
 
 
 def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:

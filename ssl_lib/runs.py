@@ -8,23 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.build import (
-    build_evaluator,
-    build_method,
-    build_views,
-    derive_backbone,
-    saved_config,
-    without_weights,
-)
+from ssl_lib.build import build_evaluator, build_method, build_views
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import RunConfig, load_config
+from ssl_lib.config import RunConfig, load_config, saved_config
 from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.resolve import BAD_ARGUMENTS, resolve
+from ssl_lib.resolve import BAD_ARGUMENTS, derive_backbone, resolve, without_weights
 from ssl_lib.run_files import CONFIG_FILE
 from ssl_lib.views import ViewPipeline
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ssl_lib
 from ssl_lib.backbones.weights import load_weights, read_header
-from ssl_lib.build import NO_WEIGHTS, build_views
+from ssl_lib.build import build_views
 from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.config import RunConfig
 from ssl_lib.errors import ConfigError
@@ -21,7 +21,7 @@ from ssl_lib.evaluation.features import device_of
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
-from ssl_lib.resolve import call
+from ssl_lib.resolve import NO_WEIGHTS, call
 from ssl_lib.results import read_results
 from ssl_lib.run_files import EVALUATION_FILE, evaluation_file, run_folder
 from ssl_lib.runs import load_saved, saved_preprocessing, trained_method, trained_preprocessing
