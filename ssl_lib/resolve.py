@@ -12,7 +12,7 @@ from typing import Any
 
 from ssl_lib.config import Component, EvaluationConfig, RunConfig
 from ssl_lib.data import ImageData
-from ssl_lib.errors import ConfigError, SSLError, did_you_mean
+from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
 from ssl_lib.views import ViewConfig, ViewPipeline
@@ -83,10 +83,10 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
     for name in [name for name in component.arguments if name not in allowed]:
         owners = [other for other in registry if name in arguments_of(registry[other], given)]
         if owners:
-            others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; {others} "
-                f"would take {name}. On the command line {key}=NAME takes another part with its own defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; "
+                f"{listed(owners, 3)} would take {name}. On the command line {key}=NAME takes another part with "
+                "its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}

@@ -15,7 +15,7 @@ from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.commands.common import counted
 from ssl_lib.config import EvaluationConfig, load_config
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import CheckpointError, ConfigError, listed
 from ssl_lib.inspection import StepReport, inspect_step
 from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, LAST, NONFINITE_FILE, NONFINITE_STATE
 from ssl_lib.seeding import seed_everything
@@ -88,7 +88,7 @@ def _rows(report: StepReport, experiment: Experiment, record: dict[str, Any]) ->
     rows = [
         ("loss", f"{report.loss:.6g}{as_then}"),
         ("lr", f"{report.lr:.3g}, {precision.name} on {precision.device}"),
-        ("images", f"{len(report.indices)}: {_listed(report.indices)}"),
+        ("images", f"{len(report.indices)}: {listed(report.indices, _SHOWN)}"),
         *[(f"view {number}", line) for number, line in enumerate(report.views, start=1)],
         ("weights", report.weights),
     ]
@@ -127,11 +127,8 @@ def _changes(overrides: Sequence[str]) -> str:
     return f", with {' '.join(overrides)}" if overrides else ""
 
 
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
-
-
 def _named(indices: Sequence[int], data: object) -> str:
     """Indices, and the images' files where the data have them."""
     name_of = getattr(data, "path", None)
-    return _listed([f"{index} ({name_of(index)})" if callable(name_of) else index for index in indices])
+    named = (f"{index} ({name_of(index)})" if callable(name_of) else index for index in indices)
+    return listed(named, _SHOWN)

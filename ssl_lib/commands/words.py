@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ssl_lib.commands.common import bundled_configs, find_config
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, listed
 from ssl_lib.run_files import is_checkpoint_file, is_run_folder, no_run, run_around, runs_in
 
 __all__ = ["FORMATS", "KINDS", "PROJECTIONS", "PROTOCOLS", "TABLES", "Kind", "Verdict"]
@@ -81,7 +81,7 @@ def _explain_run(word: str, several: bool = False) -> Verdict:
     runs = {run.name: run for run in (*runs_in(_RUNS), *runs_in(path.parent))}
     if near := difflib.get_close_matches(path.name, runs, n=1, cutoff=0.75):
         return Verdict(f"no run at {word}, but at {runs[near[0]]}", (str(runs[near[0]]),))
-    return Verdict(f"{no_run(word)}{f'; there are {_listed(runs.values())}' if runs else ''}")
+    return Verdict(f"{no_run(word)}{f'; there are {listed(runs.values())}' if runs else ''}")
 
 
 def _explain_config(word: str, resume: bool = False) -> Verdict:
@@ -90,7 +90,7 @@ def _explain_config(word: str, resume: bool = False) -> Verdict:
     names = [name for name, _ in bundled_configs() if word in name.split("/")]
     if names:
         names.sort(key=lambda name: not name.startswith("fashion_mnist/"))  # those that need no GPU first
-        return Verdict(f"{word} is no config, but {_listed(names)} are", (names[0],))
+        return Verdict(f"{word} is no config, but {listed(names)} are", (names[0],))
     try:
         find_config(word, resume)
     except ConfigError as error:
@@ -109,7 +109,7 @@ def _explain_table(word: str) -> Verdict:
 def _beside_a_run(path: Path, several: bool = False) -> Verdict | None:
     """Of a folder of runs, and of what lies in a run."""
     if runs := runs_in(path):
-        return Verdict(f"{path} is a folder of runs ({_listed(runs)})", tuple(map(str, runs if several else runs[:1])))
+        return Verdict(f"{path} is a folder of runs ({listed(runs)})", tuple(map(str, runs if several else runs[:1])))
     run = run_around(path)
     return None if run is None else Verdict(f"{path} lies in the run {run}", (str(run),))
 
@@ -117,11 +117,6 @@ def _beside_a_run(path: Path, several: bool = False) -> Verdict | None:
 def _run_name(config: str) -> str:
     """The name of the folder that a run of a bundled config gets."""
     return config.removesuffix(".yaml").removeprefix("configs/").replace("/", "_")
-
-
-def _listed(names: Iterable[object]) -> str:
-    texts = list(map(str, names))
-    return ", ".join(texts[:6]) + (", ..." if len(texts) > 6 else "")
 
 
 KINDS = {
