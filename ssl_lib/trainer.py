@@ -282,17 +282,14 @@ class Trainer:
         return good and scaler.get_scale() >= scale
 
     def _make_views(self, loader: Loader, batch: Batch, numbers: Tensor) -> Views:
-        def send(tensor: Tensor) -> Tensor:
-            return tensor.to(self.precision.device, non_blocking=True)
-
         with self.clock("copy"):
-            images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
+            batch = batch.to(self.precision.device)
         with self.clock("views"):
-            views = loader.views(images, numbers=numbers)
+            views = loader.views(batch.images, numbers=numbers)
         return dataclasses.replace(
             views,
             large=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.large),
             small=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.small),
-            labels=None if batch.labels is None else send(batch.labels),
-            indices=send(batch.indices),
+            labels=batch.labels,
+            indices=batch.indices,
         )
