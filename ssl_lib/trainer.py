@@ -273,7 +273,7 @@ class Trainer:
             for callback in state.callbacks if self._completes_line(state, state.step + 1) else ():
                 callback.on_backward(state, output)
             if self.clip is not None:
-                self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
+                self.clip(state.parameters)
             scaler.step(optimizer)
         else:
             state.restore_buffers()

@@ -65,7 +65,7 @@ class Diagnosis(Callback):
     @torch.no_grad()
     def on_backward(self, state: TrainState, output: StepOutput) -> None:
         """Looks at gradients and embeddings, and notes the weights as they are before the update."""
-        weights = _trained(state)
+        weights = state.parameters
         norm = total_norm([weight.grad for weight in weights if weight.grad is not None]).item()
         self._figures = {}
         if math.isfinite(norm):  # else fp16 skips the update
@@ -79,7 +79,7 @@ class Diagnosis(Callback):
         """The figures of the last update."""
         figures, self._figures = self._figures, {}
         if figures:
-            figures["update_ratio"] = relative_distance(_trained(state), self._before)
+            figures["update_ratio"] = relative_distance(state.parameters, self._before)
             self._before = []
             figures["weight_rms"] = _weight_rms(state)
             if pairs := state.method.ema_pairs():
@@ -105,12 +105,8 @@ class Diagnosis(Callback):
             write_diagnosis(self.folder / DIAGNOSIS_FILE, self._doctor)
 
 
-def _trained(state: TrainState) -> list[Tensor]:
-    return [weight for group in state.optimizer.param_groups for weight in group["params"]]
-
-
 def _weight_rms(state: TrainState) -> float:
-    weights = _trained(state)
+    weights = state.parameters
     return float(total_norm(weights)) / math.sqrt(sum(weight.numel() for weight in weights))
 
 
