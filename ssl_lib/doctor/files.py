@@ -9,7 +9,7 @@ from pathlib import Path
 from ssl_lib.doctor.examination import Doctor
 from ssl_lib.doctor.facts import Facts
 from ssl_lib.errors import DataError
-from ssl_lib.files import write_text
+from ssl_lib.files import write_json
 from ssl_lib.metrics_file import read_metrics
 from ssl_lib.run_files import DIAGNOSIS_FILE, METRICS_FILE
 
@@ -22,7 +22,7 @@ def write_diagnosis(path: Path, doctor: Doctor) -> None:
         "facts": dataclasses.asdict(doctor.history.facts),
         "findings": [dataclasses.asdict(finding) for finding in doctor.findings],
     }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def diagnose(folder: str | Path) -> Doctor:
