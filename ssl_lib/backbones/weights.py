@@ -172,7 +172,7 @@ def _free_registers(state: dict[str, Tensor], expected: Mapping[str, Tensor]) ->
         state["reg_token"], state["pos_embed"] = registers + own, torch.cat((cls, patches), dim=1)
 
 
-def _shorten(keys: Iterable[str], limit: int = 4) -> str:
-    names = [str(key) for key in keys]
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+def _shorten(keys: Iterable[str]) -> str:
+    names = list(map(str, keys))
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest
