@@ -32,10 +32,9 @@ def find_config(name: str, resume: bool = False) -> Path:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    if Path(name).is_file():
-        return Path(name)
-    if (Path(name) / CONFIG_FILE).is_file():
-        return Path(name) / CONFIG_FILE
+    for path in (Path(name), Path(name) / CONFIG_FILE):
+        if path.is_file():
+            return path
     short = name.removesuffix(".yaml").removeprefix("configs/")
     bundled = config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
