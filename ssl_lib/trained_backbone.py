@@ -142,11 +142,8 @@ class Backbone(nn.Module):
         path = path / "model.safetensors" if path.is_dir() else path
         try:
             header = json.loads(read_header(path)[HEADER])
-            name, arguments, images = (
-                header["backbone"]["name"],
-                header["backbone"]["arguments"],
-                header["preprocessing"],
-            )
+            name, arguments = header["backbone"]["name"], header["backbone"]["arguments"]
+            images = header["preprocessing"]
             kept = {field.name: images[field.name] for field in dataclasses.fields(Preprocessing)}
             preprocessing = Preprocessing(**kept)
             origin = {key: header[key] for key in ("method", "steps", "evaluation") if key in header}

@@ -11,15 +11,7 @@ import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.run_files import CONFIG_FILE
 
-__all__ = [
-    "bundled_configs",
-    "config_folder",
-    "counted",
-    "find_config",
-    "is_setting",
-    "print_names",
-    "print_skipped",
-]
+__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "is_setting", "print_names", "print_skipped"]
 
 
 def find_config(name: str, resume: bool = False) -> Path:

@@ -10,13 +10,7 @@ from ssl_lib.files import write_text
 from ssl_lib.report.observation import observe
 from ssl_lib.report.page import render
 from ssl_lib.report.projection import PROJECTIONS, choose_projection
-from ssl_lib.report.records import (
-    read_config,
-    read_diagnosis,
-    read_environment,
-    read_evaluation,
-    read_metrics,
-)
+from ssl_lib.report.records import read_config, read_diagnosis, read_environment, read_evaluation, read_metrics
 from ssl_lib.report.run import Run
 from ssl_lib.run_files import evaluation_file, run_folder
 
