@@ -8,6 +8,13 @@ from pathlib import Path
 
 from ssl_lib.errors import ConfigError
 
+__all__ = [
+    *("BEST", "CHECKPOINTS", "CONFIG_FILE", "DIAGNOSIS_FILE", "ENVIRONMENT_FILE", "EPOCH", "EVALUATION_FILE", "LAST"),
+    *("METRICS_FILE", "NONFINITE_FILE", "NONFINITE_STATE", "STEP", "delete_run", "evaluation_file"),
+    *("is_checkpoint_file", "is_run_folder", "list_checkpoints", "no_run", "numbered_checkpoints", "run_around"),
+    *("run_folder", "runs_in"),
+]
+
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
