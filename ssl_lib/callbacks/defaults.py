@@ -19,11 +19,11 @@ def default_callbacks(run_dir: str | Path | None, checkpoints: Checkpoints | Non
     """A progress bar and a diagnosis; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`.
 
     Args:
-        run_dir: The run's folder; None writes nothing.
+        run_dir: The run's folder; None writes nothing into one.
         checkpoints: What saves them; None saves as `Checkpoints` does by itself.
     """
     if run_dir is None:
-        return [ProgressBar(), Diagnosis()]
+        return [ProgressBar(), Diagnosis(), *([checkpoints] if checkpoints else [])]
     folder = Path(run_dir)
     saved = checkpoints or Checkpoints(folder / CHECKPOINTS)
     return [ProgressBar(), MetricsLog(folder / METRICS_FILE), Diagnosis(folder), saved, NonFiniteReport(folder)]
