@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,31 +15,21 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib import distributed
-from ssl_lib.callbacks import (
-    Callback,
-    Checkpoints,
-    ConfigFile,
-    Diagnosis,
-    EnvironmentFile,
-    Evaluation,
-    MetricsLog,
-    NonFiniteReport,
-    ProgressBar,
-)
+from ssl_lib.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.chunks import backbones, check_separable
-from ssl_lib.config import Component, RunConfig, parse_config, refuse_changes, to_yaml
+from ssl_lib.config import Component, RunConfig, refuse_changes, saved_config, to_yaml
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.data.loader import check_divisible
-from ssl_lib.errors import CheckpointError, DataError
+from ssl_lib.errors import DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.optim import clip_grad_per_parameter
-from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
 from ssl_lib.rehearsal import rehearse
-from ssl_lib.resolve import DERIVED, call, resolve
+from ssl_lib.resolve import call, derive_backbone, resolve, without_weights
+from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.schema import arguments_of, convert
 from ssl_lib.seeding import seed_everything
 from ssl_lib.state import TrainState
@@ -56,9 +46,6 @@ __all__ = [
     "saved_config",
     "without_weights",
 ]
-
-NO_WEIGHTS = {"weights": None, "pretrained": False}
-"""What makes a backbone start from random weights."""
 
 
 @dataclass(frozen=True)
@@ -130,41 +117,6 @@ def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
     return train, call("views", ViewPipeline, configs, train.mean, train.std)
 
 
-def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
-    """The config with what its backbone takes from the data and the views."""
-    derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
-    allowed = arguments_of(BACKBONES[config.backbone.name])
-    known = {name: value for name, value in derived.items() if name in allowed}
-    backbone = Component(name=config.backbone.name, arguments={**known, **config.backbone.arguments})
-    return dataclasses.replace(config, backbone=backbone)
-
-
-def without_weights(config: RunConfig) -> RunConfig:
-    """The config with a backbone that starts from random weights."""
-    arguments = {name: NO_WEIGHTS.get(name, value) for name, value in config.backbone.arguments.items()}
-    backbone = Component(name=config.backbone.name, arguments=arguments)
-    return dataclasses.replace(config, backbone=backbone)
-
-
-def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """The config inside a loaded checkpoint.
-
-    Raises:
-        CheckpointError: There is none, or it is not one.
-        ConfigError: It cannot be read.
-    """
-    where = "the config inside the checkpoint"
-    if saved.get("config") is None:
-        raise CheckpointError(
-            "the checkpoint was saved by a script, without a config: build the method there and load into it "
-            "ssl_lib.checkpoint.load_checkpoint(path)['method']"
-        )
-    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
-    return parse_config(values, overrides)
-
-
 def build_method(config: RunConfig) -> Method:
     """The method of a resolved config, its weights drawn by the config's seed; the global generators are left alone."""
     with torch.random.fork_rng(devices=[]):
@@ -206,7 +158,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
     settings, text = config.trainer, to_yaml(config)
     saved = Checkpoints(
-        run_dir / "checkpoints",
+        run_dir / CHECKPOINTS,
         save_every=settings.save_every,
         save_minutes=settings.save_minutes,
         keep=settings.keep,
@@ -216,13 +168,13 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         preprocessing=dataclasses.asdict(preprocessing),
     )
     callbacks: list[Callback] = [
-        *(ConfigFile(run_dir / "config.yaml", text), EnvironmentFile(run_dir / "environment.json"), ProgressBar()),
-        *(MetricsLog(run_dir / "metrics.jsonl"), Diagnosis(run_dir), saved, NonFiniteReport(run_dir)),
+        *(ConfigFile(run_dir / CONFIG_FILE, text), EnvironmentFile(run_dir / ENVIRONMENT_FILE)),
+        *default_callbacks(run_dir, saved),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]
     if evaluator is not None and every:  # last: should it fail, the epoch is saved
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
-        callbacks.append(Evaluation(evaluator, every, run_dir / "evaluation.json", online))
+        callbacks.append(Evaluation(evaluator, every, run_dir / EVALUATION_FILE, online))
     return callbacks
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-import re
 import shutil
 import sys
 import zipfile
@@ -20,6 +18,7 @@ from torch import Tensor
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
 from ssl_lib.files import link_or_copy, whole_file
+from ssl_lib.run_files import STEP, list_checkpoints, numbered_checkpoints, run_folder
 
 __all__ = [
     "find_checkpoint",
@@ -72,10 +71,10 @@ def save_in_folder(folder: Path, state: Mapping[str, Any], names: Sequence[str],
         CheckpointError: As for `save_checkpoint`.
     """
     step = state["step"]
-    path = folder / f"step_{step:08d}.pt"
+    path = folder / STEP.format(step)
     save_checkpoint(path, state)
     name_checkpoint(path, names)
-    numbered = _numbered(folder)
+    numbered = numbered_checkpoints(folder)
     left = [found for number, found in numbered if number <= step][:keep]
     for _, found in numbered:
         if found not in left:
@@ -141,24 +140,6 @@ def find_checkpoint(run: str | Path) -> Path:
     raise CheckpointError(f"no checkpoint of {run} is whole, so that it has to start again: {'; '.join(damaged)}")
 
 
-def run_folder(checkpoint: Path) -> Path:
-    """The run's folder that a checkpoint lies in; that of the file, where it lies elsewhere."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-
-
-def list_checkpoints(run: str | Path) -> list[Path]:
-    """The checkpoints of a run's folder, each file once: `last.pt`, then the others, newest first."""
-    folder = Path(run) / "checkpoints"
-    epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
-    paths = [folder / "last.pt", *(path for _, path in _numbered(folder)), *epochs]
-    files: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run under way may delete one meanwhile
-            found = path.stat()
-            files.setdefault((found.st_dev, found.st_ino), path)
-    return list(files.values())
-
-
 def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a state in CPU memory, which training cannot change."""
     return dict(_plain(state, tensor=lambda value: value.detach().to("cpu", copy=True)))
@@ -195,12 +176,6 @@ def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambd
     raise CheckpointError(
         f"a checkpoint holds plain tensors and numbers; {key.lstrip('.')} is a {type(value).__name__}"
     )
-
-
-def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    """The files `step_*.pt` with their steps, newest first."""
-    found = ((re.fullmatch(r"step_(\d+)\.pt", path.name), path) for path in folder.glob("step_*.pt"))
-    return sorted(((int(name[1]), path) for name, path in found if name), reverse=True)
 
 
 def _damage(path: Path) -> str | None:

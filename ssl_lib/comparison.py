@@ -16,6 +16,7 @@ from ssl_lib.errors import CheckpointError, DataError
 from ssl_lib.metrics_file import read_metrics
 from ssl_lib.plain_yaml import flat, parse_yaml
 from ssl_lib.results import mean_and_spread, read_results
+from ssl_lib.run_files import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
 from ssl_lib.text_table import text_table
 
 __all__ = ["Comparison", "RunSummary", "compare", "summarise"]
@@ -134,7 +135,7 @@ def summarise(folder: str | Path) -> RunSummary:
         CheckpointError: The folder does not hold a run, or one of the files is damaged.
     """
     folder = Path(folder)
-    config, metrics, evaluation = (folder / name for name in ("config.yaml", "metrics.jsonl", "evaluation.json"))
+    config, metrics, evaluation = (folder / name for name in (CONFIG_FILE, METRICS_FILE, EVALUATION_FILE))
     if not metrics.is_file():
         what = "is a file" if folder.is_file() else "has no metrics.jsonl" if folder.is_dir() else "does not exist"
         raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart")

@@ -23,7 +23,9 @@ __all__ = [
     "TrainerConfig",
     "load_config",
     "parse_config",
+    "plain",
     "refuse_changes",
+    "saved_config",
     "to_yaml",
 ]
 
@@ -97,6 +99,25 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
 
 
+def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """The config inside a loaded checkpoint.
+
+    Raises:
+        CheckpointError: There is none, or it is not one.
+        ConfigError: It cannot be read.
+    """
+    where = "the config inside the checkpoint"
+    if saved.get("config") is None:
+        raise CheckpointError(
+            "the checkpoint was saved by a script, without a config: build the method there and load into it "
+            "ssl_lib.checkpoint.load_checkpoint(path)['method']"
+        )
+    values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
+    return parse_config(values, overrides)
+
+
 def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     """Compares the config that a run was trained with to the one it is to be resumed with.
 
@@ -111,7 +132,7 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     """
     harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _PLACES)}
     harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
-    before, after = flat(_plain(saved)), flat(_plain(now))
+    before, after = flat(plain(saved)), flat(plain(now))
     changed = {
         key: f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted({*before, *after})
@@ -131,20 +152,21 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved config, every default written out, in a form that `load_config` reads back."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A config, or a part of one, as YAML has it."""
     if isinstance(value, Component):
-        return {"name": value.name, **{key: _plain(entry) for key, entry in value.arguments.items()}}
+        return {"name": value.name, **{key: plain(entry) for key, entry in value.arguments.items()}}
     if isinstance(value, EvaluationConfig):
-        plain = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
-        return {**_plain(plain.pop("protocols")), **plain}
+        own = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
+        return {**plain(own.pop("protocols")), **own}
     if dataclasses.is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ssl_lib.launch import processes_started
 __all__ = ["ctrl_c_ends", "print_error", "print_interrupted", "said_by_all", "speaks"]
 
 _INTERRUPTED = "\nssl-lib: interrupted\n"
+_PATIENCE = timedelta(seconds=3)
 
 
 def print_error(error: Exception) -> None:
@@ -62,12 +63,11 @@ def ctrl_c_ends() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def said_by_all(text: str, seconds: float = 3.0) -> bool:
+def said_by_all(text: str) -> bool:
     """Whether all processes say the same, such as an error's message; no collective, in which others may hang.
 
     Args:
         text: A text that this process has not asked about before.
-        seconds: How long to wait for the others.
     """
     group = _group()
     if group is None:
@@ -76,7 +76,7 @@ def said_by_all(text: str, seconds: float = 3.0) -> bool:
     says = [f"ssl_lib: process {index} says {text}" for index in range(group.get_world_size())]
     try:
         store.set(says[group.get_rank()], "")
-        store.wait(says, timedelta(seconds=seconds))
+        store.wait(says, _PATIENCE)
     except (RuntimeError, OSError):  # it took too long, or the process that holds the store is gone
         return False
     return True

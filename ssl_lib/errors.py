@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", "SSLError", "did_you_mean"]
+__all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", "SSLError", "did_you_mean", "listed"]
 
 
 class SSLError(Exception):
@@ -36,3 +36,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if len(words) <= 24:
         return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."
     return hint or f" {len(words)} names are known: see `ssl-lib list`."
+
+
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """The first names, parted by commas, and an ellipsis where there are more."""
+    texts = list(map(str, names))
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["append_text", "link_or_copy", "locked", "whole_file", "write_text"]
+__all__ = ["append_text", "link_or_copy", "locked", "whole_file", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -51,6 +52,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes plain values as a JSON file, whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def append_text(path: Path, text: str) -> None:

@@ -95,13 +95,12 @@ def tell(state: TrainState, found: NonFinite) -> None:
 
 def finite_gradients(state: TrainState) -> Tensor:
     """1.0 where every gradient is finite, else 0.0, on the device; nothing waits for it."""
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    gradients = [local(parameter.grad) for parameter in state.parameters if parameter.grad is not None]
     gradients = [gradient for gradient in gradients if gradient.numel()]
     finite = torch.ones((), device=state.precision.device)
     if gradients:
         finite = torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
-    sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+    sharded = any(isinstance(parameter, DTensor) for parameter in state.parameters)
     return average(finite).floor() if sharded else finite  # alike in all processes
 
 

@@ -19,14 +19,7 @@ from ssl_lib.errors import ConfigError
 from ssl_lib.methods.base import Method
 from ssl_lib.precision import Precision
 
-__all__ = [
-    "SyncBatchNorm",
-    "parallelize",
-    "refuse_foreign_norms",
-    "synchronize",
-    "synchronize_batchnorm",
-    "unsynced",
-]
+__all__ = ["SyncBatchNorm", "parallelize", "refuse_foreign_norms", "synchronize", "synchronize_batchnorm", "unsynced"]
 
 # Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
 _names = inspect.signature(DistributedDataParallel).parameters

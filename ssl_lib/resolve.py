@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.config import Component, EvaluationConfig, RunConfig
-from ssl_lib.errors import ConfigError, SSLError, did_you_mean
+from ssl_lib.data import ImageData
+from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.schema import Argument, arguments_of, check_arguments, convert
-from ssl_lib.views import ViewConfig
+from ssl_lib.views import ViewConfig, ViewPipeline
 
-__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "resolve"]
+__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "NO_WEIGHTS", "call", "derive_backbone", "resolve", "without_weights"]
 
 BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
 """What torch and the networks raise for values that cannot be."""
 
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that follow the data and the views unless the config sets them."""
+
+NO_WEIGHTS = {"weights": None, "pretrained": False}
+"""What makes a backbone start from random weights."""
 
 GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",), LOGGERS: ("run_dir",)}
 """What the library passes to each kind of part itself; the other arguments are the config's."""
@@ -47,6 +51,22 @@ def resolve(config: RunConfig) -> RunConfig:
     )
 
 
+def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
+    """The config with what its backbone takes from the data and the views."""
+    derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
+    allowed = arguments_of(BACKBONES[config.backbone.name])
+    known = {name: value for name, value in derived.items() if name in allowed}
+    backbone = Component(name=config.backbone.name, arguments={**known, **config.backbone.arguments})
+    return dataclasses.replace(config, backbone=backbone)
+
+
+def without_weights(config: RunConfig) -> RunConfig:
+    """The config with a backbone that starts from random weights."""
+    arguments = {name: NO_WEIGHTS.get(name, value) for name, value in config.backbone.arguments.items()}
+    backbone = Component(name=config.backbone.name, arguments=arguments)
+    return dataclasses.replace(config, backbone=backbone)
+
+
 def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a constructor; an error about its arguments becomes a ConfigError that names the config's key."""
     try:
@@ -63,10 +83,10 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
     for name in [name for name in component.arguments if name not in allowed]:
         owners = [other for other in registry if name in arguments_of(registry[other], given)]
         if owners:
-            others = ", ".join(owners[:3]) + (", ..." if len(owners) > 3 else "")
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; {others} "
-                f"would take {name}. On the command line {key}=NAME takes another part with its own defaults"
+                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; "
+                f"{listed(owners, 3)} would take {name}. On the command line {key}=NAME takes another part with "
+                "its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}

@@ -8,23 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.build import (
-    build_evaluator,
-    build_method,
-    build_views,
-    derive_backbone,
-    saved_config,
-    without_weights,
-)
+from ssl_lib.build import build_evaluator, build_method, build_views
 from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
-from ssl_lib.config import RunConfig, load_config
+from ssl_lib.config import RunConfig, load_config, saved_config
 from ssl_lib.data import ImageData
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.resolve import BAD_ARGUMENTS, resolve
+from ssl_lib.resolve import BAD_ARGUMENTS, derive_backbone, resolve, without_weights
+from ssl_lib.run_files import CONFIG_FILE
 from ssl_lib.views import ViewPipeline
 
 __all__ = [
@@ -116,7 +110,7 @@ def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, 
     saved = load_checkpoint(path)
     config = saved_config(saved, overrides)
     if config.imports and not any(text.startswith("imports=") for text in overrides):
-        beside = path.parent.parent / "config.yaml"
+        beside = path.parent.parent / CONFIG_FILE
         known = load_config(beside).imports if beside.is_file() else ()
         if known != config.imports:
             raise CheckpointError(

@@ -15,9 +15,7 @@ from ssl_lib.distributed import rank
 
 __all__ = ["STOP_SIGNALS", "Received", "leave_signals_to_parent", "stop_on_signals"]
 
-STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-)  # Windows has no SIGUSR1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass

@@ -63,6 +63,11 @@ class TrainState:
         self.total_steps = self.schedule.total_steps(self.loader.steps_per_epoch)
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer trains."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    @property
     def progress(self) -> Progress:
         """The progress of the update that comes next."""
         return Progress(self.step, self.total_steps, self.loader.steps_per_epoch)

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 import ssl_lib
 from ssl_lib.backbones.weights import load_weights, read_header
-from ssl_lib.build import NO_WEIGHTS, build_views
-from ssl_lib.checkpoint import find_checkpoint, run_folder
+from ssl_lib.build import build_views
+from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.config import RunConfig
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation.features import device_of
 from ssl_lib.methods import Method
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
-from ssl_lib.resolve import call
+from ssl_lib.resolve import NO_WEIGHTS, call
 from ssl_lib.results import read_results
+from ssl_lib.run_files import EVALUATION_FILE, evaluation_file, run_folder
 from ssl_lib.runs import load_saved, saved_preprocessing, trained_method, trained_preprocessing
 from ssl_lib.schema import arguments_of, check_arguments
 
@@ -141,11 +142,8 @@ class Backbone(nn.Module):
         path = path / "model.safetensors" if path.is_dir() else path
         try:
             header = json.loads(read_header(path)[HEADER])
-            name, arguments, images = (
-                header["backbone"]["name"],
-                header["backbone"]["arguments"],
-                header["preprocessing"],
-            )
+            name, arguments = header["backbone"]["name"], header["backbone"]["arguments"]
+            images = header["preprocessing"]
             kept = {field.name: images[field.name] for field in dataclasses.fields(Preprocessing)}
             preprocessing = Preprocessing(**kept)
             origin = {key: header[key] for key in ("method", "steps", "evaluation") if key in header}
@@ -182,9 +180,9 @@ def _preprocessing(saved: Mapping[str, Any], config: RunConfig, overrides: Seque
 
 def _evaluation(path: Path, step: int) -> dict[str, Any] | None:
     """What an evaluation of this checkpoint wrote into the run's folder; None where there is none of this step."""
-    for name in ("evaluation.json", f"evaluation_{path.stem}.json"):
+    for file in (run_folder(path) / EVALUATION_FILE, evaluation_file(path)):
         try:
-            content, _ = read_results(run_folder(path) / name)
+            content, _ = read_results(file)
         except (OSError, ValueError):
             continue
         if content.get("steps") == step:

@@ -145,7 +145,7 @@ class Trainer:
                     callback.on_start(state)
                     stack.callback(callback.on_end, state)
             while not (state.finished or state.stopping):
-                self._run_epoch(state, state.meter)
+                self._run_epoch(state)
         distributed.barrier()  # the first may be writing yet: one that ends before it could be taken for a failure
         return state
 
@@ -212,10 +212,11 @@ class Trainer:
             callbacks=callbacks,
         )
 
-    def _run_epoch(self, state: TrainState, meter: Meter) -> None:
+    def _run_epoch(self, state: TrainState) -> None:
+        meter = state.meter
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
-            self._update(state, batch, meter)
+            self._update(state, batch)
             if self._completes_line(state, state.step):
                 meter.log(state)
             for callback in state.callbacks:
@@ -230,9 +231,9 @@ class Trainer:
             for callback in state.callbacks if state.stopping else ():
                 callback.on_stop(state)
 
-    def _update(self, state: TrainState, batch: Batch, meter: Meter) -> None:
+    def _update(self, state: TrainState, batch: Batch) -> None:
         """One optimizer update: forward and backward per micro-batch, step, teachers."""
-        method, progress = state.method, state.progress
+        method, meter, progress = state.method, state.meter, state.progress
         lr = state.schedule.apply(state.optimizer, progress)
         if meter.at_once:
             state.mark()
@@ -249,7 +250,7 @@ class Trainer:
                 with self.clock("backward"):
                     state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         with self.clock("optimizer"):
-            stepped = self._step(state, meter, output)
+            stepped = self._step(state, output)
         if stepped:
             with self.clock("teacher"):
                 for teacher, parts in method.ema_pairs():
@@ -263,17 +264,17 @@ class Trainer:
     def _completes_line(self, state: TrainState, updates: int) -> bool:
         return updates % self.log_every == 0 or state.ends_epoch(updates)
 
-    def _step(self, state: TrainState, meter: Meter, output: StepOutput) -> bool:
+    def _step(self, state: TrainState, output: StepOutput) -> bool:
         """Clips and steps; False where numbers were not finite, and the optimizer did not step."""
         optimizer, scaler = state.optimizer, state.scaler
         scaler.unscale_(optimizer)
         state.method.before_update(state.progress)
-        good, scale = meter.may_step(state), scaler.get_scale()
+        good, scale = state.meter.may_step(state), scaler.get_scale()
         if good:
             for callback in state.callbacks if self._completes_line(state, state.step + 1) else ():
                 callback.on_backward(state, output)
             if self.clip is not None:
-                self.clip(parameter for group in optimizer.param_groups for parameter in group["params"])
+                self.clip(state.parameters)
             scaler.step(optimizer)
         else:
             state.restore_buffers()
@@ -282,17 +283,14 @@ class Trainer:
         return good and scaler.get_scale() >= scale
 
     def _make_views(self, loader: Loader, batch: Batch, numbers: Tensor) -> Views:
-        def send(tensor: Tensor) -> Tensor:
-            return tensor.to(self.precision.device, non_blocking=True)
-
         with self.clock("copy"):
-            images = send(batch.images) if isinstance(batch.images, Tensor) else tuple(map(send, batch.images))
+            batch = batch.to(self.precision.device)
         with self.clock("views"):
-            views = loader.views(images, numbers=numbers)
+            views = loader.views(batch.images, numbers=numbers)
         return dataclasses.replace(
             views,
             large=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.large),
             small=tuple(view.contiguous(memory_format=torch.channels_last) for view in views.small),
-            labels=None if batch.labels is None else send(batch.labels),
-            indices=send(batch.indices),
+            labels=batch.labels,
+            indices=batch.indices,
         )

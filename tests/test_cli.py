@@ -22,9 +22,9 @@ from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
 from ssl_lib.cli import main
 from ssl_lib.commands import parts
 from ssl_lib.commands.common import config_folder
-from ssl_lib.commands.train import _delete_run
 from ssl_lib.registry import KINDS
 from ssl_lib.resolve import GIVEN
+from ssl_lib.run_files import delete_run
 from ssl_lib.schema import arguments_of
 from tests.fork_server import ended, fork
 
@@ -200,7 +200,7 @@ def test_an_overwrite_that_is_broken_off_leaves_no_checkpoint_without_its_lines(
     remove = Path.unlink
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(KeyboardInterrupt):
-        _delete_run(tmp_path)
+        delete_run(tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ssl_lib
+from ssl_lib import run_files
 
 ROOT = Path(ssl_lib.__file__).parent
 GLUE = {
@@ -83,3 +84,13 @@ def test_no_unsafe_loading():
             if isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE:
                 keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert keywords.get("weights_only") == "True" or keywords.get("allow_pickle") == "False", path
+
+
+def test_the_names_of_a_runs_files_stand_in_one_place():
+    home = Path(run_files.__file__)
+    names = {value for name, value in vars(run_files).items() if name.isupper() and "." in value}
+    assert names >= {"config.yaml", "metrics.jsonl", "last.pt"}
+    for path in ROOT.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        assert path == home or not found & names, path

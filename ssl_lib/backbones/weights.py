@@ -14,6 +14,7 @@ from torchvision.models import get_model_weights
 
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.extras import needs
+from ssl_lib.run_files import CHECKPOINTS, LAST
 
 __all__ = ["load_weights", "read_header"]
 
@@ -72,7 +73,7 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
 
 
 def _last_checkpoint(run: str) -> str:
-    path = Path(run) / "checkpoints" / "last.pt"
+    path = Path(run) / CHECKPOINTS / LAST
     if not path.is_file():
         raise ConfigError(
             f"the weights {run!r} are a folder without checkpoints/last.pt: give a run's folder, or a file"
@@ -171,7 +172,7 @@ def _free_registers(state: dict[str, Tensor], expected: Mapping[str, Tensor]) ->
         state["reg_token"], state["pos_embed"] = registers + own, torch.cat((cls, patches), dim=1)
 
 
-def _shorten(keys: Iterable[str], limit: int = 4) -> str:
-    names = [str(key) for key in keys]
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+def _shorten(keys: Iterable[str]) -> str:
+    names = list(map(str, keys))
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest

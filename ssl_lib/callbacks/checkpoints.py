@@ -11,6 +11,7 @@ from typing import Any
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.checkpoint import name_checkpoint, save_in_folder, snapshot, tensor_bytes
 from ssl_lib.distributed import in_any, rank
+from ssl_lib.run_files import BEST, EPOCH, LAST, STEP
 from ssl_lib.state import TrainState
 from ssl_lib.writer import Writer
 
@@ -88,7 +89,7 @@ class Checkpoints(Callback):
         epoch = round(state.epochs_done)
         kept = self.keep_every is not None and epoch == state.epochs_done and epoch % self.keep_every == 0
         if kept:
-            self._save(state, f"epoch_{epoch:04d}.pt")
+            self._save(state, EPOCH.format(epoch))
         elif state.finished or epoch % self.save_every == 0 or self._time_is_due():
             self._save(state)
 
@@ -98,7 +99,7 @@ class Checkpoints(Callback):
         if self.keep_best and by in metrics and state.step in state.evaluations:
             others = [found[by] for step, found in state.evaluations.items() if step != state.step and by in found]
             if all(metrics[by] > other for other in others):
-                self._save(state, "best.pt")
+                self._save(state, BEST)
 
     def on_stop(self, state: TrainState) -> None:
         """Saves what is not saved yet."""
@@ -119,7 +120,7 @@ class Checkpoints(Callback):
     def _save(self, state: TrainState, *names: str) -> None:
         """Saves `last.pt` unless this step is saved, and makes it known by the other names too."""
         if self._saved == state.step:
-            path = self.folder / f"step_{state.step:08d}.pt"
+            path = self.folder / STEP.format(state.step)
             if rank() == 0:
                 self._writer.do(functools.partial(name_checkpoint, path, names), in_background=False)
             return
@@ -131,6 +132,6 @@ class Checkpoints(Callback):
         if large:
             self._writer.wait()  # before another copy takes memory
             content = snapshot(content)
-        names = (*names, "last.pt")  # the newest last: what comes before it is made up for after a kill
+        names = (*names, LAST)  # the newest last: what comes before it is made up for after a kill
         job = functools.partial(save_in_folder, self.folder, content, names, self.keep)
         self._writer.do(job, in_background=large)

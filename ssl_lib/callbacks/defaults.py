@@ -10,17 +10,20 @@ from ssl_lib.callbacks.diagnosis import Diagnosis
 from ssl_lib.callbacks.metrics_log import MetricsLog
 from ssl_lib.callbacks.nonfinite import NonFiniteReport
 from ssl_lib.callbacks.progress_bar import ProgressBar
+from ssl_lib.run_files import CHECKPOINTS, METRICS_FILE
 
 __all__ = ["default_callbacks"]
 
 
-def default_callbacks(run_dir: str | Path | None) -> list[Callback]:
-    """A progress bar and a diagnosis; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`."""
+def default_callbacks(run_dir: str | Path | None, checkpoints: Checkpoints | None = None) -> list[Callback]:
+    """A progress bar and a diagnosis; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`.
+
+    Args:
+        run_dir: The run's folder; None writes nothing into one.
+        checkpoints: What saves them; None saves as `Checkpoints` does by itself.
+    """
     if run_dir is None:
-        return [ProgressBar(), Diagnosis()]
+        return [ProgressBar(), Diagnosis(), *([checkpoints] if checkpoints else [])]
     folder = Path(run_dir)
-    return [
-        *(ProgressBar(), MetricsLog(folder / "metrics.jsonl")),
-        Diagnosis(folder),
-        *(Checkpoints(folder / "checkpoints"), NonFiniteReport(folder)),
-    ]
+    saved = checkpoints or Checkpoints(folder / CHECKPOINTS)
+    return [ProgressBar(), MetricsLog(folder / METRICS_FILE), Diagnosis(folder), saved, NonFiniteReport(folder)]

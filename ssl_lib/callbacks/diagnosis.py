@@ -17,6 +17,7 @@ from ssl_lib.doctor import Doctor, Facts, Finding, diagnose, write_diagnosis
 from ssl_lib.doctor.measures import ROWS, measure_output, relative_distance, total_norm
 from ssl_lib.errors import DataError
 from ssl_lib.optim.foreach import local
+from ssl_lib.run_files import DIAGNOSIS_FILE, METRICS_FILE
 from ssl_lib.state import TrainState
 from ssl_lib.types import StepOutput
 
@@ -52,10 +53,10 @@ class Diagnosis(Callback):
         self._weight_rms = None if state.step else _weight_rms(state)
         if self.folder is None or rank() > 0:
             return
-        path = self.folder / "diagnosis.json"
+        path = self.folder / DIAGNOSIS_FILE
         if not state.step:
             path.unlink(missing_ok=True)
-        elif path.exists() and (self.folder / "metrics.jsonl").exists():
+        elif path.exists() and (self.folder / METRICS_FILE).exists():
             try:
                 self._doctor = diagnose(self.folder)
             except DataError as error:  # no reason to keep a run from going on
@@ -64,7 +65,7 @@ class Diagnosis(Callback):
     @torch.no_grad()
     def on_backward(self, state: TrainState, output: StepOutput) -> None:
         """Looks at gradients and embeddings, and notes the weights as they are before the update."""
-        weights = _trained(state)
+        weights = state.parameters
         norm = total_norm([weight.grad for weight in weights if weight.grad is not None]).item()
         self._figures = {}
         if math.isfinite(norm):  # else fp16 skips the update
@@ -78,7 +79,7 @@ class Diagnosis(Callback):
         """The figures of the last update."""
         figures, self._figures = self._figures, {}
         if figures:
-            figures["update_ratio"] = relative_distance(_trained(state), self._before)
+            figures["update_ratio"] = relative_distance(state.parameters, self._before)
             self._before = []
             figures["weight_rms"] = _weight_rms(state)
             if pairs := state.method.ema_pairs():
@@ -101,15 +102,11 @@ class Diagnosis(Callback):
 
     def _write(self) -> None:
         if self.folder is not None and self._doctor is not None and rank() == 0:
-            write_diagnosis(self.folder / "diagnosis.json", self._doctor)
-
-
-def _trained(state: TrainState) -> list[Tensor]:
-    return [weight for group in state.optimizer.param_groups for weight in group["params"]]
+            write_diagnosis(self.folder / DIAGNOSIS_FILE, self._doctor)
 
 
 def _weight_rms(state: TrainState) -> float:
-    weights = _trained(state)
+    weights = state.parameters
     return float(total_norm(weights)) / math.sqrt(sum(weight.numel() for weight in weights))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.environment import describe_environment
-from ssl_lib.files import write_text
+from ssl_lib.files import write_json
 from ssl_lib.state import TrainState
 
 __all__ = ["EnvironmentFile"]
@@ -25,5 +24,4 @@ class EnvironmentFile(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Writes it."""
-        found = describe_environment(state.precision.device)
-        write_text(self.path, json.dumps(found, indent=2) + "\n")
+        write_json(self.path, describe_environment(state.precision.device))

@@ -14,6 +14,7 @@ from ssl_lib.checkpoint import save_checkpoint
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
 from ssl_lib.files import write_text
+from ssl_lib.run_files import NONFINITE_FILE, NONFINITE_STATE
 from ssl_lib.state import TrainState
 from ssl_lib.types import NonFinite
 
@@ -41,7 +42,7 @@ class NonFiniteReport(Callback):
         """Removes the files of an earlier run where this one begins; finds those that it left itself."""
         if not state.step:
             self._remove()
-        self._met = _step_met(self.folder / "nonfinite.json")
+        self._met = _step_met(self.folder / NONFINITE_FILE)
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Removes the files once it is known that the step went well, or was skipped."""
@@ -53,19 +54,19 @@ class NonFiniteReport(Callback):
         """Writes the files where the run stops."""
         if found.skipped:
             return
-        before, path = state.marked_state_dict(), self.folder / "nonfinite.pt"
+        before, path = state.marked_state_dict(), self.folder / NONFINITE_STATE
         if rank() > 0:
             return
         lines = (f"  {json.dumps(key)}: {json.dumps(v, allow_nan=False)}" for key, v in _plain(state, found).items())
         with contextlib.suppress(CheckpointError, OSError):  # the disk may be full; the error under way counts more
             path.unlink(missing_ok=True)
-            write_text(path.with_suffix(".json"), "{\n" + ",\n".join(lines) + "\n}\n")
+            write_text(self.folder / NONFINITE_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
             if before is not None and found.step == state.step:
                 save_checkpoint(path, before)
 
     def _remove(self) -> None:
-        for kind in ("json", "pt") if rank() == 0 else ():
-            (self.folder / f"nonfinite.{kind}").unlink(missing_ok=True)
+        for name in (NONFINITE_FILE, NONFINITE_STATE) if rank() == 0 else ():
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def _step_met(path: Path) -> int | None:

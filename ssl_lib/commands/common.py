@@ -9,16 +9,9 @@ from pathlib import Path
 
 import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.run_files import CONFIG_FILE
 
-__all__ = [
-    "bundled_configs",
-    "config_folder",
-    "counted",
-    "find_config",
-    "is_setting",
-    "print_names",
-    "print_skipped",
-]
+__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "is_setting", "print_names", "print_skipped"]
 
 
 def find_config(name: str, resume: bool = False) -> Path:
@@ -31,10 +24,9 @@ def find_config(name: str, resume: bool = False) -> Path:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    if Path(name).is_file():
-        return Path(name)
-    if (Path(name) / "config.yaml").is_file():
-        return Path(name) / "config.yaml"
+    for path in (Path(name), Path(name) / CONFIG_FILE):
+        if path.is_file():
+            return path
     short = name.removesuffix(".yaml").removeprefix("configs/")
     bundled = config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
@@ -42,7 +34,7 @@ def find_config(name: str, resume: bool = False) -> Path:
     if Path(name).is_dir():
         raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
     if resume and "/" in name:
-        runs = [str(path.parent) for path in Path(name).parent.glob("*/config.yaml")]
+        runs = [str(path.parent) for path in Path(name).parent.glob(f"*/{CONFIG_FILE}")]
         raise ConfigError(f"no run {name!r} to go on with: there is no such folder.{did_you_mean(name, runs)}")
     hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
     raise ConfigError(f"no config or run {name!r}: there is no such file or folder, nor a bundled config.{hint}")

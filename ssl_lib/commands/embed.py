@@ -9,7 +9,6 @@ import sys
 
 from torch import nn
 
-from ssl_lib.checkpoint import find_checkpoint, run_folder
 from ssl_lib.commands.common import counted, is_setting, print_names
 from ssl_lib.commands.images import open_images
 from ssl_lib.data import FolderData, ImageData
@@ -19,6 +18,7 @@ from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.precision import resolve_device
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call
+from ssl_lib.run_files import run_folder
 from ssl_lib.runs import load_run
 from ssl_lib.trained_backbone import Backbone
 
@@ -61,7 +61,7 @@ def run_embed(options: argparse.Namespace) -> None:
     _tell(made, encoder, data)
     table, picture = shlex.quote(options.output), " -o grid.png"
     if not folders and not isinstance(data, FolderData):  # the table names no folder
-        run_dir = shlex.quote(str(run_folder(find_checkpoint(options.run))))
+        run_dir = shlex.quote(str(run_folder(options.run)))
         picture = "" if overrides else f"{picture} --images {run_dir}"
     print(f"to look at it: ssl-lib nearest {table} 0{picture}; or ssl-lib duplicates {table}, ", end="")
     print(f"ssl-lib select {table} -n {min(100, made.count)}")

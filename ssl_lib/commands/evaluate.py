@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 from ssl_lib import distributed
-from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, run_folder
+from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
 from ssl_lib.precision import resolve_device
 from ssl_lib.registry import DATASETS
+from ssl_lib.run_files import evaluation_file
 from ssl_lib.runs import load_run
 
 __all__ = ["run_evaluate"]
@@ -34,7 +35,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
             "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
             "inside of `train` and `val` or `test`), and a protocol that is not null"
         )
-    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
+    target = evaluation_file(path)
     if changes and not options.output and distributed.rank() == 0:
         print(f"note: of changed settings {target.name} keeps nothing; --output FILE does", file=sys.stderr)
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))

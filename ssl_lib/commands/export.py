@@ -7,9 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from ssl_lib.checkpoint import find_checkpoint, run_folder
+from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted
 from ssl_lib.export.formats import check_format, export
+from ssl_lib.run_files import run_folder
 from ssl_lib.trained_backbone import Backbone
 
 __all__ = ["run_export"]

@@ -18,6 +18,7 @@ from ssl_lib.embedding import EmbeddingTable
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.resolve import call, resolve
+from ssl_lib.run_files import CONFIG_FILE
 
 __all__ = ["image_reader", "open_images"]
 
@@ -58,7 +59,7 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     if place is None:
         raise ConfigError("the table names no folder of images: name it, or the run whose images they are, by --images")
     folder = Path(place).expanduser()
-    if not images or not (folder.is_file() or (folder / "config.yaml").is_file()):
+    if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
         if not _is_packed(place):
             return lambda row: decode_file(folder / str(table.paths[row]))
         data = arrays(folder)

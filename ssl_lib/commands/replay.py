@@ -15,8 +15,9 @@ from ssl_lib.build import Experiment, build
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.commands.common import counted
 from ssl_lib.config import EvaluationConfig, load_config
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import CheckpointError, ConfigError, listed
 from ssl_lib.inspection import StepReport, inspect_step
+from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, LAST, NONFINITE_FILE, NONFINITE_STATE
 from ssl_lib.seeding import seed_everything
 
 __all__ = ["run_replay"]
@@ -36,7 +37,7 @@ repeated (CUDA, trainer.compile), or the data, the settings or the versions are 
 def run_replay(options: argparse.Namespace) -> None:
     """Runs `ssl-lib replay`."""
     run = Path(options.folder)
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG_FILE).is_file():
         raise ConfigError(
             f"{run} is not the folder of a run with a config.yaml; in a script, see ssl_lib.inspection.inspect_step"
         )
@@ -44,7 +45,7 @@ def run_replay(options: argparse.Namespace) -> None:
     step = options.step if options.step is not None else record.get("step")
     if step is None:
         raise ConfigError(f"{run} has no nonfinite.json, so no bad number stopped it: name a step with --step N")
-    config = load_config(run / "config.yaml", options.overrides)
+    config = load_config(run / CONFIG_FILE, options.overrides)
     experiment = build(dataclasses.replace(config, evaluation=EvaluationConfig(protocols={})))
     total = config.schedule.total_steps(experiment.loader.steps_per_epoch)
     if not 0 <= step < total:
@@ -65,7 +66,7 @@ def run_replay(options: argparse.Namespace) -> None:
 
 def _read_record(run: Path) -> dict[str, Any]:
     """What the run wrote as it stopped, if it did."""
-    path = run / "nonfinite.json"
+    path = run / NONFINITE_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         return {**content, "step": int(content["step"])} if content else {}
@@ -75,7 +76,7 @@ def _read_record(run: Path) -> dict[str, Any]:
 
 def _latest_checkpoint(run: Path, step: int) -> tuple[Path | None, int]:
     """The checkpoint nearest before a step, and how many steps were done there; None for the run's start."""
-    paths = [run / "nonfinite.pt", *sorted((run / "checkpoints").glob("*.pt"))]
+    paths = [run / NONFINITE_STATE, *sorted((run / CHECKPOINTS).glob("*.pt"))]
     steps = {path: load_checkpoint(path)["step"] for path in paths if path.exists()}
     return max(((path, done) for path, done in steps.items() if done <= step), key=lambda x: x[1], default=(None, 0))
 
@@ -87,7 +88,7 @@ def _rows(report: StepReport, experiment: Experiment, record: dict[str, Any]) ->
     rows = [
         ("loss", f"{report.loss:.6g}{as_then}"),
         ("lr", f"{report.lr:.3g}, {precision.name} on {precision.device}"),
-        ("images", f"{len(report.indices)}: {_listed(report.indices)}"),
+        ("images", f"{len(report.indices)}: {listed(report.indices, _SHOWN)}"),
         *[(f"view {number}", line) for number, line in enumerate(report.views, start=1)],
         ("weights", report.weights),
     ]
@@ -117,7 +118,7 @@ def _advice(report: StepReport, experiment: Experiment, run: Path) -> str:
     if precision != "fp32" and not report.diverged:
         lines.append(f"to see whether {precision} overflowed:  ssl-lib replay {name} trainer.precision=fp32")
     if not report.diverged:
-        resume = " --resume" if (run / "checkpoints" / "last.pt").exists() else ""
+        resume = " --resume" if (run / CHECKPOINTS / LAST).exists() else ""
         lines.append(f"to skip such updates:  ssl-lib train {name}{resume} trainer.skip_nonfinite=3")
     return "\n".join(lines)
 
@@ -126,11 +127,8 @@ def _changes(overrides: Sequence[str]) -> str:
     return f", with {' '.join(overrides)}" if overrides else ""
 
 
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
-
-
 def _named(indices: Sequence[int], data: object) -> str:
     """Indices, and the images' files where the data have them."""
     name_of = getattr(data, "path", None)
-    return _listed([f"{index} ({name_of(index)})" if callable(name_of) else index for index in indices])
+    named = (f"{index} ({name_of(index)})" if callable(name_of) else index for index in indices)
+    return listed(named, _SHOWN)

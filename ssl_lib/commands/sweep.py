@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ssl_lib.checkpoint import list_checkpoints
 from ssl_lib.commands.common import counted, find_config
 from ssl_lib.comparison import compare
 from ssl_lib.config import load_config
 from ssl_lib.errors import ConfigError, SSLError
 from ssl_lib.resolve import resolve
+from ssl_lib.run_files import list_checkpoints
 from ssl_lib.signals import STOP_SIGNALS
 from ssl_lib.text_table import terminal_width
 

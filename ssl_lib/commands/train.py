@@ -13,13 +13,14 @@ from typing import TextIO
 from ssl_lib import distributed
 from ssl_lib.build import Experiment, build
 from ssl_lib.callbacks import Diagnosis
-from ssl_lib.checkpoint import find_checkpoint, list_checkpoints
+from ssl_lib.checkpoint import find_checkpoint
 from ssl_lib.commands.common import counted, find_config, print_skipped
 from ssl_lib.config import RunConfig, load_config
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
 from ssl_lib.metrics_file import read_metrics
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.resolve import resolve
+from ssl_lib.run_files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, delete_run, list_checkpoints
 from ssl_lib.run_lock import check_unlocked, run_lock
 from ssl_lib.signals import stop_on_signals
 
@@ -32,7 +33,7 @@ def run_train(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     source = find_config(options.config, options.resume)
     config = load_config(source, options.overrides)
-    of_run = source == Path(options.config) / "config.yaml" and (source.parent / "metrics.jsonl").exists()
+    of_run = source == Path(options.config) / CONFIG_FILE and (source.parent / METRICS_FILE).exists()
     if of_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     config, run_dir = resolve(config), Path(config.run_dir)
@@ -49,7 +50,8 @@ def run_train(options: argparse.Namespace) -> int:
     experiment = build(config)
     if options.overwrite:
         with run_lock(run_dir):
-            _delete_run(run_dir)
+            if distributed.rank() == 0:
+                delete_run(run_dir)
     distributed.barrier()
     _say_once(_description(experiment), sys.stderr)
     return _fit(experiment, run_dir, checkpoint, start)
@@ -104,10 +106,10 @@ def _say_once(text: str, stream: TextIO) -> None:
 
 def _find_last(run_dir: Path, config: RunConfig) -> Path | None:
     """The checkpoint to go on from; None where the run was broken off before its first, and begins again."""
-    if list_checkpoints(run_dir) or not (run_dir / "config.yaml").is_file():
+    if list_checkpoints(run_dir) or not (run_dir / CONFIG_FILE).is_file():
         return find_checkpoint(run_dir)
-    epochs = _epochs_logged(run_dir / "metrics.jsonl")
-    saving = any((run_dir / "checkpoints").glob("*.partial"))  # the first save, which the run did not outlive
+    epochs = _epochs_logged(run_dir / METRICS_FILE)
+    saving = any((run_dir / CHECKPOINTS).glob("*.partial"))  # the first save, which the run did not outlive
     if epochs >= min(config.trainer.save_every, config.schedule.epochs) and not saving:
         raise CheckpointError(
             f"the checkpoints of {run_dir} are gone: without them it cannot go on, though its metrics.jsonl tells of "
@@ -144,17 +146,5 @@ def _length(schedule: Schedule, steps_per_epoch: int) -> str:
 
 def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
     """Keeps a config of the user's own from being written over by the run's."""
-    if not resume and source.resolve() == (run_dir / "config.yaml").resolve():
+    if not resume and source.resolve() == (run_dir / CONFIG_FILE).resolve():
         raise ConfigError(f"{source} is where the run writes its own config.yaml: choose another run_dir=...")
-
-
-def _delete_run(run_dir: Path) -> None:
-    """Removes, in the first process, what an earlier run wrote and nothing else; what checkpoints need, after them."""
-    if distributed.rank() > 0:
-        return
-    checkpoints = run_dir / "checkpoints"
-    names = ("last.pt", "best.pt", "step_*.pt", "epoch_*.pt", "*.pt.partial")
-    files = [run_dir / "metrics.jsonl", *run_dir.glob("evaluation*.json"), *run_dir.glob("nonfinite.*")]
-    files += [run_dir / "diagnosis.json", run_dir / "environment.json"]
-    for path in [*(path for name in names for path in checkpoints.glob(name)), *files]:
-        path.unlink(missing_ok=True)

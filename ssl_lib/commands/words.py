@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ssl_lib.commands.common import bundled_configs, find_config
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, listed
+from ssl_lib.run_files import is_checkpoint_file, is_run_folder, no_run, run_around, runs_in
 
 __all__ = ["FORMATS", "KINDS", "PROJECTIONS", "PROTOCOLS", "TABLES", "Kind", "Verdict"]
 
@@ -27,9 +28,6 @@ TABLES = (".npz", ".parquet")
 
 _RUNS = Path("runs")
 """Where runs lie unless a config says otherwise."""
-
-_RUN_FILES = ("config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints")
-_NO_CHECKPOINTS = {".yaml", ".yml", ".json", ".jsonl", ".html", *TABLES}
 
 
 class Verdict(NamedTuple):
@@ -50,13 +48,13 @@ class Kind(NamedTuple):
 def _is_run(word: str) -> bool:
     """A run's folder, or one checkpoint file, whose name may be any."""
     path = Path(word)
-    return _is_run_folder(path) or (path.is_file() and path.suffix not in _NO_CHECKPOINTS)
+    return is_run_folder(path) or is_checkpoint_file(path)
 
 
 def _may_be_run_folder(word: str) -> bool:
     """A folder; what it lacks, if it is no run's, is for the command to say."""
     path = Path(word)
-    return path.is_dir() and (_is_run_folder(path) or (not _runs_in(path) and _around(path) is None))
+    return path.is_dir() and (is_run_folder(path) or (not runs_in(path) and run_around(path) is None))
 
 
 def _is_config(word: str) -> bool:
@@ -76,15 +74,14 @@ def _explain_run(word: str, several: bool = False) -> Verdict:
     path, named = Path(word), _RUNS / _run_name(word)
     if verdict := _beside_a_run(path, several):
         return verdict
-    if _is_run_folder(named):
+    if is_run_folder(named):
         return Verdict(f"{word} is no run, but {named} is", (str(named),))
     if _is_config(word) and not (path.is_file() and path.suffix not in (".yaml", ".yml")):
         return Verdict(f"{word} is a config, not a run: train it first, by `ssl-lib train {word}`")
-    lacks = f"holds none of {', '.join(_RUN_FILES)}" if path.is_dir() else "is no folder, and no checkpoint file"
-    runs = {run.name: run for run in (*_runs_in(_RUNS), *_runs_in(path.parent))}
+    runs = {run.name: run for run in (*runs_in(_RUNS), *runs_in(path.parent))}
     if near := difflib.get_close_matches(path.name, runs, n=1, cutoff=0.75):
         return Verdict(f"no run at {word}, but at {runs[near[0]]}", (str(runs[near[0]]),))
-    return Verdict(f"no run at {word}: it {lacks}{f'; there are {_listed(runs.values())}' if runs else ''}")
+    return Verdict(f"{no_run(word)}{f'; there are {listed(runs.values())}' if runs else ''}")
 
 
 def _explain_config(word: str, resume: bool = False) -> Verdict:
@@ -93,7 +90,7 @@ def _explain_config(word: str, resume: bool = False) -> Verdict:
     names = [name for name, _ in bundled_configs() if word in name.split("/")]
     if names:
         names.sort(key=lambda name: not name.startswith("fashion_mnist/"))  # those that need no GPU first
-        return Verdict(f"{word} is no config, but {_listed(names)} are", (names[0],))
+        return Verdict(f"{word} is no config, but {listed(names)} are", (names[0],))
     try:
         find_config(word, resume)
     except ConfigError as error:
@@ -111,34 +108,15 @@ def _explain_table(word: str) -> Verdict:
 
 def _beside_a_run(path: Path, several: bool = False) -> Verdict | None:
     """Of a folder of runs, and of what lies in a run."""
-    if runs := _runs_in(path):
-        return Verdict(f"{path} is a folder of runs ({_listed(runs)})", tuple(map(str, runs if several else runs[:1])))
-    run = _around(path)
+    if runs := runs_in(path):
+        return Verdict(f"{path} is a folder of runs ({listed(runs)})", tuple(map(str, runs if several else runs[:1])))
+    run = run_around(path)
     return None if run is None else Verdict(f"{path} lies in the run {run}", (str(run),))
-
-
-def _around(path: Path) -> Path | None:
-    """The run that a file, or its folder of checkpoints, lies in."""
-    above = path.parents[:2] if path.exists() else ()
-    return next((folder for folder in above if (folder / "metrics.jsonl").exists()), None)
-
-
-def _is_run_folder(path: Path) -> bool:
-    return any((path / name).exists() for name in _RUN_FILES)
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    return sorted({path.parent for name in ("metrics.jsonl", "checkpoints") for path in folder.glob(f"*/{name}")})
 
 
 def _run_name(config: str) -> str:
     """The name of the folder that a run of a bundled config gets."""
     return config.removesuffix(".yaml").removeprefix("configs/").replace("/", "_")
-
-
-def _listed(names: Iterable[object]) -> str:
-    texts = list(map(str, names))
-    return ", ".join(texts[:6]) + (", ..." if len(texts) > 6 else "")
 
 
 KINDS = {

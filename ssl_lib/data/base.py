@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -47,6 +49,12 @@ class Batch:
     images: Tensor | tuple[Tensor, ...]
     labels: Tensor | None
     indices: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; the copy is not waited for."""
+        send = functools.partial(Tensor.to, device=device, non_blocking=True)
+        images = send(self.images) if isinstance(self.images, Tensor) else tuple(map(send, self.images))
+        return Batch(images, None if self.labels is None else send(self.labels), send(self.indices))
 
     def split(self, count: int) -> list[Batch]:
         """Cuts it into micro-batches of one size; their number must divide that of the images."""

@@ -20,18 +20,7 @@ from ssl_lib.registry import DATASETS
 
 __all__ = ["fashion_mnist", "fashion_mnist_mini", "read_idx"]
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, STD = (0.2860,), (0.3530,)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist_mini.npz"

@@ -15,7 +15,7 @@ from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
 from ssl_lib.data.decode import OnError, check_reading, read_image
 from ssl_lib.data.index import EXTENSIONS, list_images
 from ssl_lib.distributed import rank
-from ssl_lib.errors import DataError
+from ssl_lib.errors import DataError, listed
 from ssl_lib.registry import DATASETS
 
 __all__ = ["EXTENSIONS", "FolderData", "image_folder"]
@@ -160,7 +160,7 @@ def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple
     if unknown:
         raise DataError(
             f"{os.path.join(root, unknown[0])}: no class {unknown[0]!r} among the {len(names)} of the training images "
-            f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+            f"({listed(names, 8)})"
         )
     classes = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([classes[_top(folder)] for folder, _ in images])

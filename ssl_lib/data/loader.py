@@ -14,13 +14,7 @@ from torch.utils.data import Dataset
 from ssl_lib import distributed
 from ssl_lib.data.arrays import ArrayData
 from ssl_lib.data.base import Batch, ImageData
-from ssl_lib.data.workers import (
-    CropBatches,
-    EvaluationBatches,
-    ReadBatch,
-    Workers,
-    resize_and_crop,
-)
+from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, Workers, resize_and_crop
 from ssl_lib.data.wrapped import as_image_data
 from ssl_lib.errors import DataError
 from ssl_lib.seeding import seeded_generator

@@ -76,12 +76,7 @@ def stl10(root: str | Path, download: bool = False, split: Split = "train") -> I
 
 
 def _cifar(
-    kind: type[CIFAR10],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    root: str | Path,
-    download: bool,
-    split: Split,
+    kind: type[CIFAR10], mean: tuple[float, ...], std: tuple[float, ...], root: str | Path, download: bool, split: Split
 ) -> ArrayData | None:
     if split == "bank":
         return None

@@ -9,8 +9,9 @@ from pathlib import Path
 from ssl_lib.doctor.examination import Doctor
 from ssl_lib.doctor.facts import Facts
 from ssl_lib.errors import DataError
-from ssl_lib.files import write_text
+from ssl_lib.files import write_json
 from ssl_lib.metrics_file import read_metrics
+from ssl_lib.run_files import DIAGNOSIS_FILE, METRICS_FILE
 
 __all__ = ["diagnose", "write_diagnosis"]
 
@@ -21,7 +22,7 @@ def write_diagnosis(path: Path, doctor: Doctor) -> None:
         "facts": dataclasses.asdict(doctor.history.facts),
         "findings": [dataclasses.asdict(finding) for finding in doctor.findings],
     }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def diagnose(folder: str | Path) -> Doctor:
@@ -31,7 +32,7 @@ def diagnose(folder: str | Path) -> Doctor:
         DataError: One of them is missing or damaged.
     """
     folder = Path(folder)
-    metrics, known = folder / "metrics.jsonl", folder / "diagnosis.json"
+    metrics, known = folder / METRICS_FILE, folder / DIAGNOSIS_FILE
     if missing := [path.name for path in (metrics, known) if not path.is_file()]:
         raise DataError(
             f"{folder} holds no {' and no '.join(missing)}: give the folder of a run that has logged a line, trained "

@@ -93,10 +93,9 @@ def embed(
     batches = _Batches(data, batch_size, size, resize, workers)
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
-    made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder), "size": size,
-               "resize": resize,
-               "batch size": batch_size, "precision": computed.name, "mean": list(data.mean),
-               "std": list(data.std)}  # fmt: skip
+    source = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder)}
+    shown = {"size": size, "resize": resize, "batch size": batch_size, "precision": computed.name}
+    made_of = {**source, **shown, "mean": list(data.mean), "std": list(data.std)}
     if path.exists():
         return _complete(path, made_of)
     work = path.with_name(path.name + ".unfinished")

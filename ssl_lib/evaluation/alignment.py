@@ -104,10 +104,15 @@ def view_distance(x: Tensor, y: Tensor) -> float:
     return (same / other).item() if other > 1e-12 else 0.0
 
 
+def matrix(features: Tensor) -> Tensor:
+    """Features (N, D) in float64; a ValueError where they are none."""
+    if features.ndim != 2 or not features.is_floating_point() or not features.numel():
+        raise ValueError(f"features must be floats (N, D), got {features.dtype} of shape {tuple(features.shape)}")
+    return features.double()
+
+
 def _unit(x: Tensor) -> Tensor:
-    if x.ndim != 2 or not x.is_floating_point() or not x.numel():
-        raise ValueError(f"features must be floats (N, D), got {x.dtype} of shape {tuple(x.shape)}")
-    return F.normalize(x.double(), dim=1)
+    return F.normalize(matrix(x), dim=1)
 
 
 def _unit_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

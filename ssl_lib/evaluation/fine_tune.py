@@ -191,10 +191,10 @@ class FineTune:
         """Images and targets of all epochs, mixed."""
         mixing, rng = Mixing(self.mixup, self.cutmix), np.random.default_rng((self.seed, rank()))
         generator = torch.Generator().manual_seed(self.seed + rank())
-        for batch in (batch for epoch in range(self.epochs) for batch in loader.epoch(epoch)):
+        for batch in (batch.to(device) for epoch in range(self.epochs) for batch in loader.epoch(epoch)):
             assert batch.labels is not None
-            images = loader.views(_on(batch.images, device), generator).large[0]
-            yield mixing(images, soft_targets(batch.labels.to(device), classes, self.smoothing), rng)
+            images = loader.views(batch.images, generator).large[0]
+            yield mixing(images, soft_targets(batch.labels, classes, self.smoothing), rng)
 
     def _schedule(self) -> Schedule:
         warmup = min(self.warmup_epochs, self.epochs / 2)
@@ -227,7 +227,3 @@ def set_drop_path(network: nn.Module, rate: float) -> None:
 
 def _side(subject: Subject) -> int:
     return subject.size or int(subject.bank.read(int(subject.bank_places[0])).shape[-1])
-
-
-def _on(images: Tensor | Sequence[Tensor], device: torch.device) -> Tensor | tuple[Tensor, ...]:
-    return images.to(device) if isinstance(images, Tensor) else tuple(view.to(device) for view in images)

@@ -113,12 +113,7 @@ def bank_neighbours(
 
 @torch.no_grad()
 def knn_scores(
-    queries: Tensor,
-    bank: Tensor,
-    bank_labels: Tensor,
-    num_classes: int,
-    k: int = 20,
-    temperature: float = 0.07,
+    queries: Tensor, bank: Tensor, bank_labels: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
     """Votes of the k most similar bank images, weighted by exp(cosine / temperature).
 

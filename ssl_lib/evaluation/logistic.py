@@ -144,12 +144,7 @@ def logistic_probe(
 
 
 def logistic_regression(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    c: float = 1.0,
-    max_steps: int = 1000,
-    tolerance: float = 1e-4,
+    features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_steps: int = 1000, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
     """Minimises C times the sum of the cross-entropies plus half the squared weights; the bias goes free.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
+from ssl_lib.evaluation.alignment import alignment, feature_std, matrix, uniformity, view_distance
 from ssl_lib.evaluation.base import Scores, Subject, draw
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
@@ -116,7 +116,7 @@ def rankme(features: Tensor) -> float:
     Raises:
         ValueError: The features are no (N, D).
     """
-    return _exp_entropy(torch.linalg.svdvals(_matrix(features)), _EPS)
+    return _exp_entropy(torch.linalg.svdvals(matrix(features)), _EPS)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def effective_rank(features: Tensor) -> float:
     Raises:
         ValueError: The features are no (N, D).
     """
-    return _exp_entropy(_variances(_matrix(features)))
+    return _exp_entropy(_variances(matrix(features)))
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ def explained_variance(features: Tensor) -> Tensor:
     Raises:
         ValueError: The features are no (N, D).
     """
-    values = _variances(_matrix(features))
+    values = _variances(matrix(features))
     return values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
@@ -176,7 +176,7 @@ def alpha_req(features: Tensor) -> float:
     Raises:
         ValueError: The features are no (N, D).
     """
-    values = _variances(_matrix(features))
+    values = _variances(matrix(features))
     values = values[(values > 1e-10 * values[:1]) & (values > 0)]
     if len(values) < 2:
         return math.inf
@@ -232,9 +232,3 @@ def _variances(features: Tensor) -> Tensor:
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
     return values
-
-
-def _matrix(features: Tensor) -> Tensor:
-    if features.ndim != 2 or not features.is_floating_point() or not features.numel():
-        raise ValueError(f"features must be floats (N, D), got {features.dtype} of shape {tuple(features.shape)}")
-    return features.double()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ssl_lib.export.hugging_face import hub_usage, write_folder
 from ssl_lib.export.peers import Peer, timm_peer, torchvision_peer
 from ssl_lib.export.snippets import by_numpy, by_torchvision, by_us, quoted
 from ssl_lib.export.tensors import state_dict_writer, write_safetensors
-from ssl_lib.files import whole_file, write_text
+from ssl_lib.files import whole_file, write_json, write_text
 from ssl_lib.trained_backbone import Backbone
 
 __all__ = ["FORMATS", "Format", "check_format", "export", "fitting_format"]
@@ -90,7 +89,7 @@ def export(backbone: Backbone, to: str, path: str | Path) -> str:
         return usage
     with whole_file(path) as partial:
         fmt.write(backbone, partial)
-    write_text(path.with_name(f"{path.name}.json"), json.dumps(backbone.metadata, indent=2) + "\n")
+    write_json(path.with_name(f"{path.name}.json"), backbone.metadata)
     write_text(path.with_name(f"{path.name}.md"), model_card(backbone, fmt.usage(backbone, Path(path.name))))
     return usage
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from ssl_lib.export.card import model_card
 from ssl_lib.export.peers import Peer, at_its_size, plain_state, timm_peer
 from ssl_lib.export.snippets import by_timm, by_us
 from ssl_lib.export.tensors import save_safetensors
-from ssl_lib.files import whole_file, write_text
+from ssl_lib.files import whole_file, write_json, write_text
 from ssl_lib.trained_backbone import HEADER, Backbone
 
 __all__ = ["hub_usage", "write_folder"]
@@ -32,8 +31,8 @@ def write_folder(backbone: Backbone, folder: Path) -> None:
     with whole_file(folder / "model.safetensors") as partial:
         save_safetensors(state, backbone.metadata, partial)
     config = {**({"model_type": HEADER} if peer is None else _timm_config(backbone, peer)), HEADER: backbone.metadata}
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", _processor(backbone))
+    write_json(folder / "config.json", config)
+    write_json(folder / "preprocessor_config.json", _processor(backbone))
     library = HEADER if peer is None else "timm"
     write_text(folder / "README.md", model_card(backbone, hub_usage(backbone, Path(folder.name)), library))
 
@@ -90,7 +89,3 @@ def _processor(backbone: Backbone) -> dict[str, Any]:
         "image_mean": images.mean,
         "image_std": images.std,
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")

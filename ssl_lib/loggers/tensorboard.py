@@ -9,6 +9,7 @@ from typing import Any
 from ssl_lib.callbacks.base import Callback
 from ssl_lib.extras import needs
 from ssl_lib.registry import LOGGERS
+from ssl_lib.run_files import CONFIG_FILE
 from ssl_lib.state import TrainState
 
 __all__ = ["TensorBoardLog"]
@@ -38,7 +39,7 @@ class TensorBoardLog(Callback):
         """Opens a file, with the run's config as text."""
         folder = str(self.run_dir / "tensorboard")
         self._writer = self._open(folder, flush_secs=self.flush_seconds, purge_step=state.step)
-        config = self.run_dir / "config.yaml"
+        config = self.run_dir / CONFIG_FILE
         if config.is_file() and not state.step:
             self._writer.add_text("config", f"```yaml\n{config.read_text(encoding='utf-8')}\n```")
 

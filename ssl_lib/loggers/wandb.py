@@ -12,6 +12,7 @@ from ssl_lib.callbacks.base import Callback
 from ssl_lib.extras import needs
 from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.registry import LOGGERS
+from ssl_lib.run_files import CONFIG_FILE
 from ssl_lib.state import TrainState
 
 __all__ = ["WandbLog"]
@@ -52,7 +53,7 @@ class WandbLog(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Opens the run, with the config that the folder holds."""
-        path = self.run_dir / "config.yaml"
+        path = self.run_dir / CONFIG_FILE
         config = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
         self._run = self._wandb.init(
             project=self.project,

@@ -31,11 +31,7 @@ def sgd(params: ParamsT, lr: float, momentum: float = 0.9, weight_decay: float =
 
 @OPTIMIZERS.register("adamw")
 def adamw(
-    params: ParamsT,
-    lr: float,
-    weight_decay: float = 0.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    params: ParamsT, lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> AdamW:
     """AdamW, as DINO, MAE and MoCo v3's ViTs use it; see `torch.optim.AdamW`.
 

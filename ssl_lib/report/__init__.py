@@ -10,15 +10,9 @@ from ssl_lib.files import write_text
 from ssl_lib.report.observation import observe
 from ssl_lib.report.page import render
 from ssl_lib.report.projection import PROJECTIONS, choose_projection
-from ssl_lib.report.records import (
-    read_config,
-    read_diagnosis,
-    read_environment,
-    read_evaluation,
-    read_metrics,
-    run_folder,
-)
+from ssl_lib.report.records import read_config, read_diagnosis, read_environment, read_evaluation, read_metrics
 from ssl_lib.report.run import Run
+from ssl_lib.run_files import evaluation_file, run_folder
 
 __all__ = ["PROJECTIONS", "Run", "gather", "render", "write_report"]
 
@@ -70,13 +64,12 @@ def write_report(
 def gather(run: str | Path, *, name: str, overrides: Sequence[str] = (), projection: str = "pca") -> Run:
     """All that is known of a run, under a name to tell it from others."""
     folder = run_folder(run)
-    stem = Path(run).stem if Path(run).is_file() else "last"
     return Run(
         name=name,
         folder=folder,
         config=read_config(folder),
         metrics=read_metrics(folder),
-        evaluation=read_evaluation(folder, stem),
+        evaluation=read_evaluation(evaluation_file(run)),
         diagnosis=read_diagnosis(folder),
         environment=read_environment(folder),
         observed=observe(str(run), overrides, projection),

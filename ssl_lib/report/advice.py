@@ -12,6 +12,7 @@ from ssl_lib.doctor import Doctor
 from ssl_lib.report.curves import values_of
 from ssl_lib.report.run import Evaluation, Missing, Observed, Run
 from ssl_lib.report.verdict import judge
+from ssl_lib.run_files import EVALUATION_FILE, NONFINITE_FILE
 
 __all__ = ["Step", "next_steps", "steps_done", "steps_planned"]
 
@@ -55,7 +56,7 @@ def _logged(run: Run) -> int | None:
 def _cures(run: Run) -> list[Step]:
     """What repeats a broken step, and for what the doctor found first a training with its cure."""
     folder, steps = _quoted(run.folder), list[Step]()
-    if (run.folder / "nonfinite.json").exists():
+    if (run.folder / NONFINITE_FILE).exists():
         steps.append(Step("See where NaN arose", f"ssl-lib replay {folder}"))
     if isinstance(run.diagnosis, Doctor) and run.diagnosis.findings:
         found = run.diagnosis.findings[0]
@@ -79,7 +80,7 @@ def _unmeasured(run: Run) -> list[Step]:
     folder = _quoted(run.folder)
     if isinstance(run.evaluation, Missing):
         unlabelled = isinstance(run.observed, Observed) and run.observed.sample.labels is None
-        other = f" --data LABELLED_IMAGES --output {_quoted(run.folder / 'evaluation.json')}" if unlabelled else ""
+        other = f" --data LABELLED_IMAGES --output {_quoted(run.folder / EVALUATION_FILE)}" if unlabelled else ""
         return [Step("Measure what it learned", f"ssl-lib evaluate {folder}{other}")]
     now, then = steps_done(run), run.evaluation.steps
     if now is not None and then is not None and then < now:

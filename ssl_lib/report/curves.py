@@ -15,10 +15,7 @@ __all__ = ["GROUPS", "Speed", "grouped", "meaning", "speed", "values_of"]
 _APART = {"step", "epoch"}
 GROUPS: Mapping[str, Sequence[str]] = {
     "Loss and learning rate": ("loss", "lr"),
-    "Representation": (
-        *("feature_std", "embedding_norm", "uniformity", "alignment", "view_distance"),
-        "process_gap",
-    ),
+    "Representation": ("feature_std", "embedding_norm", "uniformity", "alignment", "view_distance", "process_gap"),
     "Spectrum of the embeddings": ("effective_rank", "variance_top1", "variance_top4", "variance_top16"),
     "Teacher and prototypes": (
         *("teacher_momentum", "teacher_distance"),

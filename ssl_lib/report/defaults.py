@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_lib.config import EvaluationConfig, TrainerConfig
+from ssl_lib.config import EvaluationConfig, TrainerConfig, plain
 from ssl_lib.errors import ConfigError
 from ssl_lib.optim import Schedule
 from ssl_lib.plain_yaml import flat
@@ -17,7 +16,7 @@ from ssl_lib.resolve import DERIVED
 from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
 
-__all__ = ["defaults_of", "recipe_source"]
+__all__ = ["defaults_of", "part_name", "recipe_source"]
 
 _PARTS = {"data": DATASETS, "backbone": BACKBONES, "method": METHODS, "optimizer": OPTIMIZERS}
 
@@ -27,8 +26,8 @@ def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, registry in _PARTS.items():
         found |= _of_part(config.get(key), registry, key)
-    for key, kind in {"trainer": TrainerConfig, "schedule": Schedule, "evaluation": EvaluationConfig}.items():
-        found |= flat(_plain(kind()), key)
+    sections = {"trainer": TrainerConfig(), "schedule": Schedule(), "evaluation": EvaluationConfig()}
+    found |= flat(plain(sections))
     evaluation = config.get("evaluation")
     for name in PROTOCOLS:
         if isinstance(evaluation, Mapping) and isinstance(evaluation.get(name), Mapping):
@@ -36,11 +35,16 @@ def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return found | _views(config) | {"seed": 0}
 
 
+def part_name(component: Any) -> str:
+    """Of a config's part, which may stand there by its name alone; empty where it has none."""
+    name = component.get("name") if isinstance(component, Mapping) else component
+    return name if isinstance(name, str) else ""
+
+
 def recipe_source(config: Mapping[str, Any]) -> str:
     """The paper and repository that a method's docstring names, such as `Chen et al. 2020, arXiv:2002.05709`."""
-    method = config.get("method")
-    name = method.get("name") if isinstance(method, Mapping) else method
-    if not isinstance(name, str) or name not in METHODS:
+    name = part_name(config.get("method"))
+    if name not in METHODS:
         return ""
     first = (inspect.getdoc(METHODS[name]) or "").split("\n\n")[0]
     found = re.search(r"\((.*)\)", first, flags=re.S)
@@ -48,33 +52,29 @@ def recipe_source(config: Mapping[str, Any]) -> str:
 
 
 def _of_part(component: Any, registry: Registry, key: str) -> dict[str, Any]:
-    name = component.get("name") if isinstance(component, Mapping) else component
-    if not isinstance(name, str):
-        return {}
     try:
-        allowed = arguments_of(registry[name])
+        allowed = arguments_of(registry[part_name(component)])
     except (ConfigError, ValueError, TypeError):  # a part of the user's own that is not imported here
         return {}
     return {
-        f"{key}.{k}": _plain(a.default) for k, a in allowed.items() if a.default is not REQUIRED and k not in DERIVED
+        f"{key}.{k}": plain(a.default) for k, a in allowed.items() if a.default is not REQUIRED and k not in DERIVED
     }
 
 
 def _views(config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the preset that has the method's name, of the run's sizes and as many; else a view's own. No sizes."""
-    views, method = config.get("views"), config.get("method")
+    views = config.get("views")
     if not isinstance(views, list) or not views or not all(isinstance(view, Mapping) for view in views):
         return {}
-    name = method.get("name") if isinstance(method, Mapping) else method
-    made = _preset(name, views) or [ViewConfig()] * len(views)
-    defaults = flat([_plain(view) for view in made], "views")
+    made = _preset(part_name(config.get("method")), views) or [ViewConfig()] * len(views)
+    defaults = flat([plain(view) for view in made], "views")
     return {key: value for key, value in defaults.items() if not key.endswith(".size")}
 
 
-def _preset(name: object, views: list[Mapping[str, Any]]) -> list[ViewConfig] | None:
+def _preset(name: str, views: list[Mapping[str, Any]]) -> list[ViewConfig] | None:
     """The views of a preset, with the sizes of these and as many small ones; None where it does not make them."""
     sizes: list[Any] = [view.get("size") for view in views]
-    if not isinstance(name, str) or name not in PRESETS or not all(isinstance(size, int) for size in sizes):
+    if name not in PRESETS or not all(isinstance(size, int) for size in sizes):
         return None
     large, small = max(sizes), min(sizes)
     count = sum(view.get("count", 1) for view in views if view["size"] == small) if small < large else 0
@@ -85,12 +85,3 @@ def _preset(name: object, views: list[Mapping[str, Any]]) -> list[ViewConfig] | 
     except (ValueError, TypeError):  # of the user's own, with other arguments
         return None
     return made if len(made) == len(views) else None
-
-
-def _plain(value: Any) -> Any:
-    """As YAML gives it."""
-    if isinstance(value, EvaluationConfig):
-        return {k.name: getattr(value, k.name) for k in dataclasses.fields(value) if k.name != "protocols"}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -13,30 +13,14 @@ from ssl_lib.evaluation import read_results
 from ssl_lib.metrics_file import read_metrics as read_lines
 from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.report.run import Evaluation, Missing, Table
+from ssl_lib.run_files import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE
 
-__all__ = ["read_config", "read_diagnosis", "read_environment", "read_evaluation", "read_metrics", "run_folder"]
-
-_FILES = ("config.yaml", "metrics.jsonl", "evaluation.json", "checkpoints")
-
-
-def run_folder(run: str | Path) -> Path:
-    """The folder of RUN, which is a run's folder or one checkpoint file of it.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    path = Path(run)
-    if path.is_file() and path.suffix not in (".yaml", ".json", ".jsonl", ".html"):
-        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if path.is_dir() and any((path / name).exists() for name in _FILES):
-        return path
-    what = "holds none of " + ", ".join(_FILES) if path.is_dir() else "is no folder, and no checkpoint file"
-    raise ConfigError(f"no run at {run}: it {what}")
+__all__ = ["read_config", "read_diagnosis", "read_environment", "read_evaluation", "read_metrics"]
 
 
 def read_config(folder: Path) -> Table | Missing:
     """The mapping in config.yaml."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.is_file():
         return Missing(
             "There is no config.yaml: the run was trained by a script. `ssl-lib train CONFIG` writes one into the run."
@@ -50,7 +34,7 @@ def read_config(folder: Path) -> Table | Missing:
 
 def read_metrics(folder: Path) -> Sequence[Table] | Missing:
     """The lines of metrics.jsonl, but for a last one that a killed process left half written."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     if not path.is_file():
         return Missing(
             "There is no metrics.jsonl: train with `ssl-lib train`, or give the Trainer the callback MetricsLog."
@@ -64,9 +48,8 @@ def read_metrics(folder: Path) -> Sequence[Table] | Missing:
     )
 
 
-def read_evaluation(folder: Path, stem: str = "last") -> Evaluation | Missing:
-    """Of the checkpoint with this stem."""
-    path = folder / ("evaluation.json" if stem == "last" else f"evaluation_{stem}.json")
+def read_evaluation(path: Path) -> Evaluation | Missing:
+    """The results in a file of `ssl-lib evaluate`."""
     if not path.is_file():
         return Missing(f"There is no {path.name}: `ssl-lib evaluate RUN` writes it, given labelled images.")
     try:
@@ -88,7 +71,7 @@ def read_diagnosis(folder: Path) -> Doctor | Missing:
 
 def read_environment(folder: Path) -> Table | Missing:
     """Versions and device of the training."""
-    path = folder / "environment.json"
+    path = folder / ENVIRONMENT_FILE
     if not path.is_file():
         return Missing("There is no environment.json: the run was trained by a script, or by an older version.")
     try:

@@ -13,9 +13,7 @@ from ssl_lib.data.arrays import ArrayData
 from ssl_lib.doctor import Doctor
 from ssl_lib.evaluation import Results
 
-__all__ = ["BASELINES", "Evaluation", "Missing", "Observed", "Run", "TokenMaps", "ViewGrid"]
-
-BASELINES = ("raw pixels", "random init")
+__all__ = ["Evaluation", "Missing", "Observed", "Run", "TokenMaps", "ViewGrid"]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,7 @@ from torch import Tensor
 from ssl_lib.views import resample
 from ssl_lib.views._checks import check_boxes, check_images, check_mask, per_image
 
-__all__ = [
-    "erase",
-    "gaussian_blur",
-    "horizontal_flip",
-    "quarter_turns",
-    "resized_crop",
-    "rotate",
-    "vertical_flip",
-]
+__all__ = ["erase", "gaussian_blur", "horizontal_flip", "quarter_turns", "resized_crop", "rotate", "vertical_flip"]
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:

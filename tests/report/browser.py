@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -79,11 +78,6 @@ class Browser:
         """A key, pressed and let go."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        """The window as PNG, or the whole page."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A command of the DevTools protocol and its answer; events that come before it are looked through."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ssl_lib.doctor import Doctor
 from ssl_lib.evaluation import Measure, Results
 from ssl_lib.report.advice import Step, next_steps, steps_done, steps_planned
+from ssl_lib.report.defaults import part_name
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.numbers import measured
 from ssl_lib.report.run import Evaluation, Missing, Run
@@ -70,16 +70,11 @@ def _recipe(run: Run, named: bool) -> str:
     trained = f"{steps:,} steps" if steps is not None else ""
     if isinstance(run.config, Missing):
         return f"{start}{trained or 'a run without a config'}"
-    parts = [_name(run.config.get(key)) for key in ("method", "backbone", "data")]
+    parts = [part_name(run.config.get(key)) or "unknown" for key in ("method", "backbone", "data")]
     schedule = run.config.get("schedule")
     epochs = schedule.get("epochs") if isinstance(schedule, Mapping) else None
     told = [f"{parts[0]} with {parts[1]} on {parts[2]}", f"{epochs} epochs planned" if epochs else "", trained]
     return start + ", ".join(text for text in told if text)
-
-
-def _name(component: Any) -> str:
-    name = component.get("name") if isinstance(component, Mapping) else component
-    return str(name or "unknown")
 
 
 def _scores(known: Sequence[tuple[Run, Results]], named: bool) -> list[Child]:
