@@ -8,7 +8,8 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from ssl_lib.registry import PRESETS, Registry
 from ssl_lib.resolve import GIVEN
@@ -16,8 +17,6 @@ from ssl_lib.schema import REQUIRED, arguments_of
 from ssl_lib.views import ViewConfig
 
 __all__ = ["described", "show_part"]
-
-_MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")  # before a class's name: not the same in every Python
 
 
 def show_part(registry: Registry, name: str) -> None:
@@ -28,12 +27,20 @@ def show_part(registry: Registry, name: str) -> None:
     print(f"{about}\n\narguments:{'' if arguments else ' none'}")
     for name, argument in arguments.items():
         value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
-        kind = _MODULES.sub("", inspect.formatannotation(argument.annotation))
-        print(f"  {name}: {kind}{value}")
+        print(f"  {name}: {_type_name(argument.annotation)}{value}")
         for line in textwrap.wrap(meanings.get(name, ""), 100):
             print(f"      {line}")
     if registry is PRESETS:
         print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
+
+
+def _type_name(annotation: Any) -> str:
+    """Such as `str | Path | None`: alike in every Python, without the modules that the classes come from."""
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(map(_type_name, get_args(annotation)))
+    if annotation is NoneType:
+        return "None"
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))
 
 
 def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
