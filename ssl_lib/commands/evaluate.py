@@ -12,6 +12,7 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint, run_folder
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
+from ssl_lib.files import check_writable
 from ssl_lib.precision import resolve_device
 from ssl_lib.registry import DATASETS
 from ssl_lib.runs import load_run
@@ -23,10 +24,11 @@ __all__ = ["run_evaluate"]
 def run_evaluate(options: argparse.Namespace) -> None:
     """Runs `ssl-lib evaluate`."""
     path = find_checkpoint(options.run)
-    if options.output and Path(options.output).is_dir():
-        raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
     names = [word for word in options.overrides if "=" not in word]
     changes = [*_data(options.data, path), *(word for word in options.overrides if "=" in word)]
+    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
+    if options.output or not changes:
+        check_writable(Path(options.output or target), "results.json")
     run = load_run(path, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
@@ -34,7 +36,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
             "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
             "inside of `train` and `val` or `test`), and a protocol that is not null"
         )
-    target = run_folder(path) / ("evaluation.json" if path.stem == "last" else f"evaluation_{path.stem}.json")
     if changes and not options.output and distributed.rank() == 0:
         print(f"note: of changed settings {target.name} keeps nothing; --output FILE does", file=sys.stderr)
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
