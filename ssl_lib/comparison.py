@@ -49,7 +49,8 @@ class _Group:
     @property
     def name(self) -> str:
         more = len(self.runs) - 1
-        return str(self.runs[0].path) + (f" and {more} other seed{'s' if more > 1 else ''}" if more else "")
+        kind = "seed" if len({run.settings.get("seed") for run in self.runs}) > more else "run"
+        return str(self.runs[0].path) + (f" and {more} other {kind}{'s' if more > 1 else ''}" if more else "")
 
     def values(self, heading: str) -> list[float]:
         """One of each run that has it."""
@@ -111,13 +112,15 @@ class Comparison:
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Reads runs' folders and groups them.
+    """Reads runs' folders and groups them; one that is given twice counts once.
 
     Raises:
         CheckpointError: A folder does not hold a run, or one of its files is damaged.
     """
-    groups: dict[str, _Group] = {}
-    for run in map(summarise, folders):
+    groups, given = dict[str, _Group](), dict[Path, str | Path]()
+    for folder in folders:
+        given.setdefault(Path(folder).resolve(), folder)
+    for run in map(summarise, given.values()):
         shared = {key: value for key, value in run.settings.items() if key not in _OWN}
         groups.setdefault(repr(sorted(shared.items())) if shared else str(run.path), _Group()).runs.append(run)
     settings = [group.runs[0].settings for group in groups.values()]

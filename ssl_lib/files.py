@@ -7,10 +7,13 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["append_text", "link_or_copy", "locked", "whole_file", "write_json", "write_text"]
+from ssl_lib.errors import ConfigError
+
+__all__ = ["append_text", "check_writable", "link_or_copy", "locked", "whole_file", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -33,6 +36,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, example: str) -> None:
+    """Refuses, before long work, a file that could not be written after it; leaves nothing behind.
+
+    Args:
+        path: The file.
+        example: What it could be called, if it is a folder.
+
+    Raises:
+        ConfigError: It is a folder, or there can be no file.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give a file, such as {path / example}")
+    try:
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): name another file with --output") from error
 
 
 @contextlib.contextmanager

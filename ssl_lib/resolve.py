@@ -80,6 +80,9 @@ def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -
 def _resolve(component: Component, registry: Registry, key: str) -> Component:
     given = GIVEN.get(registry, ())
     allowed = arguments_of(registry[component.name], given)
+    if "name" in allowed:  # a config could not be written and read again
+        what = f"{key}: {component.name} has an argument called name"
+        raise ConfigError(f"{what}, which in a config is what the part is called: rename it")
     for name in [name for name in component.arguments if name not in allowed]:
         owners = [other for other in registry if name in arguments_of(registry[other], given)]
         if owners:

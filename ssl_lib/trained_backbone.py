@@ -140,8 +140,9 @@ class Backbone(nn.Module):
         """
         path = Path(path)
         path = path / "model.safetensors" if path.is_dir() else path
+        said = read_header(path)
         try:
-            header = json.loads(read_header(path)[HEADER])
+            header = json.loads(said[HEADER])
             name, arguments = header["backbone"]["name"], header["backbone"]["arguments"]
             images = header["preprocessing"]
             kept = {field.name: images[field.name] for field in dataclasses.fields(Preprocessing)}

@@ -341,6 +341,10 @@ def test_an_output_that_is_a_folder_is_refused_before_the_work(run, tmp_path, ca
     assert main(["evaluate", str(run), "--output", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert "is a folder; give a file" in captured.err and not captured.out
+    for command in (["evaluate", str(run), "--output"], ["report", str(run), "-o"], ["compare", str(run), "-o"]):
+        assert main([*command, f"{run}/config.yaml/file"]) == 2
+        captured = capsys.readouterr()
+        assert "file cannot be written (Not a directory): name another" in captured.err and not captured.out
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):

@@ -63,6 +63,19 @@ def test_seeds_are_averaged_and_other_settings_kept_apart(make_run, tmp_path):
     ]
 
 
+def test_a_run_given_twice_counts_once(make_run, tmp_path, monkeypatch):
+    folders = [make_run(f"s{seed}", seed, 0.1, 0.7) for seed in (0, 1)]
+    monkeypatch.chdir(tmp_path)
+    (group,) = compare([*folders, "s1", f"{tmp_path}/s0/../s0"]).groups
+    assert [run.path for run in group.runs] == folders and group.name.endswith("s0 and 1 other seed")
+    assert "+-" not in compare([folders[0], "s0"]).table()
+
+
+def test_a_copy_is_no_other_seed(make_run):
+    folders = [make_run(name, seed, 0.1, 0.7) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    assert compare(folders).table().splitlines()[2].split("  ")[1].endswith("a and 2 other runs")
+
+
 def test_a_seed_whose_loss_is_not_finite_is_told(make_run):
     folders = [make_run(f"s{seed}", seed, 0.1, 0.7) for seed in (0, 1)]
     text = (folders[1] / "metrics.jsonl").read_text()

@@ -147,6 +147,21 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path):
     assert yaml.safe_load(to_yaml(config))["optimizer"]["weight_decay"] == 1e-4
 
 
+def test_a_config_with_every_logger_reads_back_as_itself(tmp_path):
+    config = resolve(parse_config({**GOOD, "loggers": ["tensorboard", {"name": "wandb", "run_name": "first"}]}))
+    assert resolve(load_config(write(tmp_path, to_yaml(config)))) == config
+
+
+def test_a_part_with_an_argument_called_name_is_refused(tmp_path):
+    (tmp_path / "named.py").write_text(
+        "from ssl_lib import METHODS, SimCLR\n\n@METHODS.register('named')\nclass Named(SimCLR):\n"
+        "    def __init__(self, backbone, *, name: str = 'x') -> None:\n        super().__init__(backbone)\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match=r"method: named has an argument called name, .*rename it"):
+        resolve(parse_config({**GOOD, "imports": ["named.py"], "method": "named"}, folder=tmp_path))
+
+
 def test_a_parts_name_alone_will_do():
     assert parse_config({**GOOD, "backbone": "resnet_tiny"}).backbone.name == "resnet_tiny"
 

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from ssl_lib.files import append_text, link_or_copy, locked, write_text
+from ssl_lib import ConfigError
+from ssl_lib.files import append_text, check_writable, link_or_copy, locked, write_text
 from tests.fork_server import fork
 
 
@@ -33,6 +34,17 @@ def test_a_full_disk_is_an_error_that_names_the_file(write, full_disk, tmp_path)
         write(path, 200 * "x")
     assert path.read_text().startswith("a line\n")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_told_beforehand(tmp_path):
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "new" / "folder" / "a.json", "a.json")
+    check_writable(tmp_path / "file", "a.json")
+    with pytest.raises(ConfigError, match=r"file/a\.json cannot be written \(Not a directory\): name another"):
+        check_writable(tmp_path / "file" / "a.json", "a.json")
+    with pytest.raises(ConfigError, match=r"is a folder; give a file, such as .*/a\.json"):
+        check_writable(tmp_path, "a.json")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_link_is_the_same_file_and_a_copy_where_there_can_be_none(tmp_path):

@@ -206,3 +206,15 @@ def test_a_header_that_is_wrong_is_an_error(run, tmp_path, header, message):
     safetensors.save_file({"weight": torch.zeros(1)}, tmp_path / "a.safetensors", content)
     with pytest.raises(ConfigError, match=message):
         Backbone.from_file(tmp_path / "a.safetensors")
+
+
+def test_what_is_no_file_of_ours_is_named_as_what_it_is(run, tmp_path):
+    pytest.importorskip("safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(b"not one")
+    for path, message in (
+        (tmp_path / "nowhere.safetensors", "cannot read .*nowhere.safetensors.*No such file"),
+        (run, "cannot read .*model.safetensors.*No such file"),
+        (tmp_path / "damaged.safetensors", "cannot read .*damaged.safetensors as a safetensors file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Backbone.from_file(path)

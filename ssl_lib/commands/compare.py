@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ssl_lib.comparison import compare
-from ssl_lib.files import write_text
+from ssl_lib.files import check_writable, write_text
 from ssl_lib.text_table import terminal_width
 
 __all__ = ["run_compare"]
@@ -15,6 +15,8 @@ __all__ = ["run_compare"]
 
 def run_compare(options: argparse.Namespace) -> None:
     """Runs `ssl-lib compare`."""
+    if options.output:
+        check_writable(Path(options.output), "runs.csv")
     comparison = compare(options.folders)
     print(comparison.table(terminal_width()))
     if options.output:

@@ -24,7 +24,7 @@ from ssl_lib.embedding import (
 )
 from ssl_lib.embedding.curate import ROUNDING
 from ssl_lib.errors import ConfigError, DataError
-from ssl_lib.files import whole_file
+from ssl_lib.files import check_writable, whole_file
 from ssl_lib.resolve import call
 
 __all__ = ["run_duplicates", "run_nearest", "run_select"]
@@ -39,6 +39,8 @@ def run_nearest(options: argparse.Namespace) -> None:
     writers = Image.registered_extensions()
     if options.output and writers.get(Path(options.output).suffix.lower()) not in Image.SAVE:
         raise ConfigError(f"--output: {options.output} must end in a picture's suffix, such as .png")
+    if options.output:
+        check_writable(Path(options.output), "grid.png")
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])
     read = image_reader(table, options.images) if options.output else None
@@ -71,6 +73,8 @@ def _print_neighbours(table: EmbeddingTable, row: int, near: list[tuple[float, i
 
 def run_duplicates(options: argparse.Namespace) -> None:
     """Runs `ssl-lib duplicates`."""
+    if options.output:
+        check_writable(Path(options.output), "drop.txt")
     table = EmbeddingTable.load(options.table)
     arguments = {"device": options.device, "progress": True}
     groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, **arguments)
@@ -112,6 +116,7 @@ def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> float:
 
 def run_select(options: argparse.Namespace) -> None:
     """Runs `ssl-lib select`."""
+    check_writable(Path(options.output), "selected.txt")
     table = EmbeddingTable.load(options.table)
     if not 1 <= options.count <= len(table):
         raise ConfigError(f"-n must be from 1 to {len(table)}, the number of images, got {options.count}")

@@ -12,6 +12,7 @@ from ssl_lib.checkpoint import find_checkpoint, load_checkpoint
 from ssl_lib.commands.common import counted, print_skipped
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
+from ssl_lib.files import check_writable
 from ssl_lib.precision import resolve_device
 from ssl_lib.registry import DATASETS
 from ssl_lib.run_files import evaluation_file
@@ -24,10 +25,11 @@ __all__ = ["run_evaluate"]
 def run_evaluate(options: argparse.Namespace) -> None:
     """Runs `ssl-lib evaluate`."""
     path = find_checkpoint(options.run)
-    if options.output and Path(options.output).is_dir():
-        raise ConfigError(f"--output: {options.output} is a folder; give a file, such as {options.output}/results.json")
     names = [word for word in options.overrides if "=" not in word]
     changes = [*_data(options.data, path), *(word for word in options.overrides if "=" in word)]
+    target = evaluation_file(path)
+    if options.output or not changes:
+        check_writable(Path(options.output or target), "results.json")
     run = load_run(path, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
@@ -35,7 +37,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
             "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
             "inside of `train` and `val` or `test`), and a protocol that is not null"
         )
-    target = evaluation_file(path)
     if changes and not options.output and distributed.rank() == 0:
         print(f"note: of changed settings {target.name} keeps nothing; --output FILE does", file=sys.stderr)
     results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
@@ -43,13 +44,14 @@ def run_evaluate(options: argparse.Namespace) -> None:
         return
     print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
-    if options.output or not changes:
-        if options.output:
-            target = Path(options.output)
-            write_results(target, evaluator, results, run.steps, run=options.run, changes=changes)
-        else:
-            add_results(target, evaluator, results, run.steps)
-        print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
+    if options.output:
+        target = Path(options.output)
+        write_results(target, evaluator, results, run.steps, run=options.run, changes=changes)
+    elif changes:
+        return
+    else:
+        add_results(target, evaluator, results, run.steps)
+    print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
 
 
 def _data(given: str | None, checkpoint: Path) -> list[str]:

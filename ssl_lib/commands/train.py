@@ -92,7 +92,7 @@ def _next_steps(experiment: Experiment, run_dir: Path) -> list[str]:
     steps = [(f"ssl-lib doctor {folder}", f"what went wrong: {', '.join(found)}")] if found else []
     steps.append((f"ssl-lib report {folder}", "what it learned, on a page"))
     if experiment.evaluator is not None:
-        steps.append((f"ssl-lib evaluate {folder} logistic lowshot retrieval", "more figures of it"))
+        steps.append((f"ssl-lib evaluate {folder} logistic retrieval spectrum", "more figures of it"))
     steps.append((f"ssl_lib.Backbone.from_run({str(run_dir)!r})", "its backbone, in a script"))
     width = max(len(command) for command, _ in steps)
     return [f"  {command:<{width}}  # {about}" for command, about in steps]

@@ -36,6 +36,16 @@ class History:
         """Epochs trained at the last line."""
         return (self.step + 1) / self.facts.steps_per_epoch
 
+    @property
+    def too_short(self) -> bool:
+        """Whether the run has not come so far that most rules could speak: an epoch and 30 updates."""
+        return self.step + 1 < max(30, self.facts.steps_per_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last line is of the last update."""
+        return self.step + 1 >= self.facts.total_steps
+
     def all(self, name: str) -> Sequence[float]:
         """Every value of a figure."""
         return self._values.get(name, ())

@@ -20,8 +20,9 @@ def format_diagnosis(doctor: Doctor) -> str:
             lines += [f"- {finding.name}, seen first at step {finding.step}: {finding.seen}"]
             lines += [f"    likely  {finding.cause}", f"    cure    {finding.cure}"]
     else:
-        early = history.step + 1 < max(30, history.facts.steps_per_epoch)
-        lines = [f"no alarm {where}" + ("; that is too early to tell: most rules wait for an epoch" if early else "")]
+        why = "too short a run" if history.finished else "too early"
+        early = f"; that is {why} to tell: most rules wait for an epoch and 30 steps" if history.too_short else ""
+        lines = [f"no alarm {where}{early}"]
     rows = [["figure", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
     return "\n".join([*lines, "", text_table(rows, left=len(rows[0]))])

@@ -39,12 +39,12 @@ def class_report(predictions: Tensor, labels: Tensor, num_classes: int) -> dict[
         `class_accuracy`, a share in [0, 1] per class, None for a class without a test image; and, for at most 100
         classes, `confusion`: the number of images by true (rows) and predicted class (columns).
     """
-    confusion = torch.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    confusion = confusion.view(num_classes, num_classes)
-    counts, hits = confusion.sum(1).tolist(), confusion.diagonal().tolist()
+    counts = labels.bincount(minlength=num_classes).tolist()
+    hits = labels[predictions == labels].bincount(minlength=num_classes).tolist()
     report: dict[str, Any] = {"class_accuracy": [h / n if n else None for h, n in zip(hits, counts, strict=True)]}
-    if num_classes <= CONFUSION_CLASSES:
-        report["confusion"] = confusion.tolist()
+    if num_classes <= CONFUSION_CLASSES:  # of many classes the matrix may not fit into memory
+        confusion = torch.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+        report["confusion"] = confusion.view(num_classes, num_classes).tolist()
     return report
 
 

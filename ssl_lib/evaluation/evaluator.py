@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ssl_lib.data import as_image_data
+from ssl_lib.errors import DataError, SSLError
 from ssl_lib.evaluation.base import EvaluationProtocol, Scores, Subject, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.files import write_text
@@ -116,6 +117,9 @@ class Evaluator:
 
         The baselines are measured the first time. Matrix products are in full float32, also within an fp32 run on CUDA,
         whose own are in TF32, so that the same figures come out in training and afterwards.
+
+        Raises:
+            DataError: Without the images that cannot be read there are too few for a protocol.
         """
         device = device_of(encoder)
         generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -140,7 +144,13 @@ class Evaluator:
         return Results(measures, values, details)
 
     def _score(self, subject: Subject) -> list[Scores]:
-        return [protocol(subject) for protocol in self.protocols]
+        try:
+            return [protocol(subject) for protocol in self.protocols]
+        except ValueError as error:  # the labels that were checked were those of all
+            skipped = len(getattr(self.bank, "skipped", ()))
+            if not skipped or isinstance(error, SSLError):
+                raise
+            raise DataError(f"evaluation: {error}; unreadable training images left out: {skipped}") from error
 
     @torch.no_grad()
     def _try_out(self, size: int) -> None:
@@ -149,7 +159,10 @@ class Evaluator:
         try:
             self.random_encoder.eval()(image)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"the backbone cannot take images of {size} pixels: {error}") from error
+            shape = f"{self.bank.channels} x {size} x {size}"
+            raise ValueError(
+                f"the backbone cannot take images of {shape} (channels, height, width): {error}"
+            ) from error
 
 
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int, **more: Any) -> None:

@@ -58,13 +58,23 @@ class LowShot:
         return [Measure(key, title, main=place == 0) for place, (key, title) in enumerate(keys)]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses classes that cannot give so many labels."""
+        """Refuses classes that cannot give so many labels, and says which settings they can give."""
+        found: dict[float, ValueError] = {}
         for value in (*self.shares, *self.per_class):
             try:
                 self._draw(bank_labels, value, 0)
             except ValueError as error:
-                key = "per_class" if isinstance(value, int) else "shares"
-                raise ValueError(f"lowshot.{key}: {error}; leave {value} out of it") from error
+                found[value] = error
+        if not found:
+            return
+        asked = {"shares": self.shares, "per_class": self.per_class}
+        left = {key: [value for value in values if value not in found] for key, values in asked.items()}
+        if not any(left.values()):
+            left["per_class"] = [1]
+        keys = [key for key in asked if list(asked[key]) != left[key]]
+        cure = " ".join(f"evaluation.lowshot.{key}={left[key]}".replace(" ", "") for key in keys)
+        first = next(iter(found.values()))
+        raise ValueError(f"lowshot.{keys[0]}: {first}; every class has labels enough for {cure}") from first
 
     def __call__(self, subject: Subject) -> Scores:
         """Means and standard deviations; in the details each draw's accuracy and C."""

@@ -28,7 +28,7 @@ class WandbLog(Callback):
     Args:
         run_dir: The run's folder.
         project: Of Weights & Biases.
-        name: Of the run; the folder's name if None.
+        run_name: Of the run; the folder's name if None.
         mode: "offline", or "online" to send as it goes.
         tags: Of the run.
 
@@ -41,7 +41,7 @@ class WandbLog(Callback):
         run_dir: str | Path,
         *,
         project: str = "ssl_lib",
-        name: str | None = None,
+        run_name: str | None = None,
         mode: Literal["offline", "online"] = "offline",
         tags: tuple[str, ...] = (),
     ) -> None:
@@ -49,7 +49,7 @@ class WandbLog(Callback):
         with needs("wandb", "the logger wandb"):
             import wandb
         self._wandb: Any = wandb
-        self.run_dir, self.project, self.name, self.mode, self.tags = Path(run_dir), project, name, mode, tags
+        self.run_dir, self.project, self.run_name, self.mode, self.tags = Path(run_dir), project, run_name, mode, tags
 
     def on_start(self, state: TrainState) -> None:
         """Opens the run, with the config that the folder holds."""
@@ -57,7 +57,7 @@ class WandbLog(Callback):
         config = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
         self._run = self._wandb.init(
             project=self.project,
-            name=self.name or self.run_dir.resolve().name,
+            name=self.run_name or self.run_dir.resolve().name,
             id=hashlib.sha256(str(self.run_dir.resolve()).encode()).hexdigest()[:16],
             resume="allow" if state.step else None,
             dir=str(self.run_dir),

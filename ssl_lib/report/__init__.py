@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_lib.errors import ConfigError
-from ssl_lib.files import write_text
+from ssl_lib.files import check_writable, write_text
 from ssl_lib.report.observation import observe
 from ssl_lib.report.page import render
 from ssl_lib.report.projection import PROJECTIONS, choose_projection
@@ -38,7 +38,8 @@ def write_report(
         The file.
 
     Raises:
-        ConfigError: There is no such run, several runs and no path, or the projection is not there.
+        ConfigError: There is no such run, several runs and no path, the file cannot be written, or the projection is
+            not there.
     """
     runs = [runs] if isinstance(runs, str | Path) else list(runs)
     folders = [run_folder(run) for run in runs]
@@ -49,8 +50,7 @@ def write_report(
             f"a report of {len(folders)} runs is no single run's: name a file with -o, such as -o runs.html"
         )
     path = folders[0] / "report.html" if path is None else Path(path)
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give a file, such as {path / 'report.html'}")
+    check_writable(path, "report.html")
     projection = choose_projection(projection)
     names = _names(folders, runs)
     gathered = [

@@ -107,7 +107,7 @@ def _measured(run: Run) -> list[Step]:
             Step("See what the views leave of the images", f"ssl-lib views {folder}"),
         ]
     if sum(measure.main for measure in run.evaluation.results.measures) < _FEW_PROTOCOLS:
-        steps.append(Step("Measure more", f"ssl-lib evaluate {folder} logistic lowshot retrieval"))
+        steps.append(Step("Measure more", f"ssl-lib evaluate {folder} logistic retrieval spectrum"))
     return steps
 
 

@@ -187,6 +187,10 @@ def test_the_command_says_what_is_wrong_or_that_nothing_is(tmp_path, capsys):
     assert main(["doctor", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "no alarm after 9 of 100 steps; that is too early to tell" in out and "0.025 to 0.25" in out
+    write_run(tmp_path, healthy, chance_loss=4.0, total_steps=9, steps_per_epoch=3)
+    assert main(["doctor", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "9 of 9 steps; that is too short a run to tell: most rules wait for an epoch and 30 steps" in out
     write_run(tmp_path, [{**line, "feature_std": 1e-4} for line in healthy])
     assert main(["doctor", str(tmp_path)]) == 0
     out = capsys.readouterr().out

@@ -250,6 +250,14 @@ def test_select_writes_a_subset_and_compares_it_with_a_random_one(table, tmp_pat
     assert "--seed must be at least 0" in refused(capsys, "select", table, "-n", "4", "--seed", "-1")
 
 
+@pytest.mark.parametrize("words", [("nearest", "0"), ("duplicates",), ("select", "-n", "3")])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(words, table, capsys):
+    command, *rest = words
+    name = "grid.png" if command == "nearest" else "list.txt"
+    assert f"{name} cannot be written" in refused(capsys, command, table, *rest, "-o", table / name)
+    assert main([command, str(table), *rest, "-o", str(table / name)]) == 2 and not capsys.readouterr().out
+
+
 def test_a_path_with_a_line_break_is_not_written_to_a_list(tmp_path, capsys):
     names = np.array(["a\nb.png", "c.png"])
     EmbeddingTable(np.ones((2, 3), np.float32), names).save(tmp_path / "e.npz")

@@ -249,7 +249,7 @@ def test_torch_is_not_imported_before_it_is_needed(folder):
     lines = json.dumps([*((line, 0) for line in done), *((line, 2) for line in refused)])
     ended = subprocess.run([sys.executable, "-c", code, lines], capture_output=True, text=True, check=False)
     assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
-    assert "runs/other and 1 other seed" in ended.stdout and "kNN, %" in (folder / "table.csv").read_text()
+    assert "runs/other and 1 other run" in ended.stdout and "kNN, %" in (folder / "table.csv").read_text()
 
 
 def test_ctrl_c_while_torch_is_imported_is_no_traceback(folder):

@@ -20,6 +20,17 @@ def test_the_report_counts_by_true_and_predicted_class():
     assert "confusion" not in class_report(said, labels, 101)
 
 
+def test_the_report_of_very_many_classes_needs_no_matrix_of_them():
+    many = 1_000_000
+    labels, said = torch.tensor([0, 5, 5, many - 1]), torch.tensor([0, 5, 6, many - 1])
+    found = class_report(said, labels, many)["class_accuracy"]
+    assert len(found) == many and {place: share for place, share in enumerate(found) if share is not None} == {
+        0: 1.0,
+        5: 0.5,
+        many - 1: 1.0,
+    }
+
+
 def test_a_share_of_the_labels_is_that_of_every_class():
     labels = torch.cat([torch.zeros(200), torch.ones(50), torch.full((20,), 4)]).long()
     picks = share_of_labels(labels, 0.1, seed=0)

@@ -6,15 +6,18 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
-from ssl_lib import Evaluator
-from ssl_lib.data import ArrayData
+from ssl_lib import DataError, Evaluator
+from ssl_lib.data import ArrayData, FolderData
 from ssl_lib.evaluation import (
     KNN,
     Linear,
+    LowShot,
     Measure,
     RawPixels,
     Results,
+    Retrieval,
     Scores,
     Spectrum,
     extract_features,
@@ -39,6 +42,27 @@ def test_raw_pixels_are_the_image_and_no_larger_than_32():
     x = torch.rand(2, 3, 8, 8)
     assert torch.equal(RawPixels()(x), x.flatten(1))
     assert RawPixels()(torch.rand(2, 3, 64, 48)).shape == (2, 3 * 32 * 32)
+
+
+@pytest.mark.parametrize("protocol", [KNN(k=12, also=()), Retrieval(k=(12,)), LowShot(shares=(), per_class=(6,))])
+def test_too_few_images_without_the_unreadable_ones_are_told_as_that(protocol, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            Image.new("L", (8, 8), 20 * number + 100 * (label == "a")).save(tmp_path / label / f"{number}.png")
+    whole = FolderData(tmp_path, channels=1)
+    assert Evaluator(whole, whole, [protocol], random_encoder=TinyBackbone(), size=8)(TinyBackbone())["trained"]
+    (tmp_path / "b" / "3.png").write_bytes(b"broken")
+    broken = FolderData(tmp_path, channels=1, on_error="skip")
+    evaluator = Evaluator(broken, broken, [protocol], random_encoder=TinyBackbone(), size=8)
+    with pytest.raises(DataError, match=r"evaluation: .*; unreadable training images left out: 1"):
+        evaluator(TinyBackbone())
+
+
+def test_images_that_the_backbone_cannot_take_are_named_with_their_channels(images):
+    colour = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
+    with pytest.raises(ValueError, match=r"cannot take images of 3 x 8 x 8 \(channels, height, width\)"):
+        Evaluator(colour, colour, [KNN(k=2)], random_encoder=TinyBackbone(), size=8)
 
 
 def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import pytest
@@ -38,12 +39,33 @@ def test_every_figure_is_the_mean_over_draws_and_has_its_spread(subject):
     assert protocol(subject) == scores
 
 
-def test_classes_that_cannot_give_so_many_are_named():
+def test_classes_that_cannot_give_so_many_are_named_with_the_settings_that_they_can_give():
     labels = torch.tensor([0] * 30 + [1] * 4)
-    with pytest.raises(ValueError, match=r"lowshot.per_class: class 1 has 4 labelled images, fewer than .*leave 5 out"):
+    with pytest.raises(
+        ValueError, match=r"lowshot.per_class: class 1 has 4 labelled images, fewer than the 5 asked for"
+    ):
         LowShot(shares=()).check(labels)
     with pytest.raises(ValueError, match=r"lowshot.shares: 0.1 of the 4 labelled images of class 1 is not even one"):
         LowShot(shares=(0.1,), per_class=()).check(labels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        ({}, ["shares=[]", "per_class=[1]"]),
+        ({"shares": (0.1, 0.5)}, ["shares=[0.5]", "per_class=[1]"]),
+        ({"shares": (), "per_class": (1, 2, 3, 20)}, ["per_class=[1,2,3]"]),
+        ({"shares": (0.1,), "per_class": ()}, ["shares=[]", "per_class=[1]"]),
+    ],
+)
+def test_all_that_the_classes_cannot_give_is_told_at_once_as_changes_to_paste(settings, cure):
+    labels = torch.tensor([0] * 30 + [1] * 4)
+    with pytest.raises(ValueError, match="every class has labels enough for") as caught:
+        LowShot(**settings).check(labels)
+    words = str(caught.value).partition("enough for ")[2].split()
+    assert words == [f"evaluation.lowshot.{change}" for change in cure]
+    changed = dict(change.split("=") for change in cure)
+    LowShot(**{**settings, **{key: tuple(json.loads(value)) for key, value in changed.items()}}).check(labels)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,12 @@ def test_the_legend_hides_a_class(browser, page):
     assert browser.evaluate(visible) == 2 * 96
 
 
+def test_a_table_of_classes_has_the_room_it_needs(browser, page):
+    browser.open(page)
+    hidden = "[...document.querySelectorAll('.classwise > .wide')].map((one) => one.scrollWidth - one.clientWidth)"
+    assert browser.evaluate("innerWidth") >= 1000 and set(browser.evaluate(hidden)) == {0}
+
+
 def test_a_chart_reads_out_its_values(browser, page):
     browser.open(page)
     browser.evaluate("document.querySelector('#training svg.chart').focus()")

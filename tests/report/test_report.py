@@ -315,6 +315,30 @@ def test_several_runs_stand_side_by_side(run, patterns, tmp_path, capsys):
     assert style.count("data:image") == 1  # the same images are there once
 
 
+def test_runs_on_other_images_are_told_apart(run, patterns, tmp_path):
+    np.save(tmp_path / "images.npy", np.load(patterns / "train" / "images.npy", allow_pickle=False)[:60])
+    bare = f"data={{name: arrays, path: {tmp_path / 'images.npy'}}}"
+    train(patterns, tmp_path / "bare", bare, "evaluation.every_epochs=0")
+    shutil.copytree(patterns, tmp_path / "renamed")
+    for part in ("train", "test"):
+        (tmp_path / "renamed" / part / "classes.json").write_text(json.dumps(["one", "two", "three", "four"]))
+    train(tmp_path / "renamed", tmp_path / "other")
+    target = tmp_path / "all.html"
+    folders = [str(tmp_path / "bare"), str(run), str(tmp_path / "other")]
+    assert main(["report", *folders, "-o", str(target), "--map", "pca"]) == 0
+    found = read(target)
+    named = [row for row in found.rows if row[-1].endswith("images") and len(row) == 5]
+    assert [(row[0], row[-1]) for row in named] == [
+        ("bare", "60 training images"),
+        ("<b>bold & co", "96 test images"),
+        ("other", "96 test images"),
+    ]
+    buttons = [a["data-class"] for name, a in found.elements if name == "button" and "data-class" in a]
+    assert buttons == ["0", "1", "2", "3"] * 2 and found.text().count("The images have no labels") == 1
+    text = found.text()
+    assert "one" in text and "bare, 60 training images" in text and "PCA of the features." in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

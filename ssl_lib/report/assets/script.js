@@ -162,7 +162,7 @@ for (const button of document.querySelectorAll(".classes button")) {
   button.addEventListener("click", () => {
     const show = button.getAttribute("aria-pressed") === "false";
     button.setAttribute("aria-pressed", String(show));
-    const groups = document.querySelectorAll(`.maps g[data-class="${button.dataset.class}"]`);
+    const groups = button.closest(".map").querySelectorAll(`g[data-class="${button.dataset.class}"]`);
     groups.forEach((group) => group.classList.toggle("off", !show));
     leave();
   });

@@ -22,13 +22,15 @@ _FLOOR = 1e-6  # of the largest; below lie rounding errors
 def spectrum(runs: Sequence[Run]) -> Html:
     """Singular values of the centred features, on logarithmic axes, and what they sum up to."""
     curves, rows = _subjects(runs), list[list[Child]]()
+    sources = [run.observed.source for run in runs if isinstance(run.observed, Observed)]
+    same = len(set(sources)) < 2
     series = []
-    for title, style, features in curves:
+    for place, (title, style, features) in enumerate(curves):
         values = singular_values(features)
         kept = values[values > _FLOOR]
         series.append(Series(title, range(1, len(kept) + 1), kept.tolist(), style))
         width, rank, me = features.shape[1], effective_rank(features), rankme(features)
-        rows.append([title, shown(width), f"{rank:.1f}", f"{me:.1f}"])
+        rows.append([title, shown(width), f"{rank:.1f}", f"{me:.1f}", *([] if same else [sources[place]])])
     about = (
         "Singular values of the centred features, the largest as 1. A curve that drops early uses few of its "
         "directions (dimensional collapse); a flat one uses many."
@@ -38,9 +40,8 @@ def spectrum(runs: Sequence[Run]) -> Html:
         label = "Singular values: " + "; ".join(f"{r[0]} of width {r[1]}, effective rank {r[2]}" for r in rows)
         chart = line_chart(series, label=label, x_title="index", log_x=True, log_y=True)
         caption = tag("figcaption", legend((title, style) for title, style, _ in curves), tag("output"))
-        sample = next(run.observed for run in runs if isinstance(run.observed, Observed))
-        head = ("features", "width", "effective rank", "RankMe")
-        numbers = table(f"Directions in use, over {sample.source}.", head, rows)
+        head = ["features", "width", "effective rank", "RankMe", *([] if same else ["over"])]
+        numbers = table(f"Directions in use, over {sources[0]}." if same else "Directions in use.", head, rows)
         body = [tag("div", tag("figure", caption, chart), numbers, class_="pair")]
     return section("spectrum", "Spectrum of the features", about, missing(runs, "observed"), body)
 

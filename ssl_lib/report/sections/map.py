@@ -30,20 +30,24 @@ _FORMS = (
 def embedding_map(runs: Sequence[Run], private: bool) -> Html:
     """A map per run; of one run alone, one of random weights beside it. The page's script shows the images."""
     seen = [(number, run, run.observed) for number, run in enumerate(runs) if isinstance(run.observed, Observed)]
-    panels: list[Child] = []
+    sources = {observed.source for _, _, observed in seen}
+    groups: dict[tuple[tuple[int, str], ...], list[Child]] = {}  # runs on other classes have a legend of their own
     for number, run, observed in seen:
-        titles = ["trained", "random init"] if len(runs) == 1 else ["trained"]
-        for title in titles:
+        panels = groups.setdefault(tuple(_names(observed).items()), [])
+        for title in ["trained", "random init"] if len(runs) == 1 else ["trained"]:
             heading = title if len(runs) == 1 else run.name
-            panels.append(_panel(number, observed, title, heading))
+            besides = f", {observed.source}" if len(sources) > 1 else ""
+            panels.append(_panel(number, observed, title, heading, besides))
     what = "its class and neighbours" if private else "it and its neighbours"
     about: list[Child] = [f"A mark per image; point at one to see {what}."]
     if seen:
-        about.append(f" {seen[0][2].projection} of the features of {seen[0][2].source}.")
-    body = (
-        tag("div", _symbols(), _legend(seen[0][2]), tag("div", panels, class_="maps"), class_="map") if seen else None
-    )
-    return section("map", "Map of the images", about, missing(runs, "observed"), body)
+        of = f" of {seen[0][2].source}" if len(sources) == 1 else ""
+        about.append(f" {seen[0][2].projection} of the features{of}.")
+    body = [
+        tag("div", _legend(names), tag("div", panels, class_="maps"), class_="map") for names, panels in groups.items()
+    ]
+    marks = _symbols() if seen else None
+    return section("map", "Map of the images", about, missing(runs, "observed"), marks, body)
 
 
 def map_data(runs: Sequence[Run], sheets: dict[str, Sheet]) -> list[dict[str, Any] | None]:
@@ -76,10 +80,10 @@ def _symbols() -> Html:
     return tag("svg", tag("defs", forms), class_="hidden", width=0, height=0, aria_hidden="true", focusable="false")
 
 
-def _legend(observed: Observed) -> Html | None:
+def _legend(names: Sequence[tuple[int, str]]) -> Html:
     """A button per class, which shows and hides its marks."""
     buttons = []
-    for place, (label, name) in enumerate(_names(observed).items()):
+    for place, (label, name) in enumerate(names):
         shape, colour = _look(place)
         mark = tag("svg", tag("use", href=shape), viewBox="-5 -5 10 10", class_=colour, aria_hidden="true")
         buttons.append(tag("button", mark, name, type="button", aria_pressed="true", data_class=label))
@@ -88,7 +92,7 @@ def _legend(observed: Observed) -> Html | None:
     return tag("div", buttons, class_="classes", role="group", aria_label="classes to show")
 
 
-def _panel(number: int, observed: Observed, title: str, heading: str) -> Html:
+def _panel(number: int, observed: Observed, title: str, heading: str, besides: str) -> Html:
     places = _scaled(observed.places[title])
     labels = observed.sample.labels
     classes: list[int | None] = [*_names(observed)] or [None]
@@ -106,7 +110,7 @@ def _panel(number: int, observed: Observed, title: str, heading: str) -> Html:
         "svg", groups, ring, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=about, tabindex=0,
         data_run=number, data_subject=title, aria_describedby="tip",
     )  # fmt: skip
-    return tag("figure", tag("figcaption", heading), svg)
+    return tag("figure", tag("figcaption", heading, besides), svg)
 
 
 def _look(place: int) -> tuple[str, str]:

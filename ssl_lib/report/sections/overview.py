@@ -136,8 +136,8 @@ def _doctor(run: Run, runs: Sequence[Run]) -> Html | None:
         return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), run.diagnosis.reason, class_="note")
     if not run.diagnosis.findings:
         history = run.diagnosis.history
-        early = history.step + 1 < max(30, history.facts.steps_per_epoch)  # most rules wait for an epoch
-        told = "found nothing wrong" + (" so far, but it is too early to tell." if early else ".")
+        early = ", but the run is too short to tell" if history.finished else " so far, but it is too early to tell"
+        told = f"found nothing wrong{early if history.too_short else ''}."
         return tag("p", tag("strong", "Doctor"), " ", _of(run, runs), told, class_="finding good")
     items = [
         tag("li", tag("strong", finding.name), f" since step {finding.step:,}: {finding.seen}. ",
