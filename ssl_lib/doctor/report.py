@@ -9,6 +9,8 @@ from ssl_lib.text_table import text_table
 
 __all__ = ["format_diagnosis"]
 
+_OUTSIDE = "!"
+
 
 def format_diagnosis(doctor: Doctor) -> str:
     """The findings, or that there is none, and below them its figures beside their healthy ranges."""
@@ -25,7 +27,9 @@ def format_diagnosis(doctor: Doctor) -> str:
         lines = [f"no alarm {where}{early}"]
     rows = [["figure", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
-    return "\n".join([*lines, "", text_table(rows, left=len(rows[0]))])
+    marked = any(row[1].endswith(_OUTSIDE) for row in rows)
+    note = ["", f"{_OUTSIDE} is outside of its healthy range; an alarm is for what stays there"] if marked else []
+    return "\n".join([*lines, "", text_table(rows, left=len(rows[0])), *note])
 
 
 def _row(figure: Figure, history: History) -> list[str]:
@@ -34,4 +38,5 @@ def _row(figure: Figure, history: History) -> list[str]:
     values = history.all(figure.name)
     judged = {"last": values[-1], "highest": max(values), "lowest": min(values)}[figure.judged]
     meaning = figure.meaning if figure.judged == "last" else f"{figure.meaning}; the {figure.judged}"
-    return [figure.name, f"{judged:.4g}", between, meaning]
+    good = healthy is None or 0.99 * healthy[0] <= judged <= 1.01 * healthy[1]  # what is shown is rounded
+    return [figure.name, f"{judged:.4g}{'' if good else f' {_OUTSIDE}'}", between, meaning]

@@ -187,6 +187,7 @@ def test_the_command_says_what_is_wrong_or_that_nothing_is(tmp_path, capsys):
     assert main(["doctor", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "no alarm after 9 of 100 steps; that is too early to tell" in out and "0.025 to 0.25" in out
+    assert "outside" not in out
     write_run(tmp_path, healthy, chance_loss=4.0, total_steps=9, steps_per_epoch=3)
     assert main(["doctor", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -195,6 +196,8 @@ def test_the_command_says_what_is_wrong_or_that_nothing_is(tmp_path, capsys):
     assert main(["doctor", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "complete collapse, seen first at step 2" in out and "cure" in out and "no alarm" not in out
+    (marked,) = [line for line in out.splitlines() if " ! " in line]
+    assert marked.startswith("feature_std") and "! is outside of its healthy range" in out
 
 
 def test_the_command_names_what_is_missing_or_damaged(tmp_path, capsys):
