@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,23 +12,15 @@ import pytest
 
 from ssl_lib import ConfigError
 from ssl_lib.files import append_text, check_writable, link_or_copy, locked, write_text
+from tests.conftest import full_disk
 from tests.fork_server import fork
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file grows beyond 100 bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("write", [write_text, append_text])
-def test_a_full_disk_is_an_error_that_names_the_file(write, full_disk, tmp_path):
+def test_a_full_disk_is_an_error_that_names_the_file(write, tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, "a line\n")
-    with pytest.raises(OSError, match=r"too large: '.*/metrics\.jsonl'"):
+    with full_disk(100), pytest.raises(OSError, match=r"too large: '.*/metrics\.jsonl'"):
         write(path, 200 * "x")
     assert path.read_text().startswith("a line\n")
     assert list(tmp_path.iterdir()) == [path]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-
 import pytest
 import torch
 
 from ssl_lib import LARS, CheckpointError, Method, Schedule, StepOutput, Trainer
 from ssl_lib.callbacks import Callback, Checkpoints
 from ssl_lib.checkpoint import load_checkpoint
-from tests.conftest import TinyBackbone
+from tests.conftest import TinyBackbone, full_disk
 
 
 class Large(Method):
@@ -57,18 +55,8 @@ def test_what_a_killed_save_has_left_goes_when_the_run_goes_on(make_method, make
 
 
 def test_an_error_in_the_background_ends_the_run(make_loader, tmp_path):
-    class FillTheDisk(Callback):
-        """Files beyond a size are refused after the first epoch."""
-
-        def on_epoch(self, state):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        with pytest.raises(CheckpointError, match=r"step_00000006\.pt: the disk did not take all of it"):
-            train(Large(), make_loader(), FillTheDisk(), Checkpoints(tmp_path, save_every=2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(10**6), pytest.raises(CheckpointError, match=r"step_00000006\.pt: the disk did not take all of it"):
+        train(Large(), make_loader(), Checkpoints(tmp_path, save_every=2))
     assert names(tmp_path) == []
 
 

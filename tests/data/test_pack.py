@@ -14,6 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from ssl_lib.data import ArrayData, FolderData, arrays, rows
 from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.errors import DataError
+from tests.conftest import full_disk
 
 SIZE = 9
 RNG = np.random.default_rng(0)
@@ -228,16 +229,9 @@ def test_a_disk_that_is_too_small_is_known_before_the_start(folder, tmp_path):
 
 @pytest.mark.parametrize("room", [100, 20_000])
 def test_a_disk_that_fills_up(many, tmp_path, room):
-    """The kernel refuses to let a file grow, as on a full disk."""
-    resource = pytest.importorskip("resource")
     destination = tmp_path / "out"
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        with pytest.raises(DataError, match=r"out: cannot be written \(File too large\); free space"):
-            pack(FolderData(many), destination, SIZE, workers=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(room), pytest.raises(DataError, match=r"out: cannot be written \(File too large\); free space"):
+        pack(FolderData(many), destination, SIZE, workers=0)
     assert not (destination / "images.npy").exists()
     pack(FolderData(many), destination, SIZE, workers=0)
     pack(FolderData(many), tmp_path / "whole", SIZE, workers=0)
