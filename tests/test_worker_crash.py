@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+from multiprocessing.connection import Client
+from multiprocessing.resource_sharer import DupFd
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 from ssl_lib.checkpoint import load_checkpoint
 from ssl_lib.cli import main
+from ssl_lib.data.workers import start_worker
 from ssl_lib.errors import DataError
 from ssl_lib.worker_crash import worker_crashes
 
@@ -72,6 +76,24 @@ def test_a_killed_worker_is_one_error_and_the_run_goes_on(sent, reason, argument
     assert main(["train", *arguments, method, f"run_dir={unbroken}"]) == 0
     weights = [load_checkpoint(folder / "checkpoints" / "last.pt")["method"] for folder in (run, unbroken)]
     assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
+
+
+def share_a_file(pipe):
+    start_worker(0)
+    pipe.send(DupFd(0))
+    pipe.recv()
+
+
+def test_a_worker_is_silent_about_a_parent_that_hangs_up(capfd):
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=share_a_file, args=(theirs,))
+    worker.start()
+    shared = ours.recv()
+    Client(shared._id[0]).close()  # as a parent whose error comes while it takes a batch
+    os.close(shared.detach())  # the worker has seen it, and goes on
+    ours.send(None)
+    worker.join()
+    assert capfd.readouterr().err == ""
 
 
 BUS_ERROR = "DataLoader worker (pid 5) is killed by signal: Bus error. It is possible that ..."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -22,7 +24,9 @@ from ssl_lib.worker_crash import worker_crashes
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
-__all__ = ["CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "usual_resize"]
+__all__ = [
+    *("CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "start_worker", "usual_resize"),
+]
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
@@ -118,7 +122,7 @@ class Workers:
             sampler=self._requests,
             num_workers=min(count, most),
             collate_fn=_as_it_is,
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=start_worker,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=min(count, most) > 0,
             generator=torch.Generator(),  # or else DataLoader draws a seed from the global one
@@ -158,6 +162,21 @@ class _Requests(Sampler[Request]):
 
     def __len__(self) -> int:
         return len(self.pending)
+
+
+def start_worker(_: int) -> None:
+    """What a worker process does first: it leaves signals to its parent, and is silent where that hangs up.
+
+    A parent that an error ends while it takes a batch, such as that of another worker, makes a thread of
+    `multiprocessing.resource_sharer` here print a traceback beside the error.
+    """
+    leave_signals_to_parent()
+    sys.excepthook = _print_unless_hung_up
+
+
+def _print_unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(error, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
