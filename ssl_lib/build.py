@@ -212,7 +212,7 @@ def build_evaluator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         random_encoder = _make(BACKBONES, without_weights(config).backbone, "backbone")
-    return call(  # type: ignore[no-any-return]
+    return call(
         "evaluation",
         Evaluator,
         bank,

@@ -19,6 +19,8 @@ from ssl_lib.views import ViewConfig, ViewPipeline
 
 __all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "NO_WEIGHTS", "call", "derive_backbone", "resolve", "without_weights"]
 
+Made = typing.TypeVar("Made")
+
 BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
 """What torch and the networks raise for values that cannot be."""
 
@@ -67,7 +69,7 @@ def without_weights(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, backbone=backbone)
 
 
-def call(key: str, part: typing.Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call(key: str, part: typing.Callable[..., Made], *args: Any, **kwargs: Any) -> Made:
     """Calls a constructor; an error about its arguments becomes a ConfigError that names the config's key."""
     try:
         return part(*args, **kwargs)

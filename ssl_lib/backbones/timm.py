@@ -43,9 +43,9 @@ def timm_backbone(
     try:
         fixed_size = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True).fixed_input_size
         options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}  # None: unset
-        net = timm.create_model(model_name, pretrained, num_classes=0, in_chans=in_channels, **options)
+        net: nn.Module = timm.create_model(model_name, pretrained, num_classes=0, in_chans=in_channels, **options)
     except Exception as error:  # unknown options and tags, failed downloads: every model has its own way
         given = {"pretrained": pretrained, "in_channels": in_channels, "drop_path": drop_path, "image_size": image_size}
         raise ConfigError(f"timm cannot build {model_name!r} with {given}: {error}") from error
     net.out_dim = getattr(net, "head_hidden_size", None) or net.num_features
-    return net  # type: ignore[no-any-return]
+    return net

@@ -30,7 +30,7 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
         DataError: The folder is missing or has no images, or holds several packed parts, or of other channels.
     """
     if not _is_packed(folder):
-        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error)  # type: ignore[no-any-return]
+        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error)
     parts = [part for part in ("train", "test") if (Path(folder).expanduser() / part / "images.npy").exists()]
     if len(parts) > 1:
         raise DataError(f"{folder} holds {' and '.join(parts)}: give {os.path.join(folder, 'train')} or the other")
@@ -41,7 +41,9 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
             f"{folder}: images of {found.channels} channels, where the run has {like.channels}: pack them with "
             f"--channels {like.channels}"
         )
-    return call("IMAGES", arrays, folder, mean=like.mean, std=like.std)  # type: ignore[no-any-return]
+    shown = call("IMAGES", arrays, folder, mean=like.mean, std=like.std)
+    assert shown is not None
+    return shown
 
 
 def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:

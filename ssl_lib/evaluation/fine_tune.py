@@ -160,8 +160,7 @@ class FineTune:
         places, device = subject.bank_places, subject.device
         batch_size = min(self.batch_size, len(places)) // world_size() * world_size()
         views = self._views(_side(subject), subject.bank.mean, subject.bank.std)
-        options = {"seed": self.seed, "workers": subject.workers, "indices": places}
-        loader = Loader(subject.bank, views, batch_size, **options)  # type: ignore[arg-type]
+        loader = Loader(subject.bank, views, batch_size, seed=self.seed, workers=subject.workers, indices=places)
         optimizer = AdamW(layer_decay_groups(model, self.weight_decay, decay), lr=self.lr)
         schedule, precision = self._schedule(), Precision.resolve(self.precision, device)
         schedule.prepare(optimizer, batch_size)

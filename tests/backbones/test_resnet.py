@@ -68,7 +68,7 @@ def test_zero_init_residual_makes_each_branch_start_at_zero(build: object) -> No
     torch.manual_seed(0)
     x = torch.randn(2, 3, 32, 32)
     for zero in (False, True):
-        net = build(zero_init_residual=zero).eval()  # type: ignore[operator]
+        net = build(zero_init_residual=zero).eval()
         block = net.layer1[0]
         h = torch.relu(net.bn1(net.conv1(x)))
         shortcut = block.downsample(h) if block.downsample else h

@@ -106,7 +106,7 @@ def test_weights_and_features_are_timms(registers: int) -> None:
 )
 def test_sizes_are_the_published_ones(build: object, dim: int, parameters: float) -> None:
     with torch.device("meta"):
-        net = build()  # type: ignore[operator]
+        net = build()
     assert net.out_dim == dim
     assert len(net.blocks) == 12
     assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(parameters, rel=2e-3)

@@ -9,9 +9,12 @@ import torch
 from ssl_lib.evaluation import knn_accuracy, knn_scores
 
 
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
 def reference(queries, bank, labels, classes, k, temperature):
     """The written rule, image by image in float64."""
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
     scores = np.zeros((len(queries), classes))
     for i, similarities in enumerate(unit(queries) @ unit(bank).T):
         for j in np.argsort(-similarities)[:k]:

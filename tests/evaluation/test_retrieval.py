@@ -17,8 +17,11 @@ def problem(ties=False):
     return queries, rng.integers(0, 4, 25), bank, rng.integers(0, 4, 60)
 
 
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
 def cosines(queries, bank):
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
     return unit(queries) @ unit(bank).T
 
 

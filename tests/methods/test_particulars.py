@@ -34,7 +34,10 @@ class Recorder(nn.Module):
 
 def random_views(large=2, small=0, n=8):
     generator = torch.Generator().manual_seed(1)
-    draw = lambda count, size: tuple(torch.randn(n, 1, size, size, generator=generator) for _ in range(count))  # noqa: E731
+
+    def draw(count, size):
+        return tuple(torch.randn(n, 1, size, size, generator=generator) for _ in range(count))
+
     return Views(draw(large, 16), draw(small, 8))
 
 
@@ -85,7 +88,10 @@ def test_simsiam_stops_the_gradient_at_the_target(make_method):
     loss = method(views, START).loss
     z = [method.projector(method.backbone(x)) for x in views.large]
     p = [method.predictor(x) for x in z]
-    cosine = lambda a, b: F.cosine_similarity(a, b.detach()).mean()  # noqa: E731
+
+    def cosine(a, b):
+        return F.cosine_similarity(a, b.detach()).mean()
+
     torch.testing.assert_close(loss, -(cosine(p[0], z[1]) + cosine(p[1], z[0])) / 2, rtol=1e-5, atol=1e-6)
 
 
