@@ -20,8 +20,8 @@ from torch import nn
 
 from ssl_lib import BACKBONES, LARS, Loader, Schedule, SimCLR, Trainer, ViewPipeline, views
 from ssl_lib.data import ArrayData
-from ssl_lib.precision import Precision, resolve_device
 from ssl_lib.types import Progress
+from ssl_lib.utils.precision import Precision, resolve_device
 
 
 def make_method(options: argparse.Namespace) -> SimCLR:

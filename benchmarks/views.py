@@ -33,8 +33,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from ssl_lib import BACKBONES, DINO, LARS, Loader, Method, SimCLR, ViewPipeline, views
 from ssl_lib.data import FolderData
-from ssl_lib.precision import Precision
 from ssl_lib.types import Progress
+from ssl_lib.utils.precision import Precision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Run = Callable[[], int]

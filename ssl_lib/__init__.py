@@ -1,33 +1,37 @@
 """ssl_lib: self-supervised learning on images, in plain parts that one Trainer composes.
 
-A name is imported when it is first asked for: `import ssl_lib` is quick, though torch takes seconds.
+Names are imported when they are first used, so that `import ssl_lib` is fast although torch takes seconds.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
-from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ssl_lib.utils.lazy import import_lazily
+from ssl_lib.version import __version__ as __version__
 
-if TYPE_CHECKING:  # what _HOMES says, for type checkers and editors
+if TYPE_CHECKING:  # the same names as in _MODULES, for type checkers and editors
     from ssl_lib import backbones, data, embedding, evaluation, heads, losses, methods, optim, views
-    from ssl_lib.build import Experiment, build
     from ssl_lib.config import RunConfig, load_config
     from ssl_lib.data import Loader
+    from ssl_lib.distributed import started, stop_on_signals
     from ssl_lib.ema import EMATeacher
     from ssl_lib.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError, SSLError
     from ssl_lib.evaluation import Evaluator
+    from ssl_lib.experiment.build import Experiment, build
+    from ssl_lib.experiment.load import TrainedRun, load_method, load_run
+    from ssl_lib.experiment.trained_backbone import TrainedBackbone
     from ssl_lib.methods import BYOL, DINO, BarlowTwins, Method, SimCLR, SimSiam, VICReg
     from ssl_lib.optim import LARS, Schedule
-    from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
-    from ssl_lib.runs import TrainedRun, load_method, load_run
-    from ssl_lib.trained_backbone import Backbone
-    from ssl_lib.trainer import Trainer
+    from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS
+    from ssl_lib.report import write_report
+    from ssl_lib.runs.files import list_checkpoints
+    from ssl_lib.training.callbacks import Callback, Checkpoints, default_callbacks
+    from ssl_lib.training.checkpoint import load_checkpoint
+    from ssl_lib.training.checkpoint_folder import find_checkpoint
+    from ssl_lib.training.trainer import Trainer
     from ssl_lib.types import Progress, StepOutput, Views
+    from ssl_lib.utils.seeding import seed_everything
     from ssl_lib.views import ViewConfig, ViewPipeline
 
 __all__ = [
@@ -37,14 +41,14 @@ __all__ = [
     "DINO",
     "LARS",
     "LOGGERS",
-    "LOSSES",
     "METHODS",
     "OPTIMIZERS",
     "PRESETS",
     "PROTOCOLS",
-    "Backbone",
     "BarlowTwins",
+    "Callback",
     "CheckpointError",
+    "Checkpoints",
     "ConfigError",
     "DataError",
     "EMATeacher",
@@ -60,6 +64,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "StepOutput",
+    "TrainedBackbone",
     "TrainedRun",
     "Trainer",
     "VICReg",
@@ -69,70 +74,60 @@ __all__ = [
     "backbones",
     "build",
     "data",
+    "default_callbacks",
     "embedding",
     "evaluation",
+    "find_checkpoint",
     "heads",
+    "list_checkpoints",
+    "load_checkpoint",
     "load_config",
     "load_method",
     "load_run",
     "losses",
     "methods",
     "optim",
+    "seed_everything",
+    "started",
+    "stop_on_signals",
     "views",
+    "write_report",
 ]
 
-_HOMES = {
-    "build": ("Experiment", "build"),
+_MODULES = {
     "config": ("RunConfig", "load_config"),
     "data": ("Loader",),
+    "distributed": ("started", "stop_on_signals"),
     "ema": ("EMATeacher",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", "SSLError"),
     "evaluation": ("Evaluator",),
+    "experiment.build": ("Experiment", "build"),
+    "experiment.load": ("TrainedRun", "load_method", "load_run"),
+    "experiment.trained_backbone": ("TrainedBackbone",),
     "methods": ("BYOL", "DINO", "BarlowTwins", "Method", "SimCLR", "SimSiam", "VICReg"),
     "optim": ("LARS", "Schedule"),
-    "registry": ("BACKBONES", "DATASETS", "LOGGERS", "LOSSES", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS"),
-    "runs": ("TrainedRun", "load_method", "load_run"),
-    "trained_backbone": ("Backbone",),
-    "trainer": ("Trainer",),
+    "registry": ("BACKBONES", "DATASETS", "LOGGERS", "METHODS", "OPTIMIZERS", "PRESETS", "PROTOCOLS"),
+    "report": ("write_report",),
+    "runs.files": ("list_checkpoints",),
+    "training.callbacks": ("Callback", "Checkpoints", "default_callbacks"),
+    "training.checkpoint": ("load_checkpoint",),
+    "training.checkpoint_folder": ("find_checkpoint",),
+    "training.trainer": ("Trainer",),
     "types": ("Progress", "StepOutput", "Views"),
+    "utils.seeding": ("seed_everything",),
     "views": ("ViewConfig", "ViewPipeline"),
 }
-"""Where each public name is defined; all other names are those of modules."""
+"""The module that defines each public name; the other names in `__all__` are packages."""
 
 
-_LIGHT = {"errors", "registry"}
-"""Of the homes, those that do without torch."""
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    value = import_lazily(f"ssl_lib.{module or name}")
+    globals()[name] = value if module is None else getattr(value, name)  # from now on found without this function
+    return globals()[name]
 
 
-def import_whole() -> None:
-    """Imports what imports everything, so that threads that ask first for different parts wait for one another.
-
-    In a cycle of imports begun at two ends, Python hands modules out that are made in part only.
-    """
-    importlib.import_module(f"{__name__}.build")
-
-
-class _Package(ModuleType):
-    """A package that imports what it is asked for."""
-
-    def __getattr__(self, name: str) -> Any:
-        home = next((home for home, names in _HOMES.items() if name in names), None)
-        if home is None and not (name.isidentifier() and find_spec(f"{__name__}.{name}")):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if (home or name) not in _LIGHT:
-            import_whole()
-        module = importlib.import_module(f"{__name__}.{home or name}")
-        if home is not None:
-            setattr(self, name, getattr(module, name))
-        return getattr(self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Python binds an imported module to its package; `ssl_lib.build` is the function, not the module around it."""
-        if not (name == "build" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

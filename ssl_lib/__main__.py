@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_lib.cli import main
+from ssl_lib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import ssl_lib
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.utils.lazy import import_lazily
 
 __all__ = [
     "BACKBONES",
     "DATASETS",
     "KINDS",
     "LOGGERS",
-    "LOSSES",
     "METHODS",
     "OPTIMIZERS",
     "PRESETS",
@@ -35,11 +32,11 @@ class Registry:
 
     Args:
         kind: What messages call a part.
-        room: The module whose import registers the library's own parts; it is imported when the table is first used.
+        module: The module that registers the library's own parts; it is imported when the table is first used.
     """
 
-    def __init__(self, kind: str, room: str | None = None) -> None:
-        self.kind, self.room = kind, room
+    def __init__(self, kind: str, module: str | None = None) -> None:
+        self.kind, self.module = kind, module
         self._parts: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -78,10 +75,8 @@ class Registry:
 
     def _filled(self) -> dict[str, Callable[..., Any]]:
         """All parts, the library's own included."""
-        if self.room is not None:
-            if self.room not in sys.modules:
-                ssl_lib.import_whole()
-            importlib.import_module(self.room)  # another thread may be about it
+        if self.module is not None:
+            import_lazily(self.module)
         return self._parts
 
 
@@ -91,8 +86,7 @@ def _origin(part: Callable[..., Any]) -> str:
 
 BACKBONES = Registry("backbone", "ssl_lib.backbones")
 METHODS = Registry("method", "ssl_lib.methods")
-LOSSES = Registry("loss", "ssl_lib.losses")
-LOGGERS = Registry("logger", "ssl_lib.loggers")
+LOGGERS = Registry("logger", "ssl_lib.training.callbacks")
 DATASETS = Registry("data set", "ssl_lib.data")
 OPTIMIZERS = Registry("optimizer", "ssl_lib.optim")
 PRESETS = Registry("view preset", "ssl_lib.views")
@@ -100,7 +94,6 @@ PROTOCOLS = Registry("evaluation protocol", "ssl_lib.evaluation")
 
 KINDS = {
     "methods": METHODS,
-    "losses": LOSSES,
     "backbones": BACKBONES,
     "data": DATASETS,
     "views": PRESETS,

@@ -61,14 +61,14 @@ class StepOutput:
         loss: Scalar to minimise.
         metrics: Detached scalars to log.
         embeddings: Detached embeddings (N, D) of the batch's first view, for diagnosis.
-        partners: Those of the same images' second view (N, D).
+        embeddings_b: Those of the same images' second view (N, D).
         assignments: Detached distributions (N, K) of the first view over prototypes, where there are prototypes.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     embeddings: Tensor | None = None
-    partners: Tensor | None = None
+    embeddings_b: Tensor | None = None
     assignments: Tensor | None = None
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
-from ssl_lib.registry import BACKBONES, DATASETS, LOSSES, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.registry import BACKBONES, DATASETS, OPTIMIZERS, PRESETS, PROTOCOLS
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
@@ -60,7 +60,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The length of tests/test_soak.py, some thousands for an evening; and the rest of the tests, for `.ci/run`."""
+    """Adds the length of the soak tests (tests/training/test_soak.py) and, for `.ci/run`, the rest of the tests."""
     parser.addoption("--soak-steps", type=int, default=300, help="updates that the soak tests train for (slow)")
     parser.addoption("--rest", action="store_true", help="with -m '': slow tests, and those that the last run skipped")
 
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it, and so are the files that its configs imported."""
-    for registry in (BACKBONES, DATASETS, LOSSES, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS):
+    for registry in (BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS):
         monkeypatch.setattr(registry, "_parts", {name: registry[name] for name in registry})
     before, path = set(sys.modules), list(sys.path)
     yield

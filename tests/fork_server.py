@@ -15,9 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.cli import main
+from ssl_lib.cli.main import main
 
-multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest", "ssl_lib.commands.train"])
+multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest", "ssl_lib.cli.train"])
 
 
 class Command:

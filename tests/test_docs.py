@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 
 import ssl_lib
-from ssl_lib.build import resolve
-from ssl_lib.cli import main
-from ssl_lib.config import load_config, parse_config
+from ssl_lib.cli.main import main
+from ssl_lib.config.load import load_config, parse_config
+from ssl_lib.config.resolve import resolve
 from ssl_lib.export import FORMATS
 from tests.fork_server import ended, fork, run_script
 

@@ -1,96 +1,126 @@
-"""Data flows one way: what each room may import."""
+"""Imports go one way through the layers, and other rules on the package's source."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import ssl_lib
-from ssl_lib import run_files
+from ssl_lib.runs import files
 
 ROOT = Path(ssl_lib.__file__).parent
-GLUE = {
-    *(
-        "settings",
-        "config",
-        "resolve",
-        "rehearsal",
-        "build",
-        "runs",
-        "comparison",
-        "report",
-        "trained_backbone",
-        "export",
-    ),
-    *("cli", "commands"),
-}
-LOOP = {"trainer", "callbacks", "loggers", "state", "meter", "finite", "checkpoint", "run_lock", "doctor"}
-# A room may not import what is downstream of it.
-FORBIDDEN = {
-    "losses": {"methods", "heads", "backbones", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
-    "heads": {"methods", "losses", "backbones", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
-    "backbones": {"methods", "heads", "losses", "views", "data", "evaluation", "optim"} | LOOP | GLUE,
-    "views": {"methods", "heads", "losses", "backbones", "data", "evaluation", "optim"} | LOOP | GLUE,
-    "optim": {"methods", "heads", "losses", "backbones", "views", "data", "evaluation"} | LOOP | GLUE,
-    "data": {"methods", "heads", "losses", "backbones", "evaluation", "optim"} | LOOP | GLUE,
-    "methods": {"backbones", "views", "data", "evaluation"} | LOOP | GLUE,
-    "doctor": {"methods", "heads", "losses", "backbones", "views", "data"} | (LOOP - {"doctor"}) | GLUE,
-    "evaluation": {"methods", "heads", "losses", "backbones"} | LOOP | GLUE,
-    "embedding": {"methods", "heads", "losses", "backbones", "optim"} | LOOP | GLUE,
-    "trainer.py": {"evaluation", "backbones", "losses", "heads"} | GLUE,
-    "callbacks": {"backbones", "losses", "heads"} | GLUE,
-    "ema.py": {"methods", "optim"} | LOOP | GLUE,
-    "types.py": {"methods", "views", "data"} | LOOP | GLUE,
-    "settings.py": {"methods", "backbones", "losses", "heads", "views", "build", "cli", "config"} | LOOP,
-    "config.py": {"methods", "backbones", "losses", "heads", "views", "build", "cli"} | LOOP,
+LAYERS = (
+    *("errors", "version", "types", "ema", "utils", "registry", "runs", "distributed"),
+    *("memory", "heads", "losses", "optim", "views", "backbones", "data", "methods", "evaluation"),
+    *("doctor", "embedding", "config", "training", "experiment", "export", "report"),
+    *("__init__", "cli", "__main__"),
+)
+"""Packages and modules in the order of docs/architecture.md: a file imports from the left of its layer, or from it."""
+
+READS_CONFIG = {"config", "experiment", "report", "__init__", "cli"}
+WITHOUT_TORCH = ("ssl_lib", "ssl_lib.runs.compare", "ssl_lib.doctor", "ssl_lib.cli.main", "ssl_lib.cli.arguments")
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
 }
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The first names under `ssl_lib` that a file imports."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" if node.module == "ssl_lib" else node.module for alias in node.names]
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_modules(module: str) -> Iterator[str]:
+    """The modules of the package that a module imports: anywhere in it, also for type checkers alone."""
+    for node in ast.walk(tree_of(MODULES[module])):
+        assert not isinstance(node, ast.ImportFrom) or not node.level, f"{module} has a relative import"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ssl_lib":
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in MODULES else str(node.module)
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("ssl_lib.")}
-    return rooms
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "ssl_lib")
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_import_rules(room):
-    files = [ROOT / room] if room.endswith(".py") else list((ROOT / room).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not imported_rooms(path) & FORBIDDEN[room], path
+def package_of(module: str) -> str:
+    """The layer of a module: `ssl_lib.data.loader` is in `data`, `ssl_lib` itself in `__init__`."""
+    return module.split(".")[1] if "." in module else "__init__"
 
 
-def test_only_the_glue_imports_the_config():
-    for path in ROOT.rglob("*.py"):
-        if not {Path(part).stem for part in path.relative_to(ROOT).parts} & {*GLUE, "__init__", "__main__"}:
-            assert not imported_rooms(path) & GLUE, path
+def test_modules_import_from_the_left_of_their_layer_or_from_it():
+    found = []
+    for module in MODULES:
+        package = package_of(module)
+        for imported in imported_modules(module):
+            other = package_of(imported)
+            down = other == package or LAYERS.index(other) < LAYERS.index(package)
+            if imported == "ssl_lib" or not down or (other == "config" and package not in READS_CONFIG):
+                found.append(f"{module} imports {imported}")
+    assert not found
+
+
+def test_modules_do_not_import_in_a_cycle():
+    graph = {module: set(imported_modules(module)) - {module} for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"cycle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_it_imports_no_torch(module):
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 UNSAFE = {"torch.load", "np.load", "numpy.load", "pickle.load", "pickle.loads", "marshal.loads"}
 
 
 def test_no_unsafe_loading():
-    for path in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module, path in MODULES.items():
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE:
                 keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert keywords.get("weights_only") == "True" or keywords.get("allow_pickle") == "False", path
+                safe = keywords.get("weights_only") == "True" or keywords.get("allow_pickle") == "False"
+                assert safe, f"{module}, line {node.lineno}"
 
 
-def test_the_names_of_a_runs_files_stand_in_one_place():
-    home = Path(run_files.__file__)
-    names = {value for name, value in vars(run_files).items() if name.isupper() and "." in value}
+def test_only_one_module_holds_the_names_of_a_runs_files():
+    names = {value for name, value in vars(files).items() if name.isupper() and "." in value}
     assert names >= {"config.yaml", "metrics.jsonl", "last.pt"}
-    for path in ROOT.rglob("*.py"):
-        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    for module, path in MODULES.items():
+        nodes = ast.walk(tree_of(path))
         found = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-        assert path == home or not found & names, path
+        assert path == Path(files.__file__) or not found & names, module
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 250, 40
+
+
+def test_files_and_functions_are_short():
+    """Functions are counted without their docstrings; declarations of the command line's arguments may be longer."""
+    found = []
+    for module, path in MODULES.items():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        found += [f"{module}: {lines} lines"] * (lines > LONGEST_FILE)
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef) and module != "ssl_lib.cli.arguments":
+                length = length_of(node)
+                found += [f"{module}.{node.name}: {length} lines"] * (length > LONGEST_FUNCTION)
+    assert not found
+
+
+def length_of(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring

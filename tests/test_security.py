@@ -20,12 +20,12 @@ from PIL import Image
 
 import ssl_lib
 from ssl_lib import CheckpointError, ConfigError, DataError, load_method
-from ssl_lib.build import build
-from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
-from ssl_lib.cli import main
-from ssl_lib.commands.common import config_folder
-from ssl_lib.config import load_config, parse_config
+from ssl_lib.cli.common import config_folder
+from ssl_lib.cli.main import main
+from ssl_lib.config.load import load_config, parse_config
 from ssl_lib.data import FolderData, ShardData, arrays
+from ssl_lib.experiment.build import build
+from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint
 
 MIB = 2**20
 SMALL = ["schedule.epochs=0.05", "schedule.warmup_epochs=0", "backbone.width=8", "evaluation.every_epochs=0"]
@@ -142,7 +142,7 @@ def test_yaml_makes_plain_values_only(tag, tmp_path, run, capsys):
 
 def test_a_name_in_a_config_reaches_registered_parts_only():
     for key in ("method", "backbone", "data", "optimizer"):
-        for name in ("os.system", "torch.nn.Linear", "__import__", "ssl_lib.cli.main", "timm/../x"):
+        for name in ("os.system", "torch.nn.Linear", "__import__", "ssl_lib.cli.main.main", "timm/../x"):
             with pytest.raises(ConfigError):
                 _resolve(key, name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssl_lib.backbones.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet_tiny, wide_resnet50_2
 from ssl_lib.backbones.timm import timm_backbone
-from ssl_lib.backbones.torchvision_nets import torchvision_net
+from ssl_lib.backbones.torchvision import torchvision_net
 from ssl_lib.backbones.vit import VisionTransformer, vit_base, vit_micro, vit_small, vit_tiny
 from ssl_lib.backbones.weights import load_weights
 

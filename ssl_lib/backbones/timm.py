@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.extras import needs
 from ssl_lib.registry import BACKBONES
+from ssl_lib.utils.optional import needs
 
 __all__ = ["timm_backbone"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.extras import needs
-from ssl_lib.run_files import CHECKPOINTS, LAST
+from ssl_lib.runs.files import CHECKPOINTS, LAST
+from ssl_lib.utils.optional import needs
 
 __all__ = ["load_weights", "read_header"]
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ssl_lib.data.arrays import ArrayData, arrays
 from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, SkipImage, Split, image_name
-from ssl_lib.data.decode import decode_image
-from ssl_lib.data.fashion import fashion_mnist, fashion_mnist_mini
-from ssl_lib.data.folder import FolderData, image_folder
-from ssl_lib.data.hugging_face import huggingface
+from ssl_lib.data.datasets.arrays import ArrayData, arrays
+from ssl_lib.data.datasets.fashion_mnist import fashion_mnist, fashion_mnist_mini
+from ssl_lib.data.datasets.folder import FolderData, image_folder
+from ssl_lib.data.datasets.huggingface import huggingface
+from ssl_lib.data.datasets.torchvision import cifar10, cifar100, stl10
+from ssl_lib.data.datasets.webdataset import ShardData, webdataset
+from ssl_lib.data.datasets.wrapped import WrappedDataset, as_image_data
+from ssl_lib.data.io.decode import decode_image
 from ssl_lib.data.loader import Loader, evaluation_batches
 from ssl_lib.data.pack import Packed, pack, pack_folder
-from ssl_lib.data.previews import preview
-from ssl_lib.data.shards import ShardData, webdataset
-from ssl_lib.data.torchvision_sets import cifar10, cifar100, stl10
-from ssl_lib.data.wrapped import WrappedDataset, as_image_data
+from ssl_lib.data.preview import preview
 
 __all__ = [
     "IMAGENET_MEAN",

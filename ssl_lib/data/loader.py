@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_lib import distributed
-from ssl_lib.data.arrays import ArrayData
 from ssl_lib.data.base import Batch, ImageData
-from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, Workers, resize_and_crop
-from ssl_lib.data.wrapped import as_image_data
+from ssl_lib.data.datasets.arrays import ArrayData
+from ssl_lib.data.datasets.wrapped import as_image_data
+from ssl_lib.data.preprocessing import resize_and_crop
+from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, WorkerPool
+from ssl_lib.distributed import is_distributed, share, world_size
 from ssl_lib.errors import DataError
-from ssl_lib.seeding import seeded_generator
+from ssl_lib.utils.seeding import seeded_generator
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
@@ -74,14 +75,14 @@ class Loader:
         if not drop_last and count % batch_size == 1:
             raise ValueError(f"the last batch of {count} images would be a single one: choose another batch_size")
         check_divisible(batch_size)
-        if distributed.is_distributed() and not drop_last:
-            raise ValueError(f"{distributed.world_size()} processes can share full batches only: leave drop_last true")
+        if is_distributed() and not drop_last:
+            raise ValueError(f"{world_size()} processes can share full batches only: leave drop_last true")
         self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
         self.steps_per_epoch = count // batch_size if drop_last else math.ceil(count / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
-        self._workers: Workers | None = None
+        self._workers: WorkerPool | None = None
         if not isinstance(data, ArrayData):
-            self._workers = Workers(CropBatches(data, views, seed), workers, self.steps_per_epoch, self.skipped)
+            self._workers = WorkerPool(CropBatches(data, views, seed), workers, self.steps_per_epoch, self.skipped)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch from batch `start` on, the same ones whatever was drawn before.
@@ -100,7 +101,7 @@ class Loader:
             )
         order = torch.randperm(len(self.indices), generator=seeded_generator("order", self.seed, epoch))
         batches = torch.split(self.indices[order], self.batch_size)[start : self.steps_per_epoch]
-        batches = tuple(map(distributed.share, batches))
+        batches = tuple(map(share, batches))
         if isinstance(self.data, ArrayData):
             return _gathered(self.data, batches)
         assert self._workers is not None
@@ -118,7 +119,7 @@ def check_divisible(batch_size: int, accumulate: int = 1, processes: int | None 
     Raises:
         ValueError: There is a rest; the message has the nearest sizes without.
     """
-    processes = distributed.world_size() if processes is None else processes
+    processes = world_size() if processes is None else processes
     parts = accumulate * processes
     if batch_size % parts == 0:
         return
@@ -170,7 +171,7 @@ def evaluation_batches(
             f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
             "extract_features(encoder, data, size=224)"
         )
-    pool = Workers(EvaluationBatches(data, size, resize), workers, len(batches), getattr(data, "skipped", []))
+    pool = WorkerPool(EvaluationBatches(data, size, resize), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 
 

@@ -11,13 +11,13 @@ import torch
 from tqdm import tqdm
 
 from ssl_lib.data.base import ImageData, Split
-from ssl_lib.data.decode import OnError
-from ssl_lib.data.folder import image_folder
-from ssl_lib.data.rows import RowFile, Words, describe_source, held
-from ssl_lib.data.workers import EvaluationBatches, Workers
+from ssl_lib.data.datasets.folder import image_folder
+from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.resumable import RowFile, Words, describe_source, held
+from ssl_lib.data.worker_errors import worker_crashes
+from ssl_lib.data.workers import EvaluationBatches, WorkerPool
 from ssl_lib.errors import DataError
-from ssl_lib.files import whole_file, write_text
-from ssl_lib.worker_crash import worker_crashes
+from ssl_lib.utils.files import whole_file, write_text
 
 __all__ = ["Packed", "pack", "pack_folder"]
 
@@ -131,7 +131,7 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:
     """Appends the images that are not done yet."""
     batches = torch.arange(rows.done, len(data)).split(_BATCH)
-    reader = Workers(EvaluationBatches(data, size, size), workers, len(batches), [])
+    reader = WorkerPool(EvaluationBatches(data, size, size), workers, len(batches), [])
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
         for wanted, read in zip(batches, reader.read(0, batches), strict=True):

@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from ssl_lib.data.base import ImageData, ImageDataset, SkipImage
+from ssl_lib.data.preprocessing import resize_and_crop
+from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.distributed import local_world_size
+from ssl_lib.distributed.signals import leave_signals_to_parent
 from ssl_lib.errors import DataError
-from ssl_lib.seeding import seeded_generator
-from ssl_lib.signals import leave_signals_to_parent
-from ssl_lib.worker_crash import worker_crashes
+from ssl_lib.utils.seeding import seeded_generator
 
 if TYPE_CHECKING:
     from ssl_lib.views import ViewPipeline
 
 __all__ = [
-    *("CropBatches", "EvaluationBatches", "ReadBatch", "Workers", "resize_and_crop", "start_worker", "usual_resize"),
+    "CropBatches",
+    "EvaluationBatches",
+    "ReadBatch",
+    "WorkerPool",
+    "start_worker",
 ]
 
 Request: TypeAlias = tuple[int, list[int]]
@@ -95,7 +98,7 @@ class EvaluationBatches(Dataset[ReadBatch | DataError]):
         return ReadBatch(_stack(images), torch.tensor(read, dtype=torch.int64), skipped)
 
 
-class Workers:
+class WorkerPool:
     """Worker processes that live until this object does and read the batches they are asked for, in order.
 
     Args:
@@ -177,21 +180,6 @@ def start_worker(_: int) -> None:
 def _print_unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not isinstance(error, EOFError | ConnectionError):
         sys.__excepthook__(kind, error, trace)
-
-
-def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
-    """Resizes the shorter side (bicubic, antialiased) and crops the centre.
-
-    uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size` pixels; None is the usual.
-    """
-    resized = F.resize(images, [shorter_side or usual_resize(size)], InterpolationMode.BICUBIC, antialias=True)
-    cropped: Tensor = F.center_crop(resized, [size, size])
-    return cropped
-
-
-def usual_resize(size: int) -> int:
-    """Pixels of the shorter side of which the centre, `size` pixels, is shown: as in DINO's dino/eval_knn.py."""
-    return round(size * 256 / 224)
 
 
 def _prepare(data: ImageData, indices: Sequence[int]) -> None:

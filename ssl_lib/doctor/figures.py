@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ssl_lib.doctor.facts import Facts
+from ssl_lib.doctor.history import RunFacts
 
 __all__ = ["FIGURES", "Figure"]
 
@@ -26,20 +26,20 @@ class Figure:
 
     name: str
     meaning: str
-    healthy: Callable[[Facts], Range | None]
+    healthy: Callable[[RunFacts], Range | None]
     judged: Literal["last", "highest", "lowest"] = "last"
 
 
-def _loss(facts: Facts) -> Range | None:
+def _loss(facts: RunFacts) -> Range | None:
     return None if facts.chance_loss is None else (0.0, facts.chance_loss)
 
 
-def _feature_std(facts: Facts) -> Range | None:
+def _feature_std(facts: RunFacts) -> Range | None:
     even = (facts.embedding_dim or 1) ** -0.5
     return 0.1 * even, even
 
 
-def _effective_rank(facts: Facts) -> Range | None:
+def _effective_rank(facts: RunFacts) -> Range | None:
     most = min((facts.rows or 2) - 1, facts.embedding_dim or 1)
     return max(1.5, 0.01 * most), float(most)
 

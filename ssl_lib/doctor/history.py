@@ -5,10 +5,32 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ssl_lib.doctor.facts import Facts
+__all__ = ["History", "RunFacts"]
 
-__all__ = ["History"]
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What the rules need to know of a run; None where it does not apply or is not known.
+
+    Attributes:
+        total_steps: Optimizer updates of the whole run.
+        steps_per_epoch: Updates of an epoch.
+        rows: Embeddings that the figures are of.
+        embedding_dim: Width of the embeddings.
+        prototypes: Number of prototypes.
+        weight_rms: Root mean square of the weights before the first update.
+        chance_loss: The loss of embeddings that tell nothing of the images, as the method declares it.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    rows: int | None = None
+    embedding_dim: int | None = None
+    prototypes: int | None = None
+    weight_rms: float | None = None
+    chance_loss: float | None = None
 
 
 class History:
@@ -18,7 +40,7 @@ class History:
         facts: What is known of the run.
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: RunFacts) -> None:
         self.facts = facts
         self.step = 0
         self._values: dict[str, list[float]] = defaultdict(list)

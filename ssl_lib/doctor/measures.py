@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from ssl_lib.distributed import all_reduce_sum, gather, world_size
+from ssl_lib.distributed import all_reduce_sum, gather, local, world_size
 from ssl_lib.evaluation import (
     alignment,
     assignment_entropy,
@@ -20,7 +20,7 @@ from ssl_lib.evaluation import (
     uniformity,
     view_distance,
 )
-from ssl_lib.optim.foreach import local, norms
+from ssl_lib.optim.grad_norms import norms
 from ssl_lib.types import StepOutput
 
 __all__ = ["ROWS", "measure_output", "process_gap", "relative_distance", "total_norm"]
@@ -36,7 +36,7 @@ def measure_output(output: StepOutput) -> dict[str, float]:
     Several processes must call it together, and get the same.
     """
     figures: dict[str, float] = {}
-    x, y, assignments = (_rows(part) for part in (output.embeddings, output.partners, output.assignments))
+    x, y, assignments = (_rows(part) for part in (output.embeddings, output.embeddings_b, output.assignments))
     if x is not None and len(x) > 1 and x.isfinite().all():
         figures["feature_std"] = feature_std(x)
         figures["effective_rank"] = effective_rank(x)

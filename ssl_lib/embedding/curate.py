@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ssl_lib.precision import resolve_device
+from ssl_lib.utils.precision import resolve_device
 
 __all__ = ["coverage", "duplicate_groups", "farthest_points", "nearest"]
 

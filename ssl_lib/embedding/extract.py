@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_lib.data import FolderData, ImageData, evaluation_batches, image_name
-from ssl_lib.data.rows import RowFile, Words, describe_source, held
+from ssl_lib.data.resumable import RowFile, Words, describe_source, held
+from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.embedding.storage import storage_of
 from ssl_lib.embedding.table import EmbeddingTable
 from ssl_lib.errors import DataError
 from ssl_lib.evaluation.features import device_of, encode, frozen
-from ssl_lib.precision import Precision
-from ssl_lib.worker_crash import worker_crashes
+from ssl_lib.utils.precision import Precision
 
 __all__ = ["Embedded", "embed"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ssl_lib.views.picture import thumbnail
+from ssl_lib.views.image_grid import thumbnail
 
 __all__ = ["Shown", "draw_neighbours"]
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ssl_lib.data.npy import read_array, read_member
+from ssl_lib.data.io.npy import read_array, read_member
 from ssl_lib.errors import ConfigError, DataError
-from ssl_lib.extras import needs
-from ssl_lib.files import whole_file
+from ssl_lib.utils.files import whole_file
+from ssl_lib.utils.optional import needs
 
 __all__ = ["Columns", "Storage", "storage_of"]
 

@@ -2,7 +2,7 @@
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy, prototype_usage
-from ssl_lib.evaluation.base import EvaluationProtocol, Features, Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Features, Scores
 from ssl_lib.evaluation.classification import class_report, few_labels
 from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
 from ssl_lib.evaluation.evaluator import Evaluator, add_results, protocol_name, write_results
@@ -15,11 +15,12 @@ from ssl_lib.evaluation.low_shot import LowShot
 from ssl_lib.evaluation.mixing import Mixing, cutmix, mixup, soft_targets
 from ssl_lib.evaluation.retrieval import Retrieval, average_precision, recall_at
 from ssl_lib.evaluation.spectrum import Spectrum, alpha_req, effective_rank, explained_variance, lidar, rankme
-from ssl_lib.results import Measure, Results, read_results
+from ssl_lib.runs.results import Metric, Results, read_results
 
 __all__ = [
     "KNN",
     "Cluster",
+    "EvaluatedEncoder",
     "EvaluationProtocol",
     "Evaluator",
     "Features",
@@ -29,14 +30,13 @@ __all__ = [
     "Logistic",
     "LogisticResult",
     "LowShot",
-    "Measure",
+    "Metric",
     "Mixing",
     "RawPixels",
     "Results",
     "Retrieval",
     "Scores",
     "Spectrum",
-    "Subject",
     "add_results",
     "alignment",
     "alpha_req",

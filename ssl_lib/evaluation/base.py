@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ssl_lib.data import ImageData
 from ssl_lib.evaluation.features import extract_features
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["EvaluationProtocol", "Features", "Scores", "Subject"]
+__all__ = ["EvaluatedEncoder", "EvaluationProtocol", "Features", "Scores"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Features:
 
 
 @dataclass
-class Subject:
+class EvaluatedEncoder:
     """An encoder, and the labelled images to judge it by; its features are extracted once, when first asked for.
 
     Attributes:
@@ -122,13 +122,13 @@ class EvaluationProtocol(Protocol):
     """
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """What it returns, its own figure first."""
 
     def check(self, bank_labels: Tensor) -> None:
         """Raises ValueError if the labelled training images are too few."""
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Judges one encoder."""
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.results import mean_and_spread
+from ssl_lib.runs.results import mean_and_spread
 
 __all__ = [
     "Standardized",

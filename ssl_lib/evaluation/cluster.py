@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
-from ssl_lib.extras import needs
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
+from ssl_lib.utils.optional import needs
 
 __all__ = ["Cluster", "cluster_scores", "k_means", "nearest_centre"]
 
@@ -50,12 +50,12 @@ class Cluster:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """Accuracy, NMI and ARI."""
         return [
-            Measure("cluster_accuracy", "k-means accuracy"),
-            Measure("nmi", "k-means NMI", main=False),
-            Measure("ari", "k-means ARI", main=False),
+            Metric("cluster_accuracy", "k-means accuracy"),
+            Metric("nmi", "k-means NMI", main=False),
+            Metric("ari", "k-means ARI", main=False),
         ]
 
     def check(self, bank_labels: Tensor) -> None:
@@ -65,7 +65,7 @@ class Cluster:
         if (self.clusters or 0) > len(bank_labels):
             raise ValueError(f"cluster.clusters {self.clusters} is more than the {len(bank_labels)} training images")
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Three figures; in the details the number of clusters, how tight they are, and the steps each start took."""
         f = subject.features
         clusters = self.clusters or f.num_classes

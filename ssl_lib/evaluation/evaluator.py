@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from ssl_lib.data import as_image_data
 from ssl_lib.errors import DataError, SSLError
-from ssl_lib.evaluation.base import EvaluationProtocol, Scores, Subject, draw
+from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Scores, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
-from ssl_lib.files import write_text
-from ssl_lib.precision import float32_products
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Results, read_results
+from ssl_lib.runs.results import Results, read_results
+from ssl_lib.utils.files import write_text
+from ssl_lib.utils.precision import float32_products
 from ssl_lib.views import ViewPipeline
 
 __all__ = ["Evaluator", "add_results", "protocol_name", "write_results"]
@@ -69,7 +69,7 @@ class Evaluator:
             raise ValueError(f"several protocols measure {', '.join(twice)}: evaluate with them one after the other")
         chosen = draw(len(bank), limit), draw(len(queries), limit)
         self._subject = partial(
-            Subject,
+            EvaluatedEncoder,
             bank=bank,
             queries=queries,
             bank_indices=chosen[0],
@@ -143,7 +143,7 @@ class Evaluator:
         }
         return Results(measures, values, details)
 
-    def _score(self, subject: Subject) -> list[Scores]:
+    def _score(self, subject: EvaluatedEncoder) -> list[Scores]:
         try:
             return [protocol(subject) for protocol in self.protocols]
         except ValueError as error:  # the labels that were checked were those of all

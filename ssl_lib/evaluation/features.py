@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.data.base import SkipImage
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
-from ssl_lib.seeding import seeded_generator
+from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.views import ViewPipeline
-from ssl_lib.views.functional import normalize
+from ssl_lib.views.color import normalize
 
 __all__ = ["RawPixels", "device_of", "encode", "extract_features", "frozen", "progress", "view_features"]
 

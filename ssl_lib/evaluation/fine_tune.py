@@ -16,16 +16,16 @@ from torch.optim import AdamW
 from ssl_lib.data import Loader
 from ssl_lib.distributed import is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, NonFiniteLossError
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import extract_features, progress
 from ssl_lib.evaluation.mixing import Mixing, soft_targets
 from ssl_lib.optim import Schedule, layer_decay_groups
 from ssl_lib.optim.param_groups import transformer_layers
-from ssl_lib.precision import Precision
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 from ssl_lib.types import Progress
+from ssl_lib.utils.precision import Precision
 from ssl_lib.views import ViewConfig, ViewPipeline
 
 __all__ = ["FineTune", "set_drop_path"]
@@ -98,16 +98,16 @@ class FineTune:
         return True
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """An accuracy."""
-        return [Measure("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]
+        return [Metric("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses fewer images than processes."""
         if len(bank_labels) < max(2, world_size()):
             raise ValueError(f"finetune: {len(bank_labels)} labelled training images are too few")
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """An accuracy, but none for an encoder without weights; in the details the losses and the classes."""
         if next(subject.encoder.parameters(), None) is None:
             return Scores({})
@@ -132,7 +132,7 @@ class FineTune:
         report = {"loss": losses, "layer_decay": decay, **class_report(said, truth, classes)}
         return Scores({"finetune": (said == truth).double().mean().item()}, report)
 
-    def _model(self, subject: Subject, classes: int) -> nn.Sequential:
+    def _model(self, subject: EvaluatedEncoder, classes: int) -> nn.Sequential:
         """A copy of the encoder, all of it trainable, with a head that begins near zero."""
         encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
         set_drop_path(encoder, self.drop_path)
@@ -155,7 +155,7 @@ class FineTune:
             )
         return self.layer_decay
 
-    def _train(self, model: nn.Module, subject: Subject, classes: int, decay: float) -> list[float]:
+    def _train(self, model: nn.Module, subject: EvaluatedEncoder, classes: int, decay: float) -> list[float]:
         """Trains a model in place; returns each epoch's mean loss, over this process's images."""
         places, device = subject.bank_places, subject.device
         batch_size = min(self.batch_size, len(places)) // world_size() * world_size()
@@ -224,5 +224,5 @@ def set_drop_path(network: nn.Module, rate: float) -> None:
         setattr(path, names[type(path).__name__], rate * place / max(len(paths) - 1, 1))
 
 
-def _side(subject: Subject) -> int:
+def _side(subject: EvaluatedEncoder) -> int:
     return subject.size or int(subject.bank.read(int(subject.bank_places[0])).shape[-1])

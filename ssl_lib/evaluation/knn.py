@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["KNN", "bank_neighbours", "knn_accuracy", "knn_scores"]
 
@@ -41,17 +41,17 @@ class KNN:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """Accuracies."""
-        others = [Measure(f"knn_{k}", f"kNN (k={k})", main=False) for k in self.also if k != self.k]
-        return [Measure("knn", f"kNN (k={self.k})"), *others]
+        others = [Metric(f"knn_{k}", f"kNN (k={k})", main=False) for k in self.also if k != self.k]
+        return [Metric("knn", f"kNN (k={self.k})"), *others]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses more neighbours than images."""
         if self.k > len(bank_labels):
             raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Each process looks at its share of the queries; in the details, the classes as k neighbours tell them."""
         f = subject.features
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}

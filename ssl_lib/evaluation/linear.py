@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import (
     Standardized,
     accuracies,
@@ -22,7 +22,7 @@ from ssl_lib.evaluation.classification import (
 )
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["Linear", "LinearResult", "linear_probe"]
 
@@ -85,17 +85,17 @@ class Linear:
             raise ValueError(f"held_out must lie in (0, 1), got {self.held_out}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """An accuracy."""
         few = "" if self.labels_per_class is None else f" ({self.labels_per_class} labels per class)"
-        return [Measure("linear", f"linear{few}")]
+        return [Metric("linear", f"linear{few}")]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses classes with fewer images than `labels_per_class`."""
         if self.labels_per_class is not None:
             few_labels(bank_labels, self.labels_per_class, seed=0)
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """The mean over the draws; in the details every learning rate's accuracy, and the classes over all draws."""
         f, results = subject.features, []
         for seed in range(self.draws if self.labels_per_class else 1):

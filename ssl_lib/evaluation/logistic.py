@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.linear import check_shapes
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["Logistic", "LogisticResult", "logistic_probe", "logistic_regression"]
 
@@ -66,15 +66,15 @@ class Logistic:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """An accuracy."""
-        return [Measure("logistic", "logistic regression")]
+        return [Metric("logistic", "logistic regression")]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses classes that are all of one image."""
         held_out_split(bank_labels, self.held_out, torch.Generator().manual_seed(self.seed))
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """An accuracy; in the details C, the sweep and the classes."""
         f = subject.features
         result = logistic_probe(

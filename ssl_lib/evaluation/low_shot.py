@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.classification import few_labels, share_of_labels, spread
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.logistic import STRENGTHS, logistic_probe
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["LowShot"]
 
@@ -50,12 +50,12 @@ class LowShot:
             raise ValueError(f"draws must be at least 1, got {self.draws}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """An accuracy per number of labels, the first one its own figure."""
         keys = [(f"lowshot_{100 * share:g}pct", f"{100 * share:g} % of labels") for share in self.shares]
         plural = {1: "1 label per class"}
         keys += [(f"lowshot_{n}", plural.get(n, f"{n} labels per class")) for n in self.per_class]
-        return [Measure(key, title, main=place == 0) for place, (key, title) in enumerate(keys)]
+        return [Metric(key, title, main=place == 0) for place, (key, title) in enumerate(keys)]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses classes that cannot give so many labels, and says which settings they can give."""
@@ -76,7 +76,7 @@ class LowShot:
         first = next(iter(found.values()))
         raise ValueError(f"lowshot.{keys[0]}: {first}; every class has labels enough for {cure}") from first
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Means and standard deviations; in the details each draw's accuracy and C."""
         f, values, details = subject.features, dict[str, float](), {}
         wanted = zip(self.measures, [*self.shares, *self.per_class], strict=True)

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
-from ssl_lib.evaluation.base import Scores, Subject
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.knn import bank_neighbours
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["Retrieval", "average_precision", "recall_at"]
 
@@ -42,17 +42,17 @@ class Retrieval:
             raise ValueError(f"k must be at least 1, got {self.k}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """Recalls, and mean average precision; the first recall is its own figure."""
-        recalls = [Measure(f"recall_{k}", f"recall@{k}", main=k == self.k[0]) for k in self.k]
-        return [*recalls, *([Measure("map", "retrieval mAP", main=False)] if self.full_ranking else [])]
+        recalls = [Metric(f"recall_{k}", f"recall@{k}", main=k == self.k[0]) for k in self.k]
+        return [*recalls, *([Metric("map", "retrieval mAP", main=False)] if self.full_ranking else [])]
 
     def check(self, bank_labels: Tensor) -> None:
         """Refuses to look at more images than there are."""
         if max(self.k) > len(bank_labels):
             raise ValueError(f"retrieval.k {max(self.k)} is more than the {len(bank_labels)} labelled training images")
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Each process looks at its share of the test images."""
         f = subject.features
         findable = torch.isin(f.query_labels, f.bank_labels)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, matrix, uniformity, view_distance
-from ssl_lib.evaluation.base import Scores, Subject, draw
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, draw
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.results import Measure
+from ssl_lib.runs.results import Metric
 
 __all__ = ["Spectrum", "alpha_req", "effective_rank", "explained_variance", "lidar", "rankme"]
 
@@ -46,19 +46,19 @@ class Spectrum:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     @property
-    def measures(self) -> Sequence[Measure]:
+    def measures(self) -> Sequence[Metric]:
         """RankMe is its own figure."""
         figures = [
-            Measure("rankme", "RankMe", percent=False),
-            Measure("effective_rank", "effective rank", percent=False, main=False),
-            Measure("alpha_req", "alpha-ReQ", percent=False, main=False, digits=2),
-            Measure("feature_std", "feature std", percent=False, main=False, digits=4),
-            Measure("uniformity", "uniformity", percent=False, main=False, digits=2),
+            Metric("rankme", "RankMe", percent=False),
+            Metric("effective_rank", "effective rank", percent=False, main=False),
+            Metric("alpha_req", "alpha-ReQ", percent=False, main=False, digits=2),
+            Metric("feature_std", "feature std", percent=False, main=False, digits=4),
+            Metric("uniformity", "uniformity", percent=False, main=False, digits=2),
         ]
         of_views = [
-            Measure("lidar", "LiDAR", percent=False, main=False),
-            Measure("alignment", "alignment of views", percent=False, main=False, digits=3),
-            Measure("view_distance", "distance of views", percent=False, main=False, digits=3),
+            Metric("lidar", "LiDAR", percent=False, main=False),
+            Metric("alignment", "alignment of views", percent=False, main=False, digits=3),
+            Metric("view_distance", "distance of views", percent=False, main=False, digits=3),
         ]
         return [*figures, *(of_views if self.view_images else [])]
 
@@ -67,7 +67,7 @@ class Spectrum:
         if len(bank_labels) < 2:
             raise ValueError("spectrum needs two training images at least")
 
-    def __call__(self, subject: Subject) -> Scores:
+    def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """The figures; an alpha-ReQ without an end, of features in one direction, is left out."""
         bank = subject.features.bank
         x = bank if (chosen := draw(len(bank), self.images)) is None else bank[chosen]
@@ -84,7 +84,7 @@ class Spectrum:
                 values["view_distance"] = view_distance(*pair)
         return Scores({key: value for key, value in values.items() if math.isfinite(value)}, details)
 
-    def _of_views(self, subject: Subject) -> Tensor:
+    def _of_views(self, subject: EvaluatedEncoder) -> Tensor:
         """(images, views, D)."""
         assert subject.views is not None
         places = subject.bank_places

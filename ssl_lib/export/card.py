@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_lib.preprocessing import Preprocessing
-from ssl_lib.results import Measure, Results
-from ssl_lib.trained_backbone import Backbone
+from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.experiment.trained_backbone import TrainedBackbone
+from ssl_lib.runs.results import Metric, Results
 
 __all__ = ["model_card"]
 
 
-def model_card(backbone: Backbone, usage: str, library: str = "pytorch") -> str:
+def model_card(backbone: TrainedBackbone, usage: str, library: str = "pytorch") -> str:
     """Markdown with the front matter of a Hugging Face model card.
 
     Args:
@@ -56,10 +56,10 @@ def _shown(images: Preprocessing) -> str:
     )
 
 
-def _evaluation(backbone: Backbone) -> str:
+def _evaluation(backbone: TrainedBackbone) -> str:
     found: Mapping[str, Any] | None = backbone.origin.get("evaluation")
     if not found:
         return "None of these weights is known. `ssl-lib evaluate RUN` measures one, which a new export then shows."
-    measures = tuple(Measure(**measure) for measure in found["measures"])
+    measures = tuple(Metric(**measure) for measure in found["measures"])
     table = Results(measures, found["results"], details={}).table()
     return f"Beside a network with random weights, and the pixels themselves:\n\n```text\n{table}\n```"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.experiment.trained_backbone import TrainedBackbone
 from ssl_lib.export.card import model_card
 from ssl_lib.export.graphs import write_onnx, write_program
 from ssl_lib.export.hugging_face import hub_usage, write_folder
 from ssl_lib.export.peers import Peer, timm_peer, torchvision_peer
 from ssl_lib.export.snippets import by_numpy, by_torchvision, by_us, quoted
 from ssl_lib.export.tensors import state_dict_writer, write_safetensors
-from ssl_lib.files import whole_file, write_json, write_text
-from ssl_lib.trained_backbone import Backbone
+from ssl_lib.utils.files import whole_file, write_json, write_text
 
 __all__ = ["FORMATS", "Format", "check_format", "export", "fitting_format"]
 
@@ -32,26 +32,26 @@ class Format:
     """
 
     file: str
-    write: Callable[[Backbone, Path], None]
-    usage: Callable[[Backbone, Path], str]
-    peer: Callable[[Backbone], Peer] | None = None
+    write: Callable[[TrainedBackbone, Path], None]
+    usage: Callable[[TrainedBackbone, Path], str]
+    peer: Callable[[TrainedBackbone], Peer] | None = None
     is_folder: bool = False
 
 
-def _peer_format(file: str, peer_of: Callable[[Backbone], Peer]) -> Format:
-    def usage(backbone: Backbone, path: Path) -> str:
+def _peer_format(file: str, peer_of: Callable[[TrainedBackbone], Peer]) -> Format:
+    def usage(backbone: TrainedBackbone, path: Path) -> str:
         peer = peer_of(backbone)
         return by_torchvision(backbone, [f"import {peer.library}"], peer.load(quoted(path)), "net.eval()(images)")
 
     return Format(file, state_dict_writer(peer_of), usage, peer_of)
 
 
-def _onnx_usage(backbone: Backbone, path: Path) -> str:
+def _onnx_usage(backbone: TrainedBackbone, path: Path) -> str:
     load = f"session = onnxruntime.InferenceSession({quoted(path)})"
     return by_numpy(backbone, ["import onnxruntime"], load, 'session.run(None, {"images": images})[0]')
 
 
-def _program_usage(backbone: Backbone, path: Path) -> str:
+def _program_usage(backbone: TrainedBackbone, path: Path) -> str:
     return by_torchvision(backbone, [], f"net = torch.export.load({quoted(path)}).module()", "net(images)")
 
 
@@ -65,11 +65,11 @@ FORMATS = {
 }
 
 
-def export(backbone: Backbone, to: str, path: str | Path) -> str:
+def export(backbone: TrainedBackbone, to: str, path: str | Path) -> str:
     """Writes a backbone for others to use, with its metadata (`PATH.json`) and a model card (`PATH.md`) beside it.
 
     Args:
-        backbone: Such as `Backbone.from_run("runs/quickstart")`; on the CPU.
+        backbone: Such as `TrainedBackbone.from_run("runs/quickstart")`; on the CPU.
         to: A name in `FORMATS`.
         path: The file, or for "huggingface" the folder; what is there is replaced.
 
@@ -105,7 +105,7 @@ def check_format(to: str) -> Format:
     return FORMATS[to]
 
 
-def fitting_format(backbone: Backbone, to: str) -> Format:
+def fitting_format(backbone: TrainedBackbone, to: str) -> Format:
     """The format of a name, for this backbone.
 
     Raises:
@@ -118,7 +118,7 @@ def fitting_format(backbone: Backbone, to: str) -> Format:
     return fmt
 
 
-def _misfit(fmt: Format, backbone: Backbone) -> str:
+def _misfit(fmt: Format, backbone: TrainedBackbone) -> str:
     """Why a format does not fit; empty where it does."""
     try:
         if fmt.peer is not None:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from ssl_lib.errors import ConfigError
-from ssl_lib.extras import needs
-from ssl_lib.trained_backbone import HEADER, Backbone
+from ssl_lib.experiment.trained_backbone import HEADER, TrainedBackbone
+from ssl_lib.utils.optional import needs
 
 __all__ = ["write_onnx", "write_program"]
 
 _NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["features"], "verbose": False}
 
 
-def write_onnx(backbone: Backbone, path: Path) -> None:
+def write_onnx(backbone: TrainedBackbone, path: Path) -> None:
     """Writes `images` float (N, C, size, size) -> `features` (N, out_dim), for any N; weights inside.
 
     What onnxruntime makes of the graph is compared with the network first.
@@ -43,7 +43,7 @@ def write_onnx(backbone: Backbone, path: Path) -> None:
     path.write_bytes(content)
 
 
-def _onnx_model(backbone: Backbone) -> Any:
+def _onnx_model(backbone: TrainedBackbone) -> Any:
     """The ModelProto, by torch's newer exporter, or where that fails by the older one.
 
     The newer one of torch 2.6 fails on batch normalisation with the onnxscript of today. The older one follows an
@@ -65,7 +65,7 @@ def _onnx_model(backbone: Backbone) -> Any:
         raise
 
 
-def write_program(backbone: Backbone, path: Path) -> None:
+def write_program(backbone: TrainedBackbone, path: Path) -> None:
     """Writes a program of torch.export, for any N; `ssl_lib.json` inside holds the metadata.
 
     Raises:
@@ -80,7 +80,7 @@ def write_program(backbone: Backbone, path: Path) -> None:
 
 
 @torch.no_grad()
-def _compare(content: bytes, backbone: Backbone) -> None:
+def _compare(content: bytes, backbone: TrainedBackbone) -> None:
     """Passes images through an ONNX graph, of another number than it was made with."""
     onnxruntime: Any = importlib.import_module("onnxruntime")
     generator = torch.Generator().manual_seed(0)
@@ -92,14 +92,14 @@ def _compare(content: bytes, backbone: Backbone) -> None:
         raise ValueError(f"its features are others, by {error:.2g} of the largest")
 
 
-def _program(backbone: Backbone) -> tuple[torch.export.ExportedProgram, torch.Tensor]:
+def _program(backbone: TrainedBackbone) -> tuple[torch.export.ExportedProgram, torch.Tensor]:
     """The program, and its example: of two images, as a single one would be taken for a constant."""
     images = torch.zeros(2, backbone.preprocessing.channels, backbone.size, backbone.size)
     shapes = ({0: torch.export.Dim("batch", max=2**31)},)  # torch 2.6 wants a bound
     return torch.export.export(backbone.net, (images,), dynamic_shapes=shapes, strict=False), images
 
 
-def _failed(backbone: Backbone, kind: str, error: Exception) -> ConfigError:
+def _failed(backbone: TrainedBackbone, kind: str, error: Exception) -> ConfigError:
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__  # the exporters' own messages are about reports to send
     reason = str(error).strip().partition("\n")[0][:300]

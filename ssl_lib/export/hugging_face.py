@@ -7,20 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_lib.experiment.trained_backbone import HEADER, TrainedBackbone
 from ssl_lib.export.card import model_card
 from ssl_lib.export.peers import Peer, at_its_size, plain_state, timm_peer
 from ssl_lib.export.snippets import by_timm, by_us
 from ssl_lib.export.tensors import save_safetensors
-from ssl_lib.files import whole_file, write_json, write_text
-from ssl_lib.trained_backbone import HEADER, Backbone
+from ssl_lib.utils.files import whole_file, write_json, write_text
 
 __all__ = ["hub_usage", "write_folder"]
 
 
-def write_folder(backbone: Backbone, folder: Path) -> None:
+def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
     """Writes model.safetensors, config.json, preprocessor_config.json and README.md, the model card.
 
-    Where timm has the network, keys and config are timm's, which then reads the folder; `Backbone.from_file` reads all.
+    If timm has the network, keys and config are timm's, so that timm can read the folder. `TrainedBackbone.from_file`
+    reads every one.
 
     Raises:
         ConfigError: The package safetensors is missing.
@@ -37,12 +38,12 @@ def write_folder(backbone: Backbone, folder: Path) -> None:
     write_text(folder / "README.md", model_card(backbone, hub_usage(backbone, Path(folder.name)), library))
 
 
-def hub_usage(backbone: Backbone, folder: Path) -> str:
+def hub_usage(backbone: TrainedBackbone, folder: Path) -> str:
     """Python that reads the folder, from image files to features."""
     return (by_us if _peer(backbone) is None else by_timm)(backbone, folder)
 
 
-def _peer(backbone: Backbone) -> Peer | None:
+def _peer(backbone: TrainedBackbone) -> Peer | None:
     """The network in timm, where it needs no more than arguments."""
     try:
         peer = timm_peer(backbone)
@@ -51,7 +52,7 @@ def _peer(backbone: Backbone) -> Peer | None:
     return None if peer.before else peer
 
 
-def _timm_config(backbone: Backbone, peer: Peer) -> dict[str, Any]:
+def _timm_config(backbone: TrainedBackbone, peer: Peer) -> dict[str, Any]:
     """As timm/models/_hub.py has it; without `first_conv`, so that no stem is adapted to other channels."""
     images = backbone.preprocessing
     return {
@@ -72,7 +73,7 @@ def _timm_config(backbone: Backbone, peer: Peer) -> dict[str, Any]:
     }
 
 
-def _processor(backbone: Backbone) -> dict[str, Any]:
+def _processor(backbone: TrainedBackbone) -> dict[str, Any]:
     """As transformers' image processors have it; 3 is Pillow's number for bicubic."""
     images = backbone.preprocessing
     return {

@@ -12,8 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_lib.backbones import ResNet, VisionTransformer
-from ssl_lib.backbones.torchvision_nets import NAMES
-from ssl_lib.trained_backbone import Backbone
+from ssl_lib.backbones.torchvision import NAMES
+from ssl_lib.experiment.trained_backbone import TrainedBackbone
 
 __all__ = ["Peer", "at_its_size", "plain_state", "timm_peer", "torchvision_peer"]
 
@@ -53,7 +53,7 @@ class Peer:
         return "\n".join([f"net = {self.call}", *self.before, *note, loading, *self.after])
 
 
-def torchvision_peer(backbone: Backbone) -> Peer:
+def torchvision_peer(backbone: TrainedBackbone) -> Peer:
     """The classifier of torchvision of the same name; where its stem is another one, with lines that change it.
 
     Raises:
@@ -72,7 +72,7 @@ def torchvision_peer(backbone: Backbone) -> Peer:
     return Peer("torchvision", name, call, {}, plain_state(net), before, (after,), strict=False)
 
 
-def timm_peer(backbone: Backbone) -> Peer:
+def timm_peer(backbone: TrainedBackbone) -> Peer:
     """The network of timm, without classifier: of our ResNets and vision transformers, and of its own.
 
     Raises:
@@ -89,7 +89,7 @@ _InTimm = tuple[str, dict[str, Any], dict[str, Tensor], tuple[str, ...]]
 
 
 @functools.singledispatch
-def _in_timm(net: nn.Module, backbone: Backbone) -> _InTimm:
+def _in_timm(net: nn.Module, backbone: TrainedBackbone) -> _InTimm:
     family, _, architecture = backbone.name.partition("/")
     if family != "timm" or not architecture:
         raise ValueError(f"timm has no network with the keys of {backbone.name or type(net).__name__}")
@@ -102,7 +102,7 @@ def _in_timm(net: nn.Module, backbone: Backbone) -> _InTimm:
 
 
 @_in_timm.register
-def _(net: ResNet, backbone: Backbone) -> _InTimm:
+def _(net: ResNet, backbone: TrainedBackbone) -> _InTimm:
     name = backbone.name
     if name not in _TIMM_RESNETS:
         raise ValueError(f"timm has no network {name or 'like this ResNet'}")
@@ -113,7 +113,7 @@ def _(net: ResNet, backbone: Backbone) -> _InTimm:
 
 
 @_in_timm.register
-def _(net: VisionTransformer, backbone: Backbone) -> _InTimm:
+def _(net: VisionTransformer, backbone: TrainedBackbone) -> _InTimm:
     registers = 0 if net.reg_token is None else net.reg_token.shape[1]
     state = plain_state(net)
     cls, patches = state["pos_embed"].split((1, state["pos_embed"].shape[1] - 1), dim=1)
@@ -131,14 +131,14 @@ def _(net: VisionTransformer, backbone: Backbone) -> _InTimm:
     return _TIMM_VITS.get(net.out_dim, _TIMM_VITS[192]), options, state, ()
 
 
-def at_its_size(backbone: Backbone) -> Backbone:
+def at_its_size(backbone: TrainedBackbone) -> TrainedBackbone:
     """The backbone with position embeddings of its own image size, where a vision transformer was built for another.
 
     Libraries interpolate them each in their way; after this there is nothing to interpolate.
     """
     if not isinstance(backbone.net, VisionTransformer):
         return backbone
-    return Backbone(
+    return TrainedBackbone(
         backbone.net.at_size(backbone.size),
         backbone.preprocessing,
         name=backbone.name,

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssl_lib.trained_backbone import Backbone
+from ssl_lib.experiment.trained_backbone import TrainedBackbone
 
 __all__ = ["PATHS", "by_numpy", "by_timm", "by_torchvision", "by_us", "quoted"]
 
 PATHS = 'paths = ["photo.jpg"]  # your images'
 
 
-def by_torchvision(backbone: Backbone, imports: Iterable[str], load: str, call: str) -> str:
+def by_torchvision(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
     """A script whose images are made ready by torchvision.
 
     Args:
@@ -38,7 +38,7 @@ images = torch.stack([prepare(picture) for picture in pictures])"""
     return _script(imports, prepare, f"{load}\n{_without_gradients(backbone, call)}")
 
 
-def by_numpy(backbone: Backbone, imports: Iterable[str], load: str, call: str) -> str:
+def by_numpy(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
     """Likewise by Pillow and numpy, where torch is not needed; `call` returns an array."""
     images = backbone.preprocessing
     channels_first = "pixels.transpose(2, 0, 1)" if images.channels == 3 else "pixels[None]"
@@ -54,7 +54,7 @@ def by_numpy(backbone: Backbone, imports: Iterable[str], load: str, call: str) -
     return _script(imports, f"\n{prepare}\n", ready, f"{load}\nfeatures = {call}  # {_shape(backbone)}")
 
 
-def by_timm(backbone: Backbone, folder: Path) -> str:
+def by_timm(backbone: TrainedBackbone, folder: Path) -> str:
     """A script that builds timm's network of a folder and makes images ready as its config says."""
     source = quoted(f"local-dir:{folder}")
     load = f"""net = timm.create_model({source}, pretrained=True)  # or "hf-hub:you/name"
@@ -64,13 +64,13 @@ prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
     return _script(imports, load, f"{ready}\n{_without_gradients(backbone, 'net.eval()(images)')}")
 
 
-def by_us(backbone: Backbone, file: Path) -> str:
+def by_us(backbone: TrainedBackbone, file: Path) -> str:
     """A script that reads a file of our own keys."""
-    load = f"net = Backbone.from_file({quoted(file)})"
+    load = f"net = TrainedBackbone.from_file({quoted(file)})"
     ready = f"""{PATHS}
 images = net.preprocess([Image.open(path) for path in paths])
 features = net(images)  # {_shape(backbone)}"""
-    return _script(["from PIL import Image", "from ssl_lib import Backbone"], f"{load}\n{ready}")
+    return _script(["from PIL import Image", "from ssl_lib import TrainedBackbone"], f"{load}\n{ready}")
 
 
 def quoted(path: str | Path) -> str:
@@ -84,16 +84,16 @@ def _script(imports: Iterable[str], *paragraphs: str) -> str:
     return "\n\n".join(["\n".join(lines), *paragraphs])
 
 
-def _pictures(backbone: Backbone) -> str:
+def _pictures(backbone: TrainedBackbone) -> str:
     mode = "RGB" if backbone.preprocessing.channels == 3 else "L"
     return f'{PATHS}\npictures = [ImageOps.exif_transpose(Image.open(path)).convert("{mode}") for path in paths]'
 
 
-def _without_gradients(backbone: Backbone, call: str) -> str:
+def _without_gradients(backbone: TrainedBackbone, call: str) -> str:
     return f"with torch.no_grad():\n    features = {call}  # {_shape(backbone)}"
 
 
-def _shape(backbone: Backbone) -> str:
+def _shape(backbone: TrainedBackbone) -> str:
     return f"(len(paths), {backbone.out_dim})"
 
 

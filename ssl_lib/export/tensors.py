@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_lib.experiment.trained_backbone import HEADER, TrainedBackbone
 from ssl_lib.export.peers import Peer, plain_state
-from ssl_lib.extras import needs
-from ssl_lib.trained_backbone import HEADER, Backbone
+from ssl_lib.utils.optional import needs
 
 __all__ = ["save_safetensors", "state_dict_writer", "write_safetensors"]
 
 
-def state_dict_writer(peer_of: Callable[[Backbone], Peer]) -> Callable[[Backbone, Path], None]:
+def state_dict_writer(peer_of: Callable[[TrainedBackbone], Peer]) -> Callable[[TrainedBackbone, Path], None]:
     """Writes the weights under the keys of another library's network."""
 
-    def write(backbone: Backbone, path: Path) -> None:
+    def write(backbone: TrainedBackbone, path: Path) -> None:
         torch.save(dict(peer_of(backbone).state), str(path))
 
     return write
 
 
-def write_safetensors(backbone: Backbone, path: Path) -> None:
+def write_safetensors(backbone: TrainedBackbone, path: Path) -> None:
     """Writes the weights under their own keys, and the metadata as JSON in the header.
 
     Raises:

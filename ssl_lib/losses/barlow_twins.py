@@ -6,12 +6,10 @@ from torch import Tensor, nn
 
 from ssl_lib.distributed import all_reduce_sum, batch_normalize, world_size
 from ssl_lib.losses._common import check_pair, check_positive, check_weight, upcast, without_autocast
-from ssl_lib.registry import LOSSES
 
 __all__ = ["BarlowTwinsLoss"]
 
 
-@LOSSES.register("barlow_twins")
 class BarlowTwinsLoss(nn.Module):
     """Drives the cross-correlation matrix of two views' embeddings to the identity.
 

@@ -10,12 +10,10 @@ from torch.nn import functional as F
 
 from ssl_lib.distributed import all_reduce_sum
 from ssl_lib.losses._common import check_matrix, check_positive, upcast, without_autocast
-from ssl_lib.registry import LOSSES
 
 __all__ = ["DINOLoss"]
 
 
-@LOSSES.register("dino")
 class DINOLoss(nn.Module):
     """Cross-entropy between the teacher's and the student's distributions over prototypes, for different views.
 

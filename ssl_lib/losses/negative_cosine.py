@@ -5,12 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ssl_lib.losses._common import check_pair, unit_rows, upcast, without_autocast
-from ssl_lib.registry import LOSSES
 
 __all__ = ["NegativeCosineLoss"]
 
 
-@LOSSES.register("negative_cosine")
 class NegativeCosineLoss(nn.Module):
     """Negative cosine similarity between a prediction and a target that gets no gradient.
 

@@ -12,12 +12,10 @@ from torch.nn import functional as F
 
 from ssl_lib.distributed import gather, rank
 from ssl_lib.losses._common import check_pair, check_positive, unit_rows, upcast, without_autocast
-from ssl_lib.registry import LOSSES
 
 __all__ = ["NTXentLoss"]
 
 
-@LOSSES.register("ntxent")
 class NTXentLoss(nn.Module):
     """Normalised temperature-scaled cross-entropy: each view picks its partner out of all views of the batch.
 

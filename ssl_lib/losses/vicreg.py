@@ -7,12 +7,10 @@ from torch.nn import functional as F
 
 from ssl_lib.distributed import all_reduce_sum, batch_center, world_size
 from ssl_lib.losses._common import check_pair, check_positive, check_weight, upcast, without_autocast
-from ssl_lib.registry import LOSSES
 
 __all__ = ["VICRegLoss"]
 
 
-@LOSSES.register("vicreg")
 class VICRegLoss(nn.Module):
     """Invariance, variance and covariance terms, each with a weight.
 

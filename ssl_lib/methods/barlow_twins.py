@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import BarlowTwinsLoss
-from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.methods.base import Method, view_pair
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 
@@ -49,7 +50,7 @@ class BarlowTwins(Method):
         """Drives the cross-correlation of the two views' embeddings to the identity."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Biases and norms learn at a rate of their own."""

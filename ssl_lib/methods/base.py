@@ -13,7 +13,7 @@ from ssl_lib.ema import EMATeacher
 from ssl_lib.optim import cosine_schedule, param_groups
 from ssl_lib.types import Progress, StepOutput, Views
 
-__all__ = ["Method", "check_method", "checked_output", "feature_dim", "view_pair"]
+__all__ = ["Method", "backbones", "check_method", "checked_output", "view_pair"]
 
 
 class Method(nn.Module, ABC):
@@ -67,6 +67,11 @@ class Method(nn.Module, ABC):
         """Runs instead of `after_update` when numbers were not finite and the optimizer did not step."""
 
 
+def backbones(method: Method) -> set[nn.Module]:
+    """The networks that see images: the student's, and those of its teachers."""
+    return {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}
+
+
 def check_method(method: object) -> None:
     """Refuses what is no method, or has no backbone.
 
@@ -95,21 +100,6 @@ def checked_output(output: object, method: Method) -> StepOutput:
     if torch.is_grad_enabled() and not output.loss.requires_grad:
         raise ValueError(f"{name} returned a loss that depends on no trainable parameter: was it detached?")
     return output
-
-
-def feature_dim(backbone: nn.Module) -> int:
-    """The width of a backbone's features.
-
-    Raises:
-        ValueError: The backbone declares no integer `out_dim`.
-    """
-    width = getattr(backbone, "out_dim", None)
-    if not isinstance(width, int):
-        raise ValueError(
-            f"the backbone {type(backbone).__name__} must declare its feature width: set an integer attribute "
-            f"out_dim on it (found {width!r})"
-        )
-    return width
 
 
 def view_pair(views: Views) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.ema import EMATeacher
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NegativeCosineLoss
-from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.methods.base import Method, view_pair
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 
@@ -45,7 +46,7 @@ class BYOL(Method):
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         loss_a = 2 + 2 * self.loss(self.predictor(z_a), self.teacher(x_b))
         loss_b = 2 + 2 * self.loss(self.predictor(z_b), self.teacher(x_a))
-        return StepOutput(loss_a + loss_b, embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(loss_a + loss_b, embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
         """The teacher has no predictor."""

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.ema import EMATeacher
 from ssl_lib.heads import Prototypes, mlp
 from ssl_lib.losses import DINOLoss
-from ssl_lib.methods.base import Method, feature_dim
+from ssl_lib.methods.base import Method
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NTXentLoss
-from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.methods.base import Method, view_pair
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 
@@ -51,7 +52,7 @@ class SimCLR(Method):
         """Contrasts each image's two views with all other views of the batch."""
         z = self.projector(self.backbone(torch.cat(view_pair(views))))  # (2N, D)
         z_a, z_b = z.chunk(2)
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def chance_loss(self, num_images: int) -> float:
         """Every other view is as likely to be the partner: ln(2N - 1)."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NegativeCosineLoss
-from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.methods.base import Method, view_pair
 from ssl_lib.optim.param_groups import param_groups
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
@@ -49,7 +50,7 @@ class SimSiam(Method):
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         loss = (self.loss(self.predictor(z_a), z_b) + self.loss(self.predictor(z_b), z_a)) / 2
-        return StepOutput(loss, embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(loss, embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Everything is decayed; the predictor's groups may keep the peak learning rate."""

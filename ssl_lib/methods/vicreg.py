@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import VICRegLoss
-from ssl_lib.methods.base import Method, feature_dim, view_pair
+from ssl_lib.methods.base import Method, view_pair
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 
@@ -46,4 +47,4 @@ class VICReg(Method):
         """Draws the two views together, keeps every dimension's spread and decorrelates the dimensions."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ssl_lib.optim.builtin import adamw, sgd
 from ssl_lib.optim.clip import clip_grad_per_parameter
 from ssl_lib.optim.lars import LARS
 from ssl_lib.optim.param_groups import layer_decay_groups, param_groups
 from ssl_lib.optim.schedules import Schedule, cosine_schedule
+from ssl_lib.optim.torch_optimizers import adamw, sgd
 
 __all__ = [
     "LARS",

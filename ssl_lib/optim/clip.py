@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ssl_lib.optim.foreach import by_device, local, norms
+from ssl_lib.distributed import local
+from ssl_lib.optim.grad_norms import by_device, norms
 
 __all__ = ["clip_grad_per_parameter"]
 

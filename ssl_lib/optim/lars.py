@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from ssl_lib.optim.foreach import by_device, local, norms
+from ssl_lib.distributed import local
+from ssl_lib.optim.grad_norms import by_device, norms
 from ssl_lib.registry import OPTIMIZERS
 
 __all__ = ["LARS"]

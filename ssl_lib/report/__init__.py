@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_lib.errors import ConfigError
-from ssl_lib.files import check_writable, write_text
 from ssl_lib.report.observation import observe
 from ssl_lib.report.page import render
 from ssl_lib.report.projection import PROJECTIONS, choose_projection
 from ssl_lib.report.records import read_config, read_diagnosis, read_environment, read_evaluation, read_metrics
 from ssl_lib.report.run import Run
-from ssl_lib.run_files import evaluation_file, run_folder
+from ssl_lib.runs.files import evaluation_file, run_folder
+from ssl_lib.utils.files import check_writable, write_text
 
 __all__ = ["PROJECTIONS", "Run", "gather", "render", "write_report"]
 

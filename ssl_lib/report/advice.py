@@ -12,7 +12,7 @@ from ssl_lib.doctor import Doctor
 from ssl_lib.report.curves import values_of
 from ssl_lib.report.run import Evaluation, Missing, Observed, Run
 from ssl_lib.report.verdict import judge
-from ssl_lib.run_files import EVALUATION_FILE, NONFINITE_FILE
+from ssl_lib.runs.files import EVALUATION_FILE, NONFINITE_FILE
 
 __all__ = ["Step", "next_steps", "steps_done", "steps_planned"]
 

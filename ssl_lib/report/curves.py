@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ssl_lib.doctor import FIGURES, Facts
+from ssl_lib.doctor import FIGURES, RunFacts
 from ssl_lib.report.numbers import number_of, shown
 from ssl_lib.report.run import Table
 
@@ -53,7 +53,7 @@ def grouped(names: Sequence[str]) -> dict[str, list[str]]:
     return {title: group for title, group in (*groups.items(), throughput) if group}
 
 
-def meaning(name: str, facts: Facts | None) -> str:
+def meaning(name: str, facts: RunFacts | None) -> str:
     """What a figure says, and where it is healthy, as far as the doctor knows."""
     figure = FIGURES.get(name)
     if figure is None:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_lib.config import EvaluationConfig, TrainerConfig, plain
+from ssl_lib.config.convert import REQUIRED, arguments_of
+from ssl_lib.config.load import plain
+from ssl_lib.config.resolve import DERIVED
+from ssl_lib.config.run_config import EvaluationConfig, TrainerConfig
 from ssl_lib.errors import ConfigError
 from ssl_lib.optim import Schedule
-from ssl_lib.plain_yaml import flat
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
-from ssl_lib.resolve import DERIVED
-from ssl_lib.schema import REQUIRED, arguments_of
+from ssl_lib.utils.yaml import flat
 from ssl_lib.views import ViewConfig
 
 __all__ = ["defaults_of", "part_name", "recipe_source"]

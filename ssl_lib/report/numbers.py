@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ssl_lib.evaluation import Measure
+from ssl_lib.evaluation import Metric
 
 __all__ = ["measured", "number_of", "shown"]
 
@@ -21,7 +21,7 @@ def shown(value: float) -> str:
     return f"{value:.4g}"
 
 
-def measured(measure: Measure, scores: Mapping[str, float]) -> str:
+def measured(measure: Metric, scores: Mapping[str, float]) -> str:
     """A figure of an evaluation as its table in the terminal shows it, in the signs of a page."""
     return measure.shown(scores).replace(" +- ", " ±\u00a0").replace(" %", "\u00a0%")
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssl_lib.build import build_method, build_views
+from ssl_lib.config.resolve import BAD_ARGUMENTS
 from ssl_lib.data import ImageData, preview
 from ssl_lib.errors import ConfigError, SSLError
 from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
-from ssl_lib.precision import resolve_device
+from ssl_lib.experiment.build import build_method, build_views
+from ssl_lib.experiment.load import TrainedRun, load_run
 from ssl_lib.report.projection import PROJECTIONS, project
 from ssl_lib.report.run import Missing, Observed, ViewGrid
 from ssl_lib.report.sample import draw_sample
 from ssl_lib.report.tokens import token_maps
-from ssl_lib.resolve import BAD_ARGUMENTS
-from ssl_lib.runs import TrainedRun, load_run
+from ssl_lib.utils.precision import resolve_device
 from ssl_lib.views import ViewPipeline
-from ssl_lib.views.picture import pixels
+from ssl_lib.views.image_grid import pixels
 
 __all__ = ["observe"]
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
-import ssl_lib
 from ssl_lib.report.html import Html, data_script, join, tag
 from ssl_lib.report.pictures import Sheet, make_sheet
 from ssl_lib.report.run import Observed, Run
@@ -19,6 +18,7 @@ from ssl_lib.report.sections.map import embedding_map, map_data
 from ssl_lib.report.sections.overview import header, headline, overview
 from ssl_lib.report.sections.settings import environment, settings
 from ssl_lib.report.sections.training import training
+from ssl_lib.version import __version__
 
 __all__ = ["render"]
 
@@ -63,7 +63,7 @@ def render(runs: Sequence[Run], *, images: bool = True) -> str:
         header=header(runs),
         contents=tag("nav", tag("ul", links), aria_label="contents"),
         sections=Html("\n".join([overview(runs), *filter(None, sections.values())])),
-        version=join(ssl_lib.__version__),
+        version=join(__version__),
         data=data_script("map-data", map_data(runs, sheets)),
         script=script,
     )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ssl_lib.data.arrays import ArrayData
+from ssl_lib.data.datasets.arrays import ArrayData
 
 __all__ = ["Sheet", "data_uri", "make_sheet"]
 

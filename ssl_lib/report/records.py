@@ -10,10 +10,10 @@ from typing import Any
 from ssl_lib.doctor import Doctor, diagnose
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import read_results
-from ssl_lib.metrics_file import read_metrics as read_lines
-from ssl_lib.plain_yaml import parse_yaml
 from ssl_lib.report.run import Evaluation, Missing, Table
-from ssl_lib.run_files import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE
+from ssl_lib.runs.files import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE
+from ssl_lib.runs.metrics import read_metrics as read_lines
+from ssl_lib.utils.yaml import parse_yaml
 
 __all__ = ["read_config", "read_diagnosis", "read_environment", "read_evaluation", "read_metrics"]
 

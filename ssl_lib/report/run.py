@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from ssl_lib.data.arrays import ArrayData
+from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.doctor import Doctor
 from ssl_lib.evaluation import Results
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data import ImageData, evaluation_batches
-from ssl_lib.data.arrays import ArrayData
+from ssl_lib.data.datasets.arrays import ArrayData
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.errors import DataError
-from ssl_lib.preprocessing import Preprocessing
 
 __all__ = ["draw_sample", "one_per_class"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lib.backbones.vit import HEAD_DIM, VisionTransformer
-from ssl_lib.data.arrays import ArrayData
+from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.report.projection import principal_components
 from ssl_lib.report.run import Missing, TokenMaps
 from ssl_lib.report.sample import one_per_class
-from ssl_lib.views.functional import normalize
+from ssl_lib.views.color import normalize
 
 __all__ = ["cls_attention", "token_maps"]
 

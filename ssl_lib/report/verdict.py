@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ssl_lib.evaluation import Measure, Results
+from ssl_lib.evaluation import Metric, Results
 from ssl_lib.report.run import Evaluation
 
 __all__ = ["Verdict", "best_of", "judge", "main_measures"]
@@ -26,7 +26,7 @@ class Verdict:
     news: str
 
 
-def main_measures(results: Results) -> list[Measure]:
+def main_measures(results: Results) -> list[Metric]:
     """The protocols' own shares in percent that the trained weights have."""
     trained = results.values.get("trained", {})
     return [m for m in results.measures if m.main and m.percent and math.isfinite(trained.get(m.key, math.nan))]
@@ -97,7 +97,7 @@ def best_of(evaluations: Sequence[tuple[str, Evaluation]]) -> Verdict | None:
     return Verdict(headline, f"{measure.title}: {figures}.", "good" if gap > noise else "mixed")
 
 
-def _gap(measure: Measure, one: Scores, other: Scores, queries: int | None) -> tuple[float, float]:
+def _gap(measure: Metric, one: Scores, other: Scores, queries: int | None) -> tuple[float, float]:
     """How far one row is above another, and two standard errors of that."""
     variance = 0.0
     for scores in (one, other):

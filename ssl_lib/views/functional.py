@@ -5,16 +5,7 @@ Images are floats in [0, 1] of shape (N, C, H, W) on any device; float64 stays f
 
 from __future__ import annotations
 
-from ssl_lib.views.geometry import (
-    erase,
-    gaussian_blur,
-    horizontal_flip,
-    quarter_turns,
-    resized_crop,
-    rotate,
-    vertical_flip,
-)
-from ssl_lib.views.photometry import (
+from ssl_lib.views.color import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -23,6 +14,15 @@ from ssl_lib.views.photometry import (
     posterize,
     solarize,
     to_grayscale,
+)
+from ssl_lib.views.geometry import (
+    erase,
+    gaussian_blur,
+    horizontal_flip,
+    quarter_turns,
+    resized_crop,
+    rotate,
+    vertical_flip,
 )
 
 __all__ = [

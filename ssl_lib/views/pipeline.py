@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 
 from ssl_lib.types import Views
 from ssl_lib.views import resample
+from ssl_lib.views.color import channel_statistics
 from ssl_lib.views.config import ViewConfig
-from ssl_lib.views.photometry import channel_statistics
-from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages, draw_turns
-from ssl_lib.views.stages import run_stages
+from ssl_lib.views.random_apply import run_stages
+from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_erased, draw_stages, draw_turns
 
 __all__ = ["ViewPipeline"]
 
@@ -105,7 +105,7 @@ class ViewPipeline:
             raise ValueError(f"{len(sources[0])} images need as many rows of `draw`, got {tuple(rows.shape)}")
         with torch.autocast(sources[0].device.type, enabled=False):
             made = [
-                self._make(source, view, cropped, Numbers(row))
+                self._make(source, view, cropped, RandomNumbers(row))
                 for source, view, row in zip(sources, self.views, rows.unbind(1), strict=True)
             ]
         pairs = list(zip(self.views, made, strict=True))
@@ -141,11 +141,11 @@ class ViewPipeline:
         height, width = image.shape[-2:]
         crops = []
         for view, numbers in zip(self.views, rows.unbind(1), strict=True):
-            boxes = draw_boxes(Numbers(numbers), height, width, view.crop_scale, view.crop_ratio)
+            boxes = draw_boxes(RandomNumbers(numbers), height, width, view.crop_scale, view.crop_ratio)
             crops.append(resample.resized_crop_bytes(image[None], boxes, view.size, view.interpolation == "bicubic")[0])
         return tuple(crops)
 
-    def _make(self, source: Tensor, view: ViewConfig, cropped: bool, numbers: Numbers) -> Tensor:
+    def _make(self, source: Tensor, view: ViewConfig, cropped: bool, numbers: RandomNumbers) -> Tensor:
         """One view of all images, in parts small enough for the processor's cache."""
         count, channels, height, width = source.shape
         boxes = draw_boxes(numbers, height, width, view.crop_scale, view.crop_ratio)

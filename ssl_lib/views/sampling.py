@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ssl_lib.views import color, resample
 from ssl_lib.views.config import ViewConfig
-from ssl_lib.views.stages import Stage
+from ssl_lib.views.random_apply import Stage
 
-__all__ = ["NUMBERS", "Numbers", "draw_boxes", "draw_erased", "draw_stages", "draw_turns"]
+__all__ = ["NUMBERS", "RandomNumbers", "draw_boxes", "draw_erased", "draw_stages", "draw_turns"]
 
 NUMBERS = 72
 """Random numbers that one view of one image takes, at most."""
@@ -21,7 +21,7 @@ _TRIES = 10  # as torchvision's RandomResizedCrop and RandomErasing
 _JITTERS = (color.brightness_, color.contrast_, color.saturation_, color.hue_)
 
 
-class Numbers:
+class RandomNumbers:
     """Random numbers in [0, 1) for one view of a batch, a row per image.
 
     Every draw takes its columns whether they are used or not: what one operation is told does not shift the others,
@@ -54,7 +54,7 @@ class Numbers:
 
 
 def draw_boxes(
-    numbers: Numbers, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+    numbers: RandomNumbers, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
     """Draws crops as torchvision's RandomResizedCrop does, for a batch at once.
 
@@ -77,7 +77,7 @@ def draw_boxes(
     return torch.where(fits.any(1, keepdim=True), _place(numbers, sizes, fits, limit), _central(height, width, ratio))
 
 
-def draw_erased(numbers: Numbers, config: ViewConfig) -> Tensor:
+def draw_erased(numbers: RandomNumbers, config: ViewConfig) -> Tensor:
     """Draws boxes to erase as torchvision's RandomErasing does; of no size where nothing is to be erased.
 
     The first of ten tries that fits is taken; if none fits, nothing is erased.
@@ -93,7 +93,7 @@ def draw_erased(numbers: Numbers, config: ViewConfig) -> Tensor:
     return boxes * (mask & fits.any(1)).unsqueeze(1)
 
 
-def draw_turns(config: ViewConfig, numbers: Numbers) -> list[Stage]:
+def draw_turns(config: ViewConfig, numbers: RandomNumbers) -> list[Stage]:
     """Draws flips and quarter turns, which move pixels and leave their values: uint8 or floats."""
     flip, vertical_flip = numbers.chance(config.flip_p), numbers.chance(config.vertical_flip_p)
     turned, quarters = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # one, two or three of them
@@ -105,7 +105,7 @@ def draw_turns(config: ViewConfig, numbers: Numbers) -> list[Stage]:
     ]
 
 
-def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Stage]:
+def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> list[Stage]:
     """Draws what changes values: rotation, jitter in random order, grayscale, blur, solarize, posterize.
 
     Args:
@@ -135,7 +135,7 @@ def draw_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Sta
     ]
 
 
-def _draw_sizes(numbers: Numbers, area: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+def _draw_sizes(numbers: RandomNumbers, area: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """Heights and widths (N, tries, 2) of boxes: share of the area uniform, log of width / height uniform."""
     share = numbers.table(_TRIES) * (scale[1] - scale[0]) + scale[0]
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -143,7 +143,7 @@ def _draw_sizes(numbers: Numbers, area: int, scale: tuple[float, float], ratio: 
     return torch.stack(((share * area / shape).sqrt(), (share * area * shape).sqrt()), dim=2).round().long()
 
 
-def _place(numbers: Numbers, sizes: Tensor, fits: Tensor, limit: Tensor) -> Tensor:
+def _place(numbers: RandomNumbers, sizes: Tensor, fits: Tensor, limit: Tensor) -> Tensor:
     """Boxes (N, 4) of the first size that fits, anywhere inside the image."""
     chosen = sizes[torch.arange(len(sizes)), fits.int().argmax(dim=1)]  # (N, 2)
     starts = (numbers.table(2) * (limit - chosen + 1)).long()
@@ -156,7 +156,7 @@ def _central(height: int, width: int, ratio: tuple[float, float]) -> Tensor:
     return torch.tensor([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width])
 
 
-def _jitter_stages(config: ViewConfig, numbers: Numbers, channels: int) -> list[Stage]:
+def _jitter_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> list[Stage]:
     """At each of up to four places, one of brightness, contrast, saturation and hue."""
     *strengths, hue = config.jitter
     bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in strengths] + [(-hue, hue)]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-from ssl_lib.data.fashion import EMBEDDED, fashion_mnist
+from ssl_lib.data.datasets.fashion_mnist import EMBEDDED, fashion_mnist
 
 PER_CLASS = {"train": 600, "test": 100}
 SEED = 0

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from image_samples import numbered
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from ssl_lib.data import ArrayData, FolderData, evaluation_batches
+from tests.data.image_samples import numbered
 
 RNG = np.random.default_rng(0)
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from image_samples import TwoCrops, numbered
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ssl_lib.data import ArrayData, FolderData, Loader, SkipImage, evaluation_batches
 from ssl_lib.errors import DataError
-from ssl_lib.seeding import seeded_generator
+from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.views import ViewConfig, ViewPipeline
+from tests.data.image_samples import TwoCrops, numbered
 
 RNG = np.random.default_rng(0)
 

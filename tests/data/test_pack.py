@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from image_samples import numbered
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -15,6 +14,7 @@ from ssl_lib.data import ArrayData, FolderData, arrays, rows
 from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.errors import DataError
 from tests.conftest import full_disk
+from tests.data.image_samples import numbered
 
 SIZE = 9
 RNG = np.random.default_rng(0)

@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from ssl_lib import Loader, Method, Progress, Schedule, StepOutput, Trainer, ViewPipeline, Views
-from ssl_lib.callbacks import Callback, Diagnosis
 from ssl_lib.data import ArrayData
-from ssl_lib.data.fashion import EMBEDDED
+from ssl_lib.data.datasets.fashion_mnist import EMBEDDED
 from ssl_lib.doctor import Finding
 from ssl_lib.heads import mlp
 from ssl_lib.registry import OPTIMIZERS, PRESETS
+from ssl_lib.training.callbacks import Callback, Diagnosis
 from tests.conftest import TinyBackbone, small_method
 
 GENTLE = {"crop_scale": (0.4, 1.0), "crop_ratio": (0.85, 1.18)}
@@ -35,7 +35,7 @@ class Attract(Method):
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         z_a, z_b = (self.projector(self.backbone(view)) for view in views.large)
-        return StepOutput(self.compare(z_a, z_b), embeddings=z_a.detach(), partners=z_b.detach())
+        return StepOutput(self.compare(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def compare(self, z_a: torch.Tensor, z_b: torch.Tensor) -> torch.Tensor:
         return 1 - F.cosine_similarity(z_a, z_b).mean()

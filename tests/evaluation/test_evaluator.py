@@ -14,7 +14,7 @@ from ssl_lib.evaluation import (
     KNN,
     Linear,
     LowShot,
-    Measure,
+    Metric,
     RawPixels,
     Results,
     Retrieval,
@@ -23,7 +23,7 @@ from ssl_lib.evaluation import (
     extract_features,
     write_results,
 )
-from ssl_lib.precision import float32_products
+from ssl_lib.utils.precision import float32_products
 from tests.conftest import TinyBackbone
 
 
@@ -132,7 +132,7 @@ def test_settings_stand_under_the_protocols_names(images):
 
 
 def test_tables_show_as_many_digits_as_a_figure_needs():
-    measures = (Measure("std", "std", percent=False, digits=4), Measure("rank", "rank", percent=False))
+    measures = (Metric("std", "std", percent=False, digits=4), Metric("rank", "rank", percent=False))
     table = Results(measures, {"trained": {"std": 0.02216, "std_std": 0.001, "rank": 31.26}}, {}).table()
     assert [line.split() for line in table.splitlines()[2:]] == [["std", "0.0222", "+-", "0.0010"], ["rank", "31.3"]]
 

@@ -11,7 +11,7 @@ from torchvision.ops import StochasticDepth
 
 from ssl_lib.backbones import VisionTransformer, resnet_tiny
 from ssl_lib.errors import ConfigError, NonFiniteLossError
-from ssl_lib.evaluation import FineTune, RawPixels, Subject
+from ssl_lib.evaluation import EvaluatedEncoder, FineTune, RawPixels
 from ssl_lib.evaluation.fine_tune import set_drop_path
 from tests.conftest import TinyBackbone
 
@@ -19,7 +19,7 @@ PLAIN = {"mixup": 0.0, "cutmix": 0.0, "erase_p": 0.0, "flip_p": 0.0, "crop_scale
 
 
 def subject(encoder, images, **options):
-    return Subject("trained", encoder, images, images, size=16, **options)
+    return EvaluatedEncoder("trained", encoder, images, images, size=16, **options)
 
 
 def test_a_copy_learns_and_the_encoder_stays_as_it_is(images):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ssl_lib.evaluation import Features, Linear, Subject, few_labels, linear_probe
+from ssl_lib.evaluation import EvaluatedEncoder, Features, Linear, few_labels, linear_probe
 from ssl_lib.evaluation.linear import _batches, _train
 
 
@@ -99,7 +99,7 @@ def test_large_banks_are_passed_over_in_whole_epochs():
 
 def test_every_rate_and_class_is_in_the_details(images):
     x, y = clusters(200, 0, spread=1.0)
-    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     subject.features = Features(x[:120], y[:120], x[120:], y[120:])
     scores = Linear(learning_rates=(0.01, 0.1), min_steps=50)(subject)
     (draw,) = scores.details["draws"]

@@ -8,7 +8,7 @@ import statistics
 import pytest
 import torch
 
-from ssl_lib.evaluation import Features, LowShot, Subject, logistic_probe
+from ssl_lib.evaluation import EvaluatedEncoder, Features, LowShot, logistic_probe
 from ssl_lib.evaluation.classification import few_labels
 
 
@@ -17,7 +17,7 @@ def subject(images):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
     x = torch.randn(4, 6, generator=generator)[labels] + torch.randn(200, 6, generator=generator)
-    made = Subject("trained", torch.nn.Identity(), images, images)
+    made = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     made.features = Features(x[:120], labels[:120], x[120:], labels[120:])
     return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssl_lib import ViewPipeline
-from ssl_lib.evaluation import KNN, FineTune, Retrieval, Spectrum, Subject
+from ssl_lib.evaluation import KNN, EvaluatedEncoder, FineTune, Retrieval, Spectrum
 from tests.conftest import TinyBackbone, pattern_images, small_views
 from tests.distributed_helper import run_processes
 
@@ -14,7 +14,7 @@ def measure():
     torch.manual_seed(0)
     images = pattern_images()
     pipeline = ViewPipeline(small_views("simclr"), images.mean, images.std)
-    subject = Subject("trained", TinyBackbone(), images, images, size=16, views=pipeline)
+    subject = EvaluatedEncoder("trained", TinyBackbone(), images, images, size=16, views=pipeline)
     found = {}
     for protocol in (KNN(k=5), Retrieval(), Spectrum(view_images=11, views=3), FineTune(epochs=2, batch_size=32)):
         scores = protocol(subject)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.evaluation import Features, Retrieval, Subject, average_precision
+from ssl_lib.evaluation import EvaluatedEncoder, Features, Retrieval, average_precision
 
 
 def problem(ties=False):
@@ -27,7 +27,7 @@ def cosines(queries, bank):
 
 def test_recall_and_precision_equal_brute_force(images):
     queries, query_labels, bank, bank_labels = problem()
-    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries, query_labels)))
     scores = Retrieval(k=(1, 5))(subject)
     hits, precisions = {1: [], 5: []}, []
@@ -57,7 +57,7 @@ def test_average_precision_is_scikit_learns(ties):
 
 def test_test_images_of_classes_that_the_bank_lacks_are_left_out_and_counted(images):
     queries, query_labels, bank, bank_labels = problem()
-    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     query_labels[:5] = 9
     subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries, query_labels)))
     scores = Retrieval()(subject)

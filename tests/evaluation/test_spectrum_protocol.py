@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl_lib import ViewPipeline, views
-from ssl_lib.evaluation import Features, Spectrum, Subject, alignment, lidar, rankme, view_features
+from ssl_lib.evaluation import EvaluatedEncoder, Features, Spectrum, alignment, lidar, rankme, view_features
 from tests.conftest import TinyBackbone, small_views
 
 
@@ -14,7 +14,7 @@ def test_each_figure_is_its_functions(images):
     torch.manual_seed(0)
     encoder = TinyBackbone().train()
     pipeline = ViewPipeline(small_views("dino"), images.mean, images.std)
-    subject = Subject("trained", encoder, images, images, views=pipeline)
+    subject = EvaluatedEncoder("trained", encoder, images, images, views=pipeline)
     protocol = Spectrum(images=50, view_images=20, views=4)
     scores = protocol(subject)
     assert list(scores.values) == [measure.key for measure in protocol.measures]
@@ -38,7 +38,7 @@ def test_views_are_those_of_their_image_and_the_same_for_a_seed(images):
 
 
 def test_without_views_their_figures_are_missing_and_so_is_an_endless_exponent(images):
-    subject = Subject("trained", torch.nn.Identity(), images, images)
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     labels = torch.zeros(30).long()
     line = torch.arange(30.0).unsqueeze(1) * torch.ones(1, 4)
     subject.features = Features(line, labels, line, labels)

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_lib import Backbone
+from ssl_lib import TrainedBackbone
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.export.snippets import PATHS
-from ssl_lib.preprocessing import Preprocessing
 from ssl_lib.registry import BACKBONES
 
 
-def backbone(name: str, size: int, channels: int = 3, **arguments: Any) -> Backbone:
+def backbone(name: str, size: int, channels: int = 3, **arguments: Any) -> TrainedBackbone:
     """A registered backbone, every tensor of which matters for its features."""
     torch.manual_seed(0)
     net = BACKBONES[name](in_channels=channels, **arguments)
@@ -29,10 +29,10 @@ def backbone(name: str, size: int, channels: int = 3, **arguments: Any) -> Backb
             nn.init.normal_(parameter)
     images = Preprocessing(size=size, resize=size + 4, mean=(0.5, 0.4, 0.3)[:channels], std=(0.2,) * channels)
     origin = {"method": "simclr", "steps": 7, "evaluation": None}
-    return Backbone(net, images, name=name, arguments={"in_channels": channels, **arguments}, origin=origin)
+    return TrainedBackbone(net, images, name=name, arguments={"in_channels": channels, **arguments}, origin=origin)
 
 
-def batch(model: Backbone, count: int = 3) -> Tensor:
+def batch(model: TrainedBackbone, count: int = 3) -> Tensor:
     """Normalised images of the size that a backbone takes."""
     return torch.randn(count, len(model.mean), model.size, model.size)
 
@@ -49,7 +49,7 @@ def photographs(folder: Path, count: int = 3) -> list[str]:
     return names
 
 
-def check(usage: str, model: Backbone, paths: list[str]) -> None:
+def check(usage: str, model: TrainedBackbone, paths: list[str]) -> None:
     """Runs the Python given to a user on pictures, and compares with what the backbone makes of them."""
     assert usage.count(PATHS) == 1
     names: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Any registered loss, built and called by its signature, so that losses to come are tested without being listed."""
+"""Any public loss, built and called by its signature, so that losses to come are tested without being listed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-import ssl_lib.losses  # noqa: F401  (fills the registry)
-from ssl_lib.registry import LOSSES
-from ssl_lib.schema import REQUIRED, arguments_of
+from ssl_lib import losses
+from ssl_lib.config.convert import REQUIRED, arguments_of
+
+LOSSES = [name for name in losses.__all__ if isinstance(getattr(losses, name), type)]
 
 
 def build(name: str, width: int) -> nn.Module:
     """A loss, every width that it asks for being that of the embeddings."""
-    required = {key: entry for key, entry in arguments_of(LOSSES[name]).items() if entry.default is REQUIRED}
+    required = {key: entry for key, entry in arguments_of(getattr(losses, name)).items() if entry.default is REQUIRED}
     unknown = {key for key, entry in required.items() if entry.annotation is not int}
     assert not unknown, f"teach this function what {name} takes as {unknown}"
-    return LOSSES[name](**dict.fromkeys(required, width))
+    return getattr(losses, name)(**dict.fromkeys(required, width))
 
 
 def inputs(loss: nn.Module, make: Callable[[], Tensor]) -> dict[str, typing.Any]:

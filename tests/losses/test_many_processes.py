@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from ssl_lib.distributed import all_reduce_sum, batch_normalize, gather, rank, world_size
 from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NTXentLoss
-from ssl_lib.registry import LOSSES
 from tests.distributed_helper import run_processes
-from tests.losses.generic import build, inputs, move_on
+from tests.losses.generic import LOSSES, build, inputs, move_on
 
 WORLD_SIZES = (2, 3, 4)
 WIDTH = 5

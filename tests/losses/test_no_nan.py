@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_lib.registry import LOSSES
-from tests.losses.generic import build, inputs, move_on
+from tests.losses.generic import LOSSES, build, inputs, move_on
 
 DIM = 6
 BATCHES: dict[str, Callable[[Tensor], Tensor]] = {

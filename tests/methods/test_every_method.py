@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssl_lib import LARS, METHODS, Method, Progress, Schedule, Trainer
-from ssl_lib.checkpoint import load_checkpoint, save_checkpoint
+from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint
 
 ALL = list(METHODS)
 PROGRESS = Progress(step=3, total_steps=12, steps_per_epoch=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_lib.cli import main
+from ssl_lib.cli.main import main
 from tests.conftest import pattern_images
 
 CLASSES = ["<script>alert(1)</script>", "a & b", '" onload="x', "</script><b>d"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_lib.checkpoint import save_checkpoint
-from ssl_lib.cli import main
+from ssl_lib.cli.main import main
 from ssl_lib.report import gather
 from ssl_lib.report.advice import next_steps
+from ssl_lib.training.checkpoint import save_checkpoint
 from tests.report.conftest import train
 
 

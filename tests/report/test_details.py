@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.evaluation import Measure, Results, class_report
+from ssl_lib.evaluation import Metric, Results, class_report
 from ssl_lib.report.html import join
 from ssl_lib.report.run import Evaluation, Missing, Run
 from ssl_lib.report.sections.columns import columns_of
@@ -131,7 +131,7 @@ def test_draws_are_averaged_and_listed():
         {"lr": lr, "accuracy": accuracy, "held_out": {"0.1": accuracy, "1.0": accuracy / 2}}
         for lr, accuracy in zip((0.1, 1.0, 0.1), accuracies, strict=True)
     ]
-    page = shown(run("a", {"trained": {"linear": {"draws": draws}}}), measures=[Measure("linear", "linear (5 labels)")])
+    page = shown(run("a", {"trained": {"linear": {"draws": draws}}}), measures=[Metric("linear", "linear (5 labels)")])
     mean, spread = 100 * statistics.mean(accuracies), 100 * statistics.stdev(accuracies)
     assert ["linear (5 labels)", f"{mean:.1f} ± {spread:.1f} %50.0, 60.0, 64.0"] in page.rows
     assert ["learning rate", "0.1, 1, 0.1"] in page.rows
@@ -147,7 +147,7 @@ def test_draws_that_are_not_finite_are_told():
 def test_draws_of_several_sizes_stand_by_their_titles():
     few = [{"labels": 10, "accuracy": a, "c": 1.0} for a in (0.2, 0.4)]
     more = [{"labels": 50, "accuracy": 0.5, "c": c} for c in (0.01, 0.1)]
-    measures = [Measure("shot_1", "1 label per class"), Measure("shot_5", "5 labels per class")]
+    measures = [Metric("shot_1", "1 label per class"), Metric("shot_5", "5 labels per class")]
     page = shown(run("a", {"trained": {"lowshot": {"shot_1": few, "shot_5": more}}}), measures=measures)
     assert page.rows[1:] == [
         ["1 label per class", "30.0 ± 14.1 %20.0, 40.0"],

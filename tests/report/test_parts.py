@@ -18,12 +18,13 @@ import torch
 import yaml
 from PIL import Image
 
-from ssl_lib.commands.common import bundled_configs, find_config
-from ssl_lib.config import load_config, to_yaml
+from ssl_lib.cli.common import bundled_configs, find_config
+from ssl_lib.config.load import load_config, to_yaml
+from ssl_lib.config.resolve import resolve
 from ssl_lib.data import ArrayData
 from ssl_lib.errors import ConfigError
-from ssl_lib.evaluation import Measure, Results
-from ssl_lib.report.defaults import defaults_of, flat, recipe_source
+from ssl_lib.evaluation import Metric, Results
+from ssl_lib.report.defaults import defaults_of, recipe_source
 from ssl_lib.report.html import data_script, tag
 from ssl_lib.report.pictures import make_sheet
 from ssl_lib.report.projection import PROJECTIONS, choose_projection, principal_components, project
@@ -32,7 +33,7 @@ from ssl_lib.report.sections.features import singular_values
 from ssl_lib.report.sections.overview import overview
 from ssl_lib.report.svg import Series, line_chart, thinned
 from ssl_lib.report.verdict import best_of, judge
-from ssl_lib.resolve import resolve
+from ssl_lib.utils.yaml import flat
 from tests.report.page import Page
 
 STYLE = (resources.files("ssl_lib.report") / "assets" / "style.css").read_text("utf-8")
@@ -145,7 +146,7 @@ def test_any_range_has_an_axis(values):
 
 def evaluation(trained, random=0.5, pixels=0.6, queries=1000, **more):
     values = {"raw pixels": {"knn": pixels}, "random init": {"knn": random}, "trained": {"knn": trained, **more}}
-    return Evaluation(Results((Measure("knn", "kNN"), Measure("rank", "rank", percent=False)), values, {}), queries, 1)
+    return Evaluation(Results((Metric("knn", "kNN"), Metric("rank", "rank", percent=False)), values, {}), queries, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_the_verdict_asks_for_two_standard_errors(trained, news, words):
 
 
 def test_a_headline_is_short_and_hides_no_loss():
-    measures = tuple(Measure(f"m{i}", f"figure {i}") for i in range(5))
+    measures = tuple(Metric(f"m{i}", f"figure {i}") for i in range(5))
     random = {measure.key: 0.5 for measure in measures}
     results = Results(measures, {"random init": random, "trained": {**random, "m0": 0.7, "m3": 0.3}}, {})
     verdict = judge(Evaluation(results, 1000, 1))

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.checkpoint import save_checkpoint
-from ssl_lib.cli import main
-from ssl_lib.commands import words
+from ssl_lib.cli import words
+from ssl_lib.cli.main import main
 from ssl_lib.data import arrays
 from ssl_lib.doctor import diagnose
 from ssl_lib.evaluation import extract_features, read_results
+from ssl_lib.experiment.load import load_method
 from ssl_lib.report.records import read_metrics
 from ssl_lib.report.run import Missing
-from ssl_lib.runs import load_method
+from ssl_lib.training.checkpoint import save_checkpoint
 from tests.report.conftest import CLASSES, train
 from tests.report.page import Page
 

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_lib.views import ViewConfig, ViewPipeline, color, functional, presets
-from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_stages
+from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_stages
 
 PLAIN = {"flip_p": 0.0, "jitter_p": 0.0, "grayscale_p": 0.0, "blur_p": 0.0}
 WHOLE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
@@ -107,7 +107,7 @@ def test_grey_images_have_no_colour_to_change():
     colours = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
     (view,) = pixels(size=16, **colours, **WHOLE)(images).large
     torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-6)
-    numbers = Numbers(torch.rand(16, NUMBERS, generator=seeded(0), dtype=torch.float64))
+    numbers = RandomNumbers(torch.rand(16, NUMBERS, generator=seeded(0), dtype=torch.float64))
     stages = draw_stages(ViewConfig(jitter_p=1.0), numbers, 1)
     assert stages[1].operations == stages[2].operations == (color.brightness_, color.contrast_)
 
@@ -130,7 +130,7 @@ def test_crop_takes_the_drawn_box(height, width, interpolation):
     crops = ViewPipeline([config], [0.5], [0.5]).crop(image, seeded(4))
     rows = torch.rand(1, 2, NUMBERS, generator=seeded(4), dtype=torch.float64)
     for crop, row in zip(crops, rows.unbind(1), strict=True):
-        boxes = draw_boxes(Numbers(row), height, width, config.crop_scale, config.crop_ratio)
+        boxes = draw_boxes(RandomNumbers(row), height, width, config.crop_scale, config.crop_ratio)
         exact = functional.resized_crop(image[None] / 255, boxes, 20, interpolation).clamp(0, 1)[0]
         assert crop.dtype == torch.uint8
         assert (crop - 255 * exact).abs().max() < 1.5

@@ -9,8 +9,8 @@ from torchvision.transforms import RandomErasing, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_lib.views import ViewConfig, color
-from ssl_lib.views.sampling import NUMBERS, Numbers, draw_boxes, draw_erased, draw_stages, draw_turns
-from ssl_lib.views.stages import run_stages
+from ssl_lib.views.random_apply import run_stages
+from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_erased, draw_stages, draw_turns
 
 JITTER = {
     color.brightness_: reference.adjust_brightness,
@@ -43,7 +43,7 @@ TURNS = [lambda image, _, quarters=quarters: image.rot90(quarters, (-2, -1)) for
 
 
 def numbers(count, seed=0):
-    return Numbers(torch.rand(count, NUMBERS, generator=seeded(seed), dtype=torch.float64))
+    return RandomNumbers(torch.rand(count, NUMBERS, generator=seeded(seed), dtype=torch.float64))
 
 
 @pytest.mark.parametrize("seed", range(3))

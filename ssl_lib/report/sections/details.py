@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_lib.evaluation import Measure
-from ssl_lib.plain_yaml import flat
+from ssl_lib.evaluation import Metric
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.numbers import number_of, shown
 from ssl_lib.report.sections.classes import by_class, class_report_of
@@ -15,6 +14,7 @@ from ssl_lib.report.sections.columns import Column
 from ssl_lib.report.sections.common import fold, table, titled
 from ssl_lib.report.sections.draws import CHOSEN, Draws, draw_table, is_draws, is_sweep, plain, sweeps
 from ssl_lib.report.svg import Series, line_chart
+from ssl_lib.utils.yaml import flat
 
 __all__ = ["details"]
 
@@ -31,7 +31,7 @@ class _Kept:
     rest: Mapping[str, Any]
 
 
-def details(columns: Sequence[Column], measures: Sequence[Measure]) -> list[Html]:
+def details(columns: Sequence[Column], measures: Sequence[Metric]) -> list[Html]:
     """Classes, sweeps, draws and curves of each protocol, the first classes unfolded; all else in one table.
 
     Of several runs only the trained weights, and the baselines that they share.

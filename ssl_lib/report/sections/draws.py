@@ -13,7 +13,7 @@ from ssl_lib.report.numbers import number_of, shown
 from ssl_lib.report.sections.columns import Column
 from ssl_lib.report.sections.common import table, titled
 from ssl_lib.report.svg import Series, line_chart
-from ssl_lib.results import mean_and_spread
+from ssl_lib.runs.results import mean_and_spread
 
 __all__ = ["CHOSEN", "Draws", "draw_table", "is_draws", "is_sweep", "plain", "sweeps"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ssl_lib.evaluation import Measure
+from ssl_lib.evaluation import Metric
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.numbers import measured
 from ssl_lib.report.run import Evaluation, Run
@@ -25,7 +25,7 @@ def evaluation(runs: Sequence[Run]) -> Html:
     return section("evaluation", "Evaluation", about, missing(runs, "evaluation"), body)
 
 
-def _table(caption: str, columns: Sequence[Column], measures: Sequence[Measure]) -> Html:
+def _table(caption: str, columns: Sequence[Column], measures: Sequence[Metric]) -> Html:
     rows: list[list[Child]] = []
     for measure in measures:
         if any(measure.key in column.scores for column in columns):

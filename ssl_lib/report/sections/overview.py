@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ssl_lib.doctor import Doctor
-from ssl_lib.evaluation import Measure, Results
+from ssl_lib.evaluation import Metric, Results
 from ssl_lib.report.advice import Step, next_steps, steps_done, steps_planned
 from ssl_lib.report.defaults import part_name
 from ssl_lib.report.html import Child, Html, tag
@@ -101,7 +101,7 @@ def _scores(known: Sequence[tuple[Run, Results]], named: bool) -> list[Child]:
     ]
 
 
-def _shares(results: Results) -> list[Measure]:
+def _shares(results: Results) -> list[Metric]:
     return [measure for measure in results.measures if measure.main and measure.percent]
 
 

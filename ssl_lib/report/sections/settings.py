@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ssl_lib.plain_yaml import flat
 from ssl_lib.report.defaults import defaults_of, recipe_source
 from ssl_lib.report.html import Child, Html, tag
 from ssl_lib.report.run import Missing, Run
 from ssl_lib.report.sections.common import missing, note, per_run, section, table
+from ssl_lib.utils.yaml import flat
 
 __all__ = ["environment", "settings"]
 

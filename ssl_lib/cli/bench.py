@@ -1,0 +1,108 @@
+"""`ssl-lib bench`: a config run for a few seconds, and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import time
+
+from ssl_lib.cli.common import counted, find_config
+from ssl_lib.config.load import load_config
+from ssl_lib.config.run_config import EvaluationConfig
+from ssl_lib.errors import ConfigError
+from ssl_lib.experiment.build import Experiment, build
+from ssl_lib.training.callbacks import Callback
+from ssl_lib.training.state import TrainState
+from ssl_lib.utils.seeding import seed_everything
+from ssl_lib.utils.stopwatch import Stopwatch
+
+__all__ = ["format_stages", "run_bench"]
+
+_WARMUP = 3  # steps
+_NETWORK = ("forward", "backward", "optimizer")
+_HEALTHY = 0.85  # share of the network in a step from which on nothing else is worth a change
+_CURES = {
+    "data wait": "raise trainer.workers, or resize the images once with `ssl-lib pack`",
+    "copy": "the images are large for the way to the device: resize them once with `ssl-lib pack`",
+    "views": "make fewer or smaller ones, or leave out operations such as the blur",
+    "teacher": "the average over all weights; a larger batch makes it rarer",
+    "other": "the ends of very short epochs, perhaps: use larger ones, or more images",
+}
+
+
+class _Enough(Exception):
+    """Ends the measurement."""
+
+
+class _Measure(Callback):
+    """Starts the clock after the first steps, and stops the run when its time is up."""
+
+    def __init__(self, clock: Stopwatch, seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+        self.steps, self.start, self.elapsed = 0, 0.0, 0.0
+
+    def on_update(self, state: TrainState) -> None:
+        """Counts a step."""
+        if state.step == _WARMUP:
+            self.clock.seconds.clear()
+            self.start = time.perf_counter()
+        elif state.step > _WARMUP:
+            self.steps += 1
+            self.elapsed = time.perf_counter() - self.start
+            if self.elapsed >= self.seconds:
+                raise _Enough
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib bench`."""
+    if not 0 < options.seconds < math.inf:
+        raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
+    config = load_config(find_config(options.config), options.overrides)
+    schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
+    config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(protocols={}))
+    experiment = build(config)
+    clock = Stopwatch(experiment.trainer.precision.device)
+    measure = _Measure(clock, options.seconds)
+    experiment.trainer.run_dir, experiment.trainer.callbacks, experiment.trainer.clock = None, [measure], clock
+    seed_everything(config.seed)
+    with contextlib.suppress(_Enough):
+        experiment.trainer.fit(experiment.method, experiment.loader, experiment.optimizer, config.schedule)
+    print(_describe(experiment, measure.steps))
+    print(format_stages(clock.seconds, measure.elapsed, measure.steps, experiment.loader.batch_size))
+
+
+def _describe(experiment: Experiment, steps: int) -> str:
+    config, precision = experiment.config, experiment.trainer.precision
+    return (
+        f"{config.method.name}, {config.backbone.name}, {counted(experiment.loader.batch_size, 'image')} a step, "
+        f"{precision.name} on {precision.device}; {counted(steps, 'step')} measured"
+    )
+
+
+def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_size: int) -> str:
+    """A line per stage in milliseconds a step and percent, then the speed, its limit, and what to change.
+
+    Args:
+        seconds: By stage.
+        elapsed: Seconds in all, at least their sum.
+        steps: Number of steps measured, at least 1.
+        batch_size: Images per step.
+    """
+    rows = {**seconds, "other": max(0.0, elapsed - sum(seconds.values())), "step": elapsed}
+    lines = [
+        f"  {name:<10}{1000 * value / steps:9.2f} ms{100 * value / elapsed:6.1f} %" for name, value in rows.items()
+    ]
+    network = sum(seconds.get(stage, 0.0) for stage in _NETWORK)
+    share, speed = network / elapsed, batch_size * steps / elapsed
+    lines.append(f"{speed:.0f} images/s, {100 * share:.0f} % of the {speed / share:.0f} of the network alone")
+    around = {name: value for name, value in rows.items() if name in _CURES}
+    worst = max(around, key=around.__getitem__)
+    if share >= _HEALTHY:
+        lines.append(
+            "the network binds, as it should; trainer.compile=true, precision bf16 or a larger batch may still gain"
+        )
+    else:
+        lines.append(f"the network waits; most of that is {worst}: {_CURES[worst]}")
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""`ssl-lib nearest`, `duplicates` and `select`: what people who curate images ask of a table of embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ssl_lib.cli.common import counted
+from ssl_lib.cli.image_source import image_reader
+from ssl_lib.config.resolve import call
+from ssl_lib.embedding import (
+    EmbeddingTable,
+    Shown,
+    coverage,
+    draw_neighbours,
+    duplicate_groups,
+    farthest_points,
+    nearest,
+)
+from ssl_lib.embedding.curate import ROUNDING
+from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.utils.files import check_writable, whole_file
+
+__all__ = ["run_duplicates", "run_nearest", "run_select"]
+
+_LINES = 8  # of a group that is shown
+
+
+def run_nearest(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib nearest`."""
+    if options.k < 1:
+        raise ConfigError(f"-k must be at least 1, got {options.k}")
+    writers = Image.registered_extensions()
+    if options.output and writers.get(Path(options.output).suffix.lower()) not in Image.SAVE:
+        raise ConfigError(f"--output: {options.output} must end in a picture's suffix, such as .png")
+    if options.output:
+        check_writable(Path(options.output), "grid.png")
+    table = EmbeddingTable.load(options.table)
+    rows = np.array([call("QUERY", table.find, query) for query in options.queries])
+    read = image_reader(table, options.images) if options.output else None
+    shown = {"device": options.device, "progress": True}
+    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, **shown)
+    pictured = []
+    for row, cosines, others in zip(rows.tolist(), *found, strict=True):
+        near = [(c, other) for c, other in zip(cosines.tolist(), others.tolist(), strict=True) if other != row]
+        near = near[: options.k]
+        _print_neighbours(table, row, near)
+        if read:
+            told = [(row, None), *((other, cosine) for cosine, other in near)]
+            pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in told])
+    if options.output:
+        _save_picture(pictured, options.output)
+    else:
+        print("to see them: -o grid.png", file=sys.stderr)
+
+
+def _print_neighbours(table: EmbeddingTable, row: int, near: list[tuple[float, int]]) -> None:
+    print(f"{_printable(table.paths[row])}  {table.label(row)}".rstrip())
+    lines = [("rank", "cosine", "path", "label" if table.labels is not None else "")] + [
+        (str(rank), f"{cosine:.4f}", _printable(table.paths[other]), table.label(other))
+        for rank, (cosine, other) in enumerate(near, start=1)
+    ]
+    width = max(len(path) for _, _, path, _ in lines)
+    for rank, text, path, label in lines:
+        print(f"  {rank:>4}  {text:>7}  {path:<{width}}  {label}".rstrip())
+
+
+def run_duplicates(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib duplicates`."""
+    if options.output:
+        check_writable(Path(options.output), "drop.txt")
+    table = EmbeddingTable.load(options.table)
+    arguments = {"device": options.device, "progress": True}
+    groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, **arguments)
+    dropped = sum(map(len, groups)) - len(groups)
+    print(
+        f"{counted(len(groups), 'group')} of near-duplicates, at a cosine of {options.threshold:g} or more: "
+        f"{dropped:,} of {counted(len(table), 'image')} to drop"
+    )
+    if table.labels is not None and groups:
+        mixed = sum(len(set(table.labels[group].tolist())) > 1 for group in groups)
+        print(f"{counted(mixed, 'group')} with more than one label")
+    shown = sorted(groups, key=len, reverse=True)[: max(0, options.show)]
+    least = min((_print_group(table, group) for group in shown), default=1.0)
+    if len(shown) < len(groups):
+        left = len(groups) - len(shown)
+        print(f"{counted(left, 'group')} not shown; --show {len(groups)} prints all")
+    if least < options.threshold - ROUNDING:
+        print(f"some are less alike, down to {least:.4f}, joined by others between: a higher --threshold parts them")
+    if options.output:
+        rows = np.concatenate([np.empty(0, np.int64), *(group[1:] for group in groups)])
+        _write_paths(table, np.sort(rows), options.output)
+        print(f"paths to drop: {options.output}")
+    elif groups:
+        print("to have the paths to drop in a file: -o drop.txt", file=sys.stderr)
+
+
+def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> float:
+    """Prints the image to keep, then the others with their cosines to it, the least of which it returns."""
+    cosines, order = nearest(table.embeddings[group], table.embeddings[group[:1]], len(group))
+    to_first = dict(zip(group[order[0]].tolist(), cosines[0].tolist(), strict=True))
+    print(f"{len(group):,} images")
+    for row in group[:_LINES].tolist():
+        verdict = "drop" if row != group[0] else "keep"
+        print(f"  {verdict}  {to_first[row]:.4f}  {_printable(table.paths[row])}  {table.label(row)}".rstrip())
+    if len(group) > _LINES:
+        print(f"  drop  and {len(group) - _LINES:,} more")
+    return float(cosines.min())
+
+
+def run_select(options: argparse.Namespace) -> None:
+    """Runs `ssl-lib select`."""
+    check_writable(Path(options.output), "selected.txt")
+    table = EmbeddingTable.load(options.table)
+    if not 1 <= options.count <= len(table):
+        raise ConfigError(f"-n must be from 1 to {len(table)}, the number of images, got {options.count}")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {options.seed}")
+    subsets = {"random": np.random.default_rng(options.seed).permutation(len(table))[: options.count]}
+    if options.method == "k-center":
+        arguments = {"seed": options.seed, "device": options.device, "progress": True}
+        chosen = call("select", farthest_points, table.embeddings, options.count, **arguments)
+        subsets = {"k-center": chosen, **subsets}
+    shown = {"device": options.device, "progress": True}
+    distances = {name: coverage(table.embeddings, rows, **shown) for name, rows in subsets.items()}
+    _write_paths(table, subsets[options.method], options.output)
+    print(f"{options.count:,} of {counted(len(table), 'image')} by {options.method}: {options.output}")
+    print("distance to the nearest one chosen, of unit vectors (and its cosine)")
+    print(f"  {'':<16}{'largest':>16}{'mean':>16}")
+    for name, values in distances.items():
+        cells = (f"{value:.3f} ({1 - value**2 / 2:.3f})" for value in (values.max(), values.mean()))
+        print(f"  {name:<16}{''.join(f'{cell:>16}' for cell in cells)}")
+
+
+def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str) -> None:
+    """A line per path, as the file system has it."""
+    paths = table.paths[rows].tolist()
+    broken = next((path for path in paths if "\n" in path), None)
+    if broken is not None:
+        raise DataError(f"{broken!r} has a line break in its name, and {target} a path per line: rename that file")
+    with whole_file(Path(target)) as partial:
+        partial.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
+
+
+def _save_picture(rows: list[list[Shown]], target: str) -> None:
+    picture = draw_neighbours(rows)
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+    except (OSError, ValueError) as error:  # of a disk, or of a format too narrow for it
+        raise ConfigError(
+            f"--output: {target} cannot be written ({error}); choose another, such as grid.png"
+        ) from error
+    print(target)
+
+
+def _printable(path: str) -> str:
+    """A path that a terminal can show, whatever bytes are in it."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,52 @@
+"""A part in words: what it is, and what its arguments mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from ssl_lib.config.convert import REQUIRED, arguments_of
+from ssl_lib.config.resolve import GIVEN
+from ssl_lib.registry import PRESETS, Registry
+from ssl_lib.views import ViewConfig
+
+__all__ = ["described", "show_part"]
+
+
+def show_part(registry: Registry, name: str) -> None:
+    """Prints what a part is, and its arguments with their types and defaults."""
+    part = registry[name]
+    about, meanings = described(part)
+    arguments = arguments_of(part, GIVEN.get(registry, ()))
+    print(f"{about}\n\narguments:{'' if arguments else ' none'}")
+    for name, argument in arguments.items():
+        value = "" if argument.default is REQUIRED else f" = {argument.default!r}"
+        print(f"  {name}: {_type_name(argument.annotation)}{value}")
+        for line in textwrap.wrap(meanings.get(name, ""), 100):
+            print(f"      {line}")
+    if registry is PRESETS:
+        print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
+
+
+def _type_name(annotation: Any) -> str:
+    """Such as `str | Path | None`: alike in every Python, without the modules that the classes come from."""
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(map(_type_name, get_args(annotation)))
+    if annotation is NoneType:
+        return "None"
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))
+
+
+def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """What a part's docstring says of it, and of each argument in its `Args` or, of a dataclass, its `Attributes`."""
+    text = inspect.getdoc(part.func if isinstance(part, functools.partial) else part) or ""
+    about, *sections = re.split(r"\n\n(?=(?:Args|Attributes|Returns|Raises):\n)", text)
+    named = [section for section in sections if section.startswith(("Args:\n", "Attributes:\n"))]
+    entries = [entry.partition(":") for section in named for entry in re.split(r"\n    (?=\w)", section)[1:]]
+    return about, {name: " ".join(said.split()) for names, _, said in entries for name in names.split(", ")}

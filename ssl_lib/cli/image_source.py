@@ -1,0 +1,89 @@
+"""The images that a command is pointed at: a folder of files, one that `ssl-lib pack` wrote, or those of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from ssl_lib.cli.common import find_config
+from ssl_lib.config.load import load_config
+from ssl_lib.config.resolve import call, resolve
+from ssl_lib.data import FolderData, ImageData, arrays, decode_image
+from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.data.resumable import describe_source
+from ssl_lib.embedding import EmbeddingTable
+from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.experiment.build import build_views
+from ssl_lib.runs.files import CONFIG_FILE
+
+__all__ = ["image_reader", "open_images"]
+
+
+def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -> ImageData:
+    """The images of a folder, with the channels and the statistics that a run was trained with.
+
+    Raises:
+        DataError: The folder is missing or has no images, or holds several packed parts, or of other channels.
+    """
+    if not _is_packed(folder):
+        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error)
+    parts = [part for part in ("train", "test") if (Path(folder).expanduser() / part / "images.npy").exists()]
+    if len(parts) > 1:
+        raise DataError(f"{folder} holds {' and '.join(parts)}: give {os.path.join(folder, 'train')} or the other")
+    found = arrays(folder)
+    assert found is not None
+    if found.channels != like.channels:
+        raise DataError(
+            f"{folder}: images of {found.channels} channels, where the run has {like.channels}: pack them with "
+            f"--channels {like.channels}"
+        )
+    shown = call("IMAGES", arrays, folder, mean=like.mean, std=like.std)
+    assert shown is not None
+    return shown
+
+
+def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
+    """A function that reads the image of a row of a table, uint8 (C, H, W).
+
+    Args:
+        table: What `ssl-lib embed` wrote.
+        images: The folder, or the run whose own images the table is of; None takes the folder that the table names.
+
+    Raises:
+        ConfigError: The table names none.
+        DataError: These are other images than the table's.
+    """
+    place = images or table.root
+    if place is None:
+        raise ConfigError("the table names no folder of images: name it, or the run whose images they are, by --images")
+    folder = Path(place).expanduser()
+    if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
+        if not _is_packed(place):
+            return lambda row: decode_file(folder / str(table.paths[row]))
+        data = arrays(folder)
+    else:
+        data, _ = build_views(resolve(load_config(find_config(images))))
+    assert data is not None
+    found = describe_source(data)
+    if any(table.made_of.get(key) != found[key] for key in ("images", "labels")):
+        raise DataError(f"{place}: these are not the {len(table):,} images of the table")
+    return lambda row: data.read(int(table.paths[row]))
+
+
+def decode_file(path: Path) -> Tensor:
+    """Reads an image file in colour, or says why it cannot be read."""
+    try:
+        return decode_image(path)
+    except Exception as error:  # Pillow raises many types on damaged files
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: cannot be drawn ({reason}); --images names another folder") from error
+
+
+def _is_packed(folder: str) -> bool:
+    root = Path(folder).expanduser()
+    names = ("images.npy", "images.npy.partial")
+    return any((root / part / name).exists() for part in ("", "train", "test") for name in names)

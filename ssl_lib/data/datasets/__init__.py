@@ -1,0 +1,1 @@
+"""Data sets: folders, arrays, shards, and other libraries' data sets."""

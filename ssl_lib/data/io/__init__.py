@@ -1,0 +1,1 @@
+"""Reading images and arrays: decoding, NumPy files, tar shards, remote files, caches."""

@@ -1,0 +1,48 @@
+"""A few images and their views, to be looked at."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ssl_lib.data.base import ImageData, SkipImage
+from ssl_lib.errors import DataError
+from ssl_lib.utils.seeding import seeded_generator
+
+if TYPE_CHECKING:
+    from ssl_lib.types import Views
+    from ssl_lib.views import ViewPipeline
+
+__all__ = ["preview"]
+
+
+def preview(data: ImageData, pipeline: ViewPipeline, count: int, seed: int = 0) -> tuple[list[Tensor], Views]:
+    """Evenly spaced images, uint8 (C, H, W) each, and their views.
+
+    Args:
+        data: The images; in the place of one to be skipped the next is taken.
+        pipeline: Makes the views.
+        count: In [1, N].
+        seed: 0 or more.
+
+    Raises:
+        DataError: No image can be read.
+        ValueError: The count is out of range.
+    """
+    if not 1 <= count <= len(data):
+        raise ValueError(f"the number of images must lie in [1, {len(data)}], got {count}")
+    originals = [_readable(data, index * (len(data) - 1) // max(1, count - 1)) for index in range(count)]
+    crops = [pipeline.crop(image, seeded_generator("crops", seed, i)) for i, image in enumerate(originals)]
+    batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
+    return originals, pipeline(batches, seeded_generator("views", seed))
+
+
+def _readable(data: ImageData, index: int) -> Tensor:
+    """The image at `index`, or the next that is not to be skipped."""
+    for offset in range(len(data)):
+        with contextlib.suppress(SkipImage):
+            return data.read((index + offset) % len(data))
+    raise DataError(f"none of the {len(data)} images can be read")

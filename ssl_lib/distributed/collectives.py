@@ -1,0 +1,149 @@
+"""Collectives that autograd sees through, so that N processes give the gradient of one on the joined batch.
+
+With the gradients averaged over the processes (as DistributedDataParallel does), a loss is right when it is either
+the mean of per-process means, or computed alike on every process from gathered or summed tensors: the backward
+passes below add the gradients of all processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
+
+from ssl_lib.distributed.process_group import is_distributed, world_size
+
+__all__ = [
+    "all_reduce_sum",
+    "average",
+    "batch_center",
+    "batch_moments",
+    "batch_normalize",
+    "gather",
+    "gather_uneven",
+    "in_any",
+    "local",
+]
+
+
+def local(x: Tensor) -> Tensor:
+    """This process's part of a tensor that is sharded over the processes; any other as it is. No gradient."""
+    with torch.no_grad():
+        return x.to_local() if isinstance(x, DTensor) else x
+
+
+def gather_uneven(x: Tensor) -> Tensor:
+    """Joins tensors (N, ...) along dimension 0 in rank order, where N may differ between processes; no gradient."""
+    if not is_distributed():
+        return x
+    counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
+    rows = [int(count) for count in counts]
+    padded = torch.cat((x, x.new_zeros(max(rows) - len(x), *x.shape[1:])))
+    parts = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
+
+
+@torch.no_grad()
+def average(x: Tensor) -> Tensor:
+    """The mean over the processes, without gradient."""
+    return all_reduce_sum(x) / world_size()
+
+
+def in_any(flag: bool) -> bool:
+    """Whether a flag is set in any process."""
+    if not is_distributed():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # of the groups of `started`, one that no GPU waits for
+    return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item())
+
+
+def gather(x: Tensor) -> Tensor:
+    """Joins the tensors of all processes along dimension 0, in rank order.
+
+    Args:
+        x: (N, ...), of the same shape in every process.
+
+    Returns:
+        (world_size * N, ...); gradients flow back to the process each row came from.
+    """
+    if not is_distributed():
+        return x
+    joined: Tensor = _Gather.apply(x)
+    return joined
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Adds the tensors of all processes; the gradient is added over the processes too."""
+    if not is_distributed():
+        return x
+    total: Tensor = _AllReduceSum.apply(x)
+    return total
+
+
+def batch_center(x: Tensor) -> Tensor:
+    """Subtracts from each column of x (N, D) its mean over the rows of all processes."""
+    return x - all_reduce_sum(x.sum(0)) / (world_size() * len(x))
+
+
+def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of x (N, C, ...) over the images of all processes, both (1, C, 1...)."""
+    dims = [0, *range(2, x.ndim)]
+    count = world_size() * x.numel() / x.shape[1]
+    mean = all_reduce_sum(x.sum(dims, keepdim=True)) / count
+    variance = all_reduce_sum((x - mean).square().sum(dims, keepdim=True)) / count
+    return mean, variance
+
+
+def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Batch normalisation over the rows of all processes, by this batch's statistics, without scale and shift.
+
+    Equal to `torch.nn.SyncBatchNorm(D, affine=False)` in training mode (biased variance), on any device.
+
+    Args:
+        x: (N, D), of the same shape in every process.
+        eps: Added to the variance, > 0.
+
+    Returns:
+        (N, D), each column of mean 0 and variance 1 over the rows of all processes.
+    """
+    mean, variance = batch_moments(x)
+    return (x - mean) * torch.rsqrt(variance + eps)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.rows = x.shape[0]
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous().clone()
+        dist.all_reduce(grad)
+        start = dist.get_rank() * ctx.rows
+        return grad[start : start + ctx.rows]
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous().clone()
+        dist.all_reduce(grad)
+        return grad

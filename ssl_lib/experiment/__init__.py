@@ -1,0 +1,1 @@
+"""Builds a run from its config, and loads trained runs."""

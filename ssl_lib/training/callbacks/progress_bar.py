@@ -1,0 +1,99 @@
+"""A progress bar with loss, learning rate and speed."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from ssl_lib.training.callbacks.base import Callback
+from ssl_lib.training.state import TrainState
+from ssl_lib.types import NonFinite
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(Callback):
+    """Draws a bar in a terminal; prints a line per epoch where the output is not one, such as a log file.
+
+    An epoch's line has the mean loss of the epoch (from where it was resumed), and its last learning rate.
+    """
+
+    _started = _logged = _averaged = 0
+    _loss = _seconds = _lr = 0.0
+
+    def on_start(self, state: TrainState) -> None:
+        """Opens the bar."""
+        self._bar: tqdm[NoReturn] = tqdm(
+            total=state.total_steps,
+            initial=state.step,
+            unit="step",
+            disable=None,
+            dynamic_ncols=True,
+            desc=_epoch(state),
+        )
+        self._begin_epoch(state)
+        if state.step:
+            what = "this run is finished" if state.finished else "going on from a checkpoint"
+            self._say(f"{what}: {state.step} of {state.total_steps} steps are done")
+
+    def on_update(self, state: TrainState) -> None:
+        """Moves the bar."""
+        self._bar.update()
+
+    def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Shows the training scalars at the bar's end, and others, such as accuracies, on a line of their own."""
+        if "loss" not in metrics:
+            self._logged = state.step if "skipped" in metrics else self._logged
+            if not state.finished:  # the last ones stand in the table at the end
+                scalars = {name: value for name, value in metrics.items() if name not in ("step", "epoch")}
+                self._say(f"{_epoch(state)}  " + "  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+            return
+        steps = state.step - self._logged
+        self._logged = state.step
+        self._averaged += steps
+        self._loss += metrics["loss"] * steps
+        self._seconds += 1 / metrics["images_per_second"] * steps
+        self._lr = metrics["lr"]
+        if not self._bar.disable:
+            self._bar.set_description(_epoch(state), refresh=False)
+            self._bar.set_postfix_str(_scalars(metrics["loss"], metrics["lr"], metrics["images_per_second"]))
+
+    def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
+        """Names an update that is skipped."""
+        if found.skipped:
+            self._say(f"{_epoch(state)}  skipped: {found.reason}")
+
+    def on_epoch(self, state: TrainState) -> None:
+        """Prints the epoch's line where no bar is drawn."""
+        steps = state.step - self._started
+        if self._bar.disable and steps:
+            count = self._averaged
+            scalars = _scalars(self._loss / count, self._lr, count / self._seconds) if count else "all updates skipped"
+            self._say(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}")
+        self._begin_epoch(state)
+
+    def on_end(self, state: TrainState) -> None:
+        """Closes the bar."""
+        self._bar.close()
+
+    def _begin_epoch(self, state: TrainState) -> None:
+        self._started = self._logged = state.step
+        self._averaged = 0
+        self._loss = self._seconds = self._lr = 0.0
+
+    def _say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _scalars(loss: float, lr: float, images_per_second: float) -> str:
+    return f"loss {loss:.4g}  lr {lr:.3g}  {images_per_second:.0f} images/s"
+
+
+def _epoch(state: TrainState) -> str:
+    epoch = max(0, state.step - 1) // state.loader.steps_per_epoch + 1
+    return f"epoch {epoch}/{math.ceil(state.total_steps / state.loader.steps_per_epoch)}"

@@ -1,0 +1,42 @@
+"""Checks before training: whether the parts of a run fit each other and the processes."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+
+from ssl_lib.data import Loader
+from ssl_lib.data.loader import check_divisible
+from ssl_lib.distributed import is_distributed
+from ssl_lib.methods.base import Method, check_method
+from ssl_lib.optim.param_groups import check_optimizer
+from ssl_lib.optim.schedules import Schedule
+from ssl_lib.utils.launcher import processes_started
+
+__all__ = ["check_parts"]
+
+
+def check_parts(
+    method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule | None, *, accumulate: int
+) -> None:
+    """Refuses parts that do not fit each other or the processes; see `Trainer.fit`.
+
+    Raises:
+        TypeError: An argument is of another type.
+        RuntimeError: Several processes were started and have not joined a process group.
+        ValueError: The optimizer holds other parameters than the method's, or the batch cannot be divided.
+    """
+    check_method(method)
+    for value, kind in ((loader, Loader), (schedule, Schedule | None)):
+        if not isinstance(value, kind):
+            raise TypeError(f"fit(method, loader, optimizer, schedule): expected a {kind}, got {value!r}")
+    if processes_started() > 1 and not is_distributed():
+        raise RuntimeError(
+            f"{processes_started()} processes were started and have not joined, so that each would "
+            "train a run of its own: put loader, method and fit inside `with ssl_lib.started():`"
+        )
+    check_divisible(loader.batch_size, accumulate)
+    if (accumulate > 1 or is_distributed()) and not loader.drop_last:
+        raise ValueError(
+            "batches that are divided, by accumulate or among processes, must be full: leave drop_last=True"
+        )
+    check_optimizer(optimizer, method)

@@ -1,0 +1,146 @@
+"""Losses, gradients and weights that are NaN or infinite: found and explained. It notifies nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ssl_lib.distributed import average, gather_objects, in_any, local
+from ssl_lib.errors import NonFiniteLossError
+from ssl_lib.types import NonFinite
+
+__all__ = [
+    "EMBEDDINGS",
+    "GRADIENTS",
+    "ForwardPass",
+    "find_nonfinite",
+    "finite_gradients",
+    "nonfinite_error",
+    "nonfinite_weights",
+    "overflowing_scale",
+]
+
+EMBEDDINGS, GRADIENTS = "embeddings finite", "gradients finite"
+"""Scalars of a forward pass that are 1 where all is finite, else 0."""
+
+_DIVERGED = "lower the lr, warm up longer or clip gradients"
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One micro-batch: its update, learning rate, images (N,), and scalars on the device."""
+
+    step: int
+    lr: float
+    indices: Tensor
+    scalars: dict[str, Tensor]
+
+
+def find_nonfinite(
+    method: nn.Module, passes: Sequence[ForwardPass], *, precision: str, at_once: bool
+) -> NonFinite | None:
+    """Finds the first loss or gradient that is not finite, in any process.
+
+    Args:
+        method: The method being trained.
+        passes: Forward passes to search.
+        precision: Name of the precision, for the message.
+        at_once: Whether the weights are still the weights of these passes, so that they help to find the cause.
+    """
+    return _of_all_processes(_first(method, passes, precision, at_once))
+
+
+def nonfinite_weights(method: nn.Module, *, step: int, precision: str) -> NonFinite | None:
+    """Finds weights that are NaN or infinite now, in any process; `step` is the last update."""
+    found = None
+    if not _all_finite(method):
+        reason = f"the weights became NaN or infinite by step {step}, in {precision}: {_DIVERGED}"
+        found = NonFinite(step, reason, torch.tensor([], dtype=torch.int64))
+    return _of_all_processes(found)
+
+
+def overflowing_scale(scale: float, last: ForwardPass) -> NonFinite | None:
+    """Finds fp16 gradients that overflow at any loss scale: the scaler has reduced `scale` below 1."""
+    if scale >= 1.0:
+        return None
+    reason = (
+        f"the fp16 gradients are NaN or infinite at step {last.step} and before, at any "
+        "loss scale: try precision bf16 or fp32, or a lower lr"
+    )
+    return NonFinite(last.step, reason, last.indices, last.scalars["loss"].item(), last.lr)
+
+
+def nonfinite_error(found: NonFinite, skipped: int = 0) -> NonFiniteLossError:
+    """The error that stops the run after `skipped` skipped updates in a row."""
+    which = "update before it was" if skipped == 1 else f"{skipped} updates before it were"
+    before = f" The {which} skipped." if skipped > 0 else ""
+    return NonFiniteLossError(f"{found.reason}.{before} Checkpoints saved before it are unchanged.")
+
+
+def finite_gradients(parameters: Iterable[nn.Parameter], device: torch.device) -> Tensor:
+    """1.0 if every gradient is finite, else 0.0, as a tensor on the device, without a synchronization."""
+    parameters = list(parameters)
+    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    gradients = [gradient for gradient in gradients if gradient.numel()]
+    finite = torch.ones((), device=device)
+    if gradients:
+        finite = torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
+    sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+    return average(finite).floor() if sharded else finite  # the same in all processes
+
+
+def _first(method: nn.Module, passes: Sequence[ForwardPass], precision: str, at_once: bool) -> NonFinite | None:
+    """The first loss or gradient that is not finite."""
+    if not passes:
+        return None
+    one = torch.ones_like(passes[0].scalars["loss"])
+    values = [torch.stack((entry.scalars["loss"], entry.scalars.get(GRADIENTS, one))) for entry in passes]
+    for (loss, gradients), record in zip(torch.stack(values).tolist(), passes, strict=True):
+        where = f"at step {record.step}, in {precision}, at lr {record.lr:.3g}"
+        if not math.isfinite(loss):
+            reason = f"the loss became {loss} {where}: {_cause(method, record, precision, at_once)}"
+        elif not gradients:
+            reason = (
+                f"a gradient became NaN or infinite {where}: the loss of {loss:.4g} is finite, so it arose in the "
+                "backward pass: a root, norm or quotient at zero, or an overflow"
+            )
+        else:
+            continue
+        indices = torch.cat([other.indices for other in passes if other.step == record.step])
+        return NonFinite(record.step, reason, indices, loss, record.lr)
+    return None
+
+
+def _cause(method: nn.Module, record: ForwardPass, precision: str, at_once: bool) -> str:
+    """What the step's own numbers say; its weights are there only if it is looked at at once."""
+    if record.scalars.get(EMBEDDINGS):
+        return "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
+    if at_once and not _all_finite(method):
+        return f"the weights are not finite: training diverged; {_DIVERGED}"
+    if at_once and EMBEDDINGS not in record.scalars:
+        return f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
+    if at_once:
+        cure = _DIVERGED if precision == "fp32" else "try precision bf16 or fp32"
+        return f"the weights are finite, so the forward pass overflowed in {precision}: {cure}"
+    return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
+
+
+def _of_all_processes(found: NonFinite | None) -> NonFinite | None:
+    """What was found in any process, so that all stop or skip together; gradients are bad in all at once."""
+    if not in_any(found is not None):
+        return None
+    everywhere = [one for one in gather_objects(found) if one is not None]
+    bad_losses = [one for one in everywhere if one.loss is not None and not math.isfinite(one.loss)]
+    causes: list[NonFinite] = bad_losses or everywhere
+    return dataclasses.replace(causes[0], indices=torch.cat([one.indices for one in causes]))
+
+
+def _all_finite(method: nn.Module) -> bool:
+    flags = [local(parameter).isfinite().all() for parameter in method.parameters()]
+    return bool(torch.stack(flags).all())

@@ -1,0 +1,1 @@
+"""Small tools without knowledge of training: files, YAML, tables, seeds, precision, optional packages."""

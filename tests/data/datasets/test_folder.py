@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import pil_to_tensor
+
+from ssl_lib.data import FolderData, ImageData, SkipImage, image_folder
+from ssl_lib.errors import DataError
+from ssl_lib.registry import DATASETS
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+
+
+def add(path, image=COLOUR, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    return path
+
+
+def test_images_and_labels_equal_torchvisions_image_folder(tmp_path):
+    for index, name in enumerate(["b/1.png", "b/2.jpg", "b/3.JPEG", "a/4.webp", "a/5.bmp", "a/x/6.tif", "c/7.tiff"]):
+        add(tmp_path / name, RNG.integers(0, 256, (9 + index, 12, 3), dtype=np.uint8))
+    data, reference = FolderData(tmp_path), ImageFolder(tmp_path, transform=pil_to_tensor)
+    assert data.class_names == tuple(reference.classes)
+    assert data.labels.tolist() == reference.targets
+    assert len(data) == len(reference) == 7
+    for index, (image, _) in enumerate(reference):
+        assert torch.equal(data.read(index), image)
+
+
+def test_class_folders_give_labels(tmp_path):
+    for name in ("zebra/2.png", "zebra/10.PNG", "ant/deep/er/1.jpeg", "ant/0.tiff", "ant/note.txt", "ant/.hidden.png"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("not an image")
+        else:
+            shutil.move(add(tmp_path / "x.png" if name.endswith("PNG") else tmp_path / name), tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    data = DATASETS["image_folder"](tmp_path)
+    assert isinstance(data, ImageData)
+    assert data.class_names == ("ant", "zebra")
+    assert data.labels.tolist() == [0, 0, 1, 1] and data.labels.dtype == torch.int64
+    names = [os.path.relpath(data.path(index), tmp_path) for index in range(len(data))]
+    assert names == ["ant/0.tiff", "ant/deep/er/1.jpeg", "zebra/10.PNG", "zebra/2.png"]
+    np.testing.assert_array_equal(data.read(3).permute(1, 2, 0).numpy(), COLOUR)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a.png", "b.webp"], ["one/a.png", "one/b.png"], ["a/1.png", "b/2.png", "beside.png"], ["x/a/1.png", "x/b/2.png"]],
+)
+def test_other_trees_have_no_labels(tmp_path, names):
+    for name in names:
+        add(tmp_path / name)
+    data = FolderData(tmp_path)
+    assert data.labels is None and data.class_names == () and len(data) == len(names)
+
+
+def test_train_and_val_folders(tmp_path, monkeypatch):
+    for name in ("train/a/1.png", "train/b/1.png", "train/c/1.png", "val/c/1.png", "test/x.png", "notes/x.png"):
+        add(tmp_path / name)
+    train, test = image_folder(tmp_path), image_folder(tmp_path, split="test")
+    assert train.labels.tolist() == [0, 1, 2]
+    assert test.labels.tolist() == [2] and test.class_names == train.class_names  # not 0: the training set's classes
+    assert image_folder(tmp_path, split="bank") is None
+    add(tmp_path / "val" / "unheard" / "1.png")
+    with pytest.raises(DataError, match="no class 'unheard'"):
+        image_folder(tmp_path, split="test")
+    shutil.rmtree(tmp_path / "val")
+    with pytest.warns(UserWarning, match="need labels"):
+        assert image_folder(tmp_path, split="test") is None
+    monkeypatch.setattr("ssl_lib.data.datasets.folder.rank", lambda: 1)  # the first process of several warns for all
+    assert image_folder(tmp_path, split="test") is None
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    add(tmp_path / "train" / "1.png")
+    assert len(image_folder(tmp_path)) == 1
+    add(tmp_path / "bus" / "1.png")
+    assert image_folder(tmp_path).class_names == ("bus", "train")
+    assert image_folder(tmp_path, split="test") is None
+
+
+def test_bank_and_test_roots(tmp_path):
+    for name in ("wild/1.png", "bank/a/1.png", "bank/b/1.png", "test/b/1.png"):
+        add(tmp_path / name)
+    roots = {"bank_root": tmp_path / "bank", "test_root": tmp_path / "test"}
+    assert image_folder(tmp_path / "wild", **roots).labels is None
+    assert image_folder(tmp_path / "wild", **roots, split="bank").labels.tolist() == [0, 1]
+    assert image_folder(tmp_path / "wild", **roots, split="test").labels.tolist() == [1]
+    with pytest.raises(DataError, match="test images need labels"):
+        image_folder(tmp_path / "bank", test_root=tmp_path / "wild", split="test")
+
+
+def test_statistics_follow_the_channels(tmp_path):
+    add(tmp_path / "a.png")
+    assert FolderData(tmp_path).mean == (0.485, 0.456, 0.406)
+    grey = FolderData(tmp_path, channels=1)
+    assert (grey.mean, grey.std) == (pytest.approx((0.449,)), pytest.approx((0.226,)))
+    assert FolderData(tmp_path, mean=(0.1, 0.2, 0.3)).mean == (0.1, 0.2, 0.3)
+    for bad, message in (
+        ({"channels": 2}, "channels must be 3"),
+        ({"channels": 1, "mean": (0.5,) * 3}, "one value for each of 1 channel"),
+        ({"on_error": "ignore"}, "got 'ignore'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FolderData(tmp_path, **bad)
+
+
+def test_a_wrong_folder_is_an_error_with_its_path(tmp_path):
+    (tmp_path / "empty" / "er").mkdir(parents=True)
+    (tmp_path / "file.png").write_bytes(b"")
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "back").symlink_to(tmp_path / "loop", target_is_directory=True)
+    for name, message in {
+        "empty": r"no images in it or its subfolders \(looked for \*\.png",
+        "file.png": "is a file, not a folder",
+        "absent": "does not exist",
+        "loop": "a link to a folder above it",
+    }.items():
+        with pytest.raises(DataError, match=message) as caught:
+            image_folder(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def damaged(tmp_path, kind):
+    path = add(tmp_path / "bad.png", RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8))
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "bomb":  # a header of 60,000 x 60,000 pixels
+        header = b"IHDR" + (60000).to_bytes(4, "big") * 2 + content[24:29]
+        path.write_bytes(content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:])
+    elif kind == "other format":
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    else:
+        path.write_bytes(b"" if kind == "empty" else b"no image at all")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bomb", "other format", "empty", "text"])
+def test_an_unreadable_image_is_named(tmp_path, kind):
+    path = damaged(tmp_path, kind)
+    with pytest.raises(DataError, match=r"data\.on_error=skip") as caught:
+        FolderData(tmp_path).read(0)
+    assert str(path) in str(caught.value) and not isinstance(caught.value, SkipImage)
+    with pytest.raises(SkipImage) as skipped:
+        FolderData(tmp_path, on_error="skip").read(0)
+    assert skipped.value.path == str(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not take such names")
+def test_names_that_are_not_utf8(tmp_path):
+    path = add(tmp_path / "a.png")
+    os.rename(path, os.fsencode(tmp_path) + b"/\xff\xfe.png")
+    np.testing.assert_array_equal(FolderData(tmp_path).read(0).permute(1, 2, 0).numpy(), COLOUR)

@@ -1,0 +1,37 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from ssl_lib.utils.tables import text_table
+
+
+def test_columns_have_one_width_and_stand_left_or_right():
+    rows = [["", "run", "kNN"], ["1)", "runs/a", "83.6"], ["2)", "b", "-"]]
+    assert text_table(rows, left=2).split("\n") == [
+        "    run      kNN",
+        "----------------",
+        "1)  runs/a  83.6",
+        "2)  b          -",
+    ]
+
+
+def test_nothing_trails_where_the_last_column_is_empty():
+    assert text_table([["figure", ""], ["loss", "x"]], left=2) == "figure\n---------\nloss    x"
+
+
+def test_columns_without_room_stand_below_beside_the_names():
+    rows = [["run", "kNN", "linear", "loss"], ["a", "1.0", "2", "3"], ["bb", "4", "5", "-6"]]
+    assert text_table(rows, width=16).split("\n") == [
+        "run  kNN  linear",
+        "----------------",
+        "a    1.0       2",
+        "bb     4       5",
+        "",
+        "run  loss",
+        "---------",
+        "a       3",
+        "bb     -6",
+    ]
+    assert text_table(rows, width=22) == text_table(rows)
+    narrow = text_table(rows, width=1).split("\n\n")  # a column at least
+    assert [part.split("\n")[0] for part in narrow] == ["run  kNN", "run  linear", "run  loss"]
