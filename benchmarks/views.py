@@ -1,7 +1,7 @@
 """How many views a second, beside lightly's and torchvision's transforms: from memory, and from JPEG files.
 
 All contenders make SimCLR's two views of the same images, in turn, round after round; a ratio is that of one round.
-  32      32 x 32 colour images, no blur, one thread
+  32      32 x 32 color images, no blur, one thread
   224     224 from 256 x 256, with blur, one thread
   jpeg    224 from JPEG files of 500 x 375 through the whole loader, two workers
   simclr  SimCLR's views of 256 images, beside a training step of ResNet-50 on as many ready ones
@@ -63,7 +63,7 @@ def preset(size: int, blur: bool) -> list[views.ViewConfig]:
 
 
 def pipelines(configs: list[views.ViewConfig], images: Tensor) -> dict[str, Run]:
-    """Ours; on CUDA also with the colours compiled."""
+    """Ours; on CUDA also with the colors compiled."""
 
     def run(pipeline: ViewPipeline) -> int:
         made = pipeline(images)

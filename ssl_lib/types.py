@@ -58,7 +58,7 @@ class StepOutput:
     """What a method returns for one batch.
 
     Attributes:
-        loss: Scalar to minimise.
+        loss: Scalar to minimize.
         metrics: Detached scalars to log.
         embeddings: Detached embeddings (N, D) of the batch's first view, for diagnosis.
         embeddings_b: Those of the same images' second view (N, D).

@@ -101,7 +101,7 @@ def images() -> ArrayData:
 
 
 def pattern_images() -> ArrayData:
-    """96 grey images of 16 x 16 in 4 classes, each class a pattern of its own plus noise."""
+    """96 gray images of 16 x 16 in 4 classes, each class a pattern of its own plus noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 4
     patterns = torch.rand(4, 1, 16, 16, generator=generator)

@@ -20,7 +20,7 @@ STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel size and
 class ResNet(nn.Sequential):
     """A ResNet up to the pooled features: (N, C, H, W) -> (N, out_dim).
 
-    torchvision/models/resnet.py without its `fc`: the same features, initialisation and state-dict keys.
+    torchvision/models/resnet.py without its `fc`: the same features, initialization and state-dict keys.
 
     Args:
         block: torchvision's `BasicBlock` or `Bottleneck`.

@@ -22,7 +22,7 @@ HEAD_DIM = 64
 class VisionTransformer(nn.Module):
     """A pre-norm vision transformer: images to a CLS token, and to patch tokens.
 
-    Architecture and initialisation as in dino/vision_transformer.py (MLP ratio 4, biases everywhere, LayerNorm with
+    Architecture and initialization as in dino/vision_transformer.py (MLP ratio 4, biases everywhere, LayerNorm with
     eps 1e-6, truncated normal of std 0.02), registers as in "Vision Transformers Need Registers" (arXiv 2309.16588).
     Attention heads are 64 wide. An image may have any size that the patch size divides; position embeddings are
     interpolated to it.
@@ -84,7 +84,7 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.reg_token, std=1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (N, C, H, W) to their normalised CLS tokens (N, dim).
+        """Maps images (N, C, H, W) to their normalized CLS tokens (N, dim).
 
         Raises:
             ValueError: The patch size does not divide the image.
@@ -94,7 +94,7 @@ class VisionTransformer(nn.Module):
     def tokens(
         self, images: Tensor, masks: Tensor | None = None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Maps images (N, C, H, W) to all their normalised tokens.
+        """Maps images (N, C, H, W) to all their normalized tokens.
 
         Args:
             images: (N, C, H, W), each side a multiple of the patch size.

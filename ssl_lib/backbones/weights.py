@@ -34,7 +34,7 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
     the right shape.
 
     A stem of three channels fits a module of one channel: its kernel is summed over the channels, which gives the
-    features of the grey image repeated three times. Other numbers of channels are an error.
+    features of the gray image repeated three times. Other numbers of channels are an error.
 
     Args:
         module: The backbone to fill.

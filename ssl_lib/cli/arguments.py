@@ -95,7 +95,7 @@ def _evaluate(commands: Any) -> None:
         help=f"what to measure, of {', '.join(PROTOCOLS)}; and changes, such as evaluation.knn.k=200. Without a "
         "protocol, those of the run's config",
     )
-    parser.add_argument("--data", help="other labelled images: a folder, a data set's name or a YAML mapping")
+    parser.add_argument("--data", help="other labeled images: a folder, a data set's name or a YAML mapping")
     parser.add_argument("--output", metavar="FILE.json", help="evaluation.json in the run if nothing is changed")
 
 
@@ -173,8 +173,8 @@ def _of_embeddings(commands: Any, name: str, summary: str) -> argparse.ArgumentP
 def _nearest(commands: Any) -> None:
     parser = _of_embeddings(commands, "nearest", "images most like one, in a table of embeddings")
     parser.add_argument("queries", nargs="+", metavar="QUERY", help="a path in the table, or a row")
-    parser.add_argument("-k", type=int, default=10, help="how many neighbours (default: 10)")
-    parser.add_argument("-o", "--output", metavar="FILE.png", help="a picture of queries and neighbours")
+    parser.add_argument("-k", type=int, default=10, help="how many neighbors (default: 10)")
+    parser.add_argument("-o", "--output", metavar="FILE.png", help="a picture of queries and neighbors")
     parser.add_argument("--images", metavar="ROOT", help="where the images are; by default where they were embedded")
 
 
@@ -233,12 +233,12 @@ def _pack(commands: Any) -> None:
         commands,
         "pack",
         "resize a folder of images once, into arrays that load fast",
-        says="Resizes each image's shorter side to SIZE, crops its centre to a square, and\nwrites arrays to DST.",
+        says="Resizes each image's shorter side to SIZE, crops its center to a square, and\nwrites arrays to DST.",
     )
     parser.add_argument("source", metavar="SRC", help="class folders, any tree of images, or train and val folders")
     parser.add_argument("destination", metavar="DST", help="a folder for the arrays; a pack broken off goes on there")
     parser.add_argument("--size", type=int, default=256, help="side of the squares in pixels (default: 256)")
-    parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="3 for RGB, 1 for grey (default: 3)")
+    parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="3 for RGB, 1 for gray (default: 3)")
     parser.add_argument("--workers", type=int, help="processes that decode; by default as many as there are CPUs")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
 

@@ -18,7 +18,7 @@ from ssl_lib.embedding import (
     EmbeddingTable,
     Shown,
     coverage,
-    draw_neighbours,
+    draw_neighbors,
     duplicate_groups,
     farthest_points,
     nearest,
@@ -50,7 +50,7 @@ def run_nearest(options: argparse.Namespace) -> None:
     for row, cosines, others in zip(rows.tolist(), *found, strict=True):
         near = [(c, other) for c, other in zip(cosines.tolist(), others.tolist(), strict=True) if other != row]
         near = near[: options.k]
-        _print_neighbours(table, row, near)
+        _print_neighbors(table, row, near)
         if read:
             told = [(row, None), *((other, cosine) for cosine, other in near)]
             pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in told])
@@ -60,7 +60,7 @@ def run_nearest(options: argparse.Namespace) -> None:
         print("to see them: -o grid.png", file=sys.stderr)
 
 
-def _print_neighbours(table: EmbeddingTable, row: int, near: list[tuple[float, int]]) -> None:
+def _print_neighbors(table: EmbeddingTable, row: int, near: list[tuple[float, int]]) -> None:
     print(f"{_printable(table.paths[row])}  {table.label(row)}".rstrip())
     lines = [("rank", "cosine", "path", "label" if table.labels is not None else "")] + [
         (str(rank), f"{cosine:.4f}", _printable(table.paths[other]), table.label(other))
@@ -149,7 +149,7 @@ def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str
 
 
 def _save_picture(rows: list[list[Shown]], target: str) -> None:
-    picture = draw_neighbours(rows)
+    picture = draw_neighbors(rows)
     try:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         picture.save(target)

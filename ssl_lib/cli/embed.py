@@ -83,7 +83,7 @@ def _load(target: str, overrides: list[str]) -> tuple[nn.Module, Preprocessing]:
         backbone = TrainedBackbone.from_run(target, overrides=overrides)
     except DataError as error:
         raise DataError(
-            f"{error}. The run's training images say how to normalise others: name them by data.root=..., or give "
+            f"{error}. The run's training images say how to normalize others: name them by data.root=..., or give "
             "what they are like, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they "
             "are not ImageNet's"
         ) from error

@@ -35,7 +35,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     evaluator = run.evaluator
     if evaluator is None:
         raise ConfigError(
-            "there is nothing to evaluate: it takes labelled training and test images (of a folder, class folders "
+            "there is nothing to evaluate: it takes labeled training and test images (of a folder, class folders "
             "inside of `train` and `val` or `test`), and a protocol that is not null"
         )
     if changes and not options.output and rank() == 0:
@@ -56,7 +56,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def _data(given: str | None, checkpoint: Path) -> list[str]:
-    """The override that takes other images; those of a folder are read and normalised as the run's were."""
+    """The override that takes other images; those of a folder are read and normalized as the run's were."""
     if given is None:
         return []
     root = Path(given).expanduser()

@@ -75,7 +75,7 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
 
 
 def decode_file(path: Path) -> Tensor:
-    """Reads an image file in colour, or says why it cannot be read."""
+    """Reads an image file in color, or says why it cannot be read."""
     try:
         return decode_image(path)
     except Exception as error:  # Pillow raises many types on damaged files

@@ -29,10 +29,10 @@ class TrainerConfig:
         precision: `auto` is bf16 where the hardware has it, else fp32.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         strategy: Of several processes, each holds the whole method (`ddp`) or a share of it (`fsdp2`).
-        compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
+        compile: Run the backbones, and on CUDA the views' colors, through torch.compile.
         accumulate: Micro-batches per update.
         exact: The gradient of the whole batch also where the loss compares its images: only the backbone, which must
-            have no batch normalisation, goes through the micro-batches.
+            have no batch normalization, goes through the micro-batches.
         clip_norm: Largest gradient norm; null clips nothing.
         clip_per_parameter: Clip each parameter's gradient by itself (DINO) instead of the norm over all.
         log_every: Updates between lines of metrics.jsonl.

@@ -1,4 +1,4 @@
-"""What every data set offers: uint8 images by index, labels where there are any, and statistics to normalise by."""
+"""What every data set offers: uint8 images by index, labels where there are any, and statistics to normalize by."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 Split: TypeAlias = Literal["train", "bank", "test"]
-"""What a data set is asked for: "train", the images to learn from (labels may be None); "bank", labelled training
-images for kNN and probes, asked for only when those of "train" have no labels; "test", labelled test images. A factory
+"""What a data set is asked for: "train", the images to learn from (labels may be None); "bank", labeled training
+images for kNN and probes, asked for only when those of "train" have no labels; "test", labeled test images. A factory
 in `DATASETS` returns None for a split that it does not have."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -177,7 +177,7 @@ class SkipImage(DataError):
 
 
 def imagenet_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """ImageNet's mean and standard deviation; for grey or other images their averages over the three colours."""
+    """ImageNet's mean and standard deviation; for gray or other images their averages over the three colors."""
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     return (sum(IMAGENET_MEAN) / 3,) * channels, (sum(IMAGENET_STD) / 3,) * channels

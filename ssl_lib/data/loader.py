@@ -142,7 +142,7 @@ def evaluation_batches(
     """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
 
     Images of an `ArrayData` stay as they are where `size` is None or their height and width. All others have their
-    shorter side resized to 256/224 of `size` (bicubic) and their centre cropped, as in DINO's kNN evaluation
+    shorter side resized to 256/224 of `size` (bicubic) and their center cropped, as in DINO's kNN evaluation
     (dino/eval_knn.py); those of an `ArrayData` in this process, others in workers.
 
     Args:

@@ -53,7 +53,7 @@ def pack(
 ) -> Packed:
     """Writes a data set as arrays that `arrays` reads: images.npy, and with labels labels.npy and classes.json.
 
-    Every image has its shorter side resized to `size` (bicubic, antialiased; smaller ones are enlarged) and its centre
+    Every image has its shorter side resized to `size` (bicubic, antialiased; smaller ones are enlarged) and its center
     cropped. May be interrupted at any time: images.npy is images.npy.partial until all is complete, and a second call
     goes on where pack.json says that the first one stopped.
 

@@ -22,7 +22,7 @@ __all__ = ["Preprocessing", "resize_and_crop", "usual_resize"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resizes (bicubic, antialiased), crops the centre and normalises, as the evaluation does.
+    """Resizes (bicubic, antialiased), crops the center and normalizes, as the evaluation does.
 
     Attributes:
         size: Side of the square that is shown, in pixels.
@@ -64,7 +64,7 @@ class Preprocessing:
         """Makes a batch ready.
 
         Args:
-            images: uint8 (N, C, H, W), grey ones (C = 1) for three channels too; or PIL images of any mode and size,
+            images: uint8 (N, C, H, W), gray ones (C = 1) for three channels too; or PIL images of any mode and size,
                 turned upright by their EXIF orientation.
             device: Where the batch goes; None leaves it.
 
@@ -93,7 +93,7 @@ class Preprocessing:
 
 
 def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
-    """Resizes the shorter side (bicubic, antialiased) and crops the centre.
+    """Resizes the shorter side (bicubic, antialiased) and crops the center.
 
     uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size` pixels; None is the usual.
     """
@@ -103,5 +103,5 @@ def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) 
 
 
 def usual_resize(size: int) -> int:
-    """Pixels of the shorter side of which the centre, `size` pixels, is shown: as in DINO's dino/eval_knn.py."""
+    """Pixels of the shorter side of which the center, `size` pixels, is shown: as in DINO's dino/eval_knn.py."""
     return round(size * 256 / 224)

@@ -101,7 +101,7 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Batch normalisation over the rows of all processes, by this batch's statistics, without scale and shift.
+    """Batch normalization over the rows of all processes, by this batch's statistics, without scale and shift.
 
     Equal to `torch.nn.SyncBatchNorm(D, affine=False)` in training mode (biased variance), on any device.
 

@@ -27,7 +27,7 @@ _ENDS = slice(3), slice(-3, None)
 """The first and the last lines."""
 
 _SETTLED = 50
-"""Updates in which a centre of momentum 0.9 has long forgotten where it began."""
+"""Updates in which a center of momentum 0.9 has long forgotten where it began."""
 
 
 def _bound(history: History, name: str, side: str) -> float:
@@ -65,7 +65,7 @@ def to_a_point(history: History) -> str | None:
 
 
 def one_prototype(history: History) -> str | None:
-    """A batch whose images all choose the same prototype, when the centre has had the time to move."""
+    """A batch whose images all choose the same prototype, when the center has had the time to move."""
     usage, facts = history.last("prototype_usage", 5), history.facts
     if not usage or facts.prototypes is None or facts.rows is None or history.epochs < 1 or history.step < _SETTLED:
         return None

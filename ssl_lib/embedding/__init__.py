@@ -2,7 +2,7 @@
 
 from ssl_lib.embedding.curate import coverage, duplicate_groups, farthest_points, nearest
 from ssl_lib.embedding.extract import Embedded, embed
-from ssl_lib.embedding.picture import Shown, draw_neighbours
+from ssl_lib.embedding.picture import Shown, draw_neighbors
 from ssl_lib.embedding.table import EmbeddingTable
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "EmbeddingTable",
     "Shown",
     "coverage",
-    "draw_neighbours",
+    "draw_neighbors",
     "duplicate_groups",
     "embed",
     "farthest_points",

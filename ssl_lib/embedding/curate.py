@@ -1,4 +1,4 @@
-"""Neighbours, near-duplicates and diverse subsets by cosine, in memory that does not grow with the square of N.
+"""Neighbors, near-duplicates and diverse subsets by cosine, in memory that does not grow with the square of N.
 
 Embeddings (N, D) may be memory-mapped: on the CPU they are read in blocks. On CUDA they are held there.
 """
@@ -73,7 +73,7 @@ def nearest(
 ) -> tuple[Floats, Indices]:
     """The rows of largest cosine to each query: exact, computed in float64, of a table that may be memory-mapped.
 
-    The evaluation's own, in float32, is `ssl_lib.evaluation.bank_neighbours`.
+    The evaluation's own, in float32, is `ssl_lib.evaluation.bank_neighbors`.
 
     Args:
         embeddings: (N, D).
@@ -143,8 +143,8 @@ def farthest_points(
 ) -> Indices:
     """A diverse subset: each next image is the one farthest from all chosen before, on the unit sphere.
 
-    Greedy k-centre (Gonzalez 1985; for images Sener and Savarese 2018, arXiv:1708.00489, algorithm 1): its coverage
-    radius is at most twice the smallest that `count` centres can have.
+    Greedy k-center (Gonzalez 1985; for images Sener and Savarese 2018, arXiv:1708.00489, algorithm 1): its coverage
+    radius is at most twice the smallest that `count` centers can have.
 
     Args:
         embeddings: (N, D).
@@ -167,10 +167,10 @@ def farthest_points(
     row = int(np.random.default_rng(seed).integers(blocks.count))
     for place in tqdm(range(count), unit="image", disable=None if progress else True):
         chosen[place] = row
-        centre = blocks.rows(chosen[place : place + 1])[0]
+        center = blocks.rows(chosen[place : place + 1])[0]
         for number, start in enumerate(blocks.starts):
             part = slice(start, start + _ROWS)
-            torch.maximum(cosine[part], (blocks[number] @ centre) * blocks.scale[part], out=cosine[part])
+            torch.maximum(cosine[part], (blocks[number] @ center) * blocks.scale[part], out=cosine[part])
         cosine[row] = torch.inf  # not again, where only copies are left
         row = int(cosine.argmin())
     return chosen
@@ -201,11 +201,11 @@ def coverage(
     blocks = _Blocks(embeddings, device)
     cosine = torch.full((blocks.count,), -1.0, device=blocks.device)
     for part in np.split(rows, range(_ROWS, len(rows), _ROWS)):
-        centres = blocks.rows(part)
+        centers = blocks.rows(part)
         bar = tqdm(blocks.starts, "distances", unit="block", leave=False, disable=None if progress else True)
         for number, start in enumerate(bar):
             here = slice(start, start + _ROWS)
-            torch.maximum(cosine[here], (blocks.unit(number) @ centres.T).amax(1), out=cosine[here])
+            torch.maximum(cosine[here], (blocks.unit(number) @ centers.T).amax(1), out=cosine[here])
     cosine[torch.from_numpy(rows).to(blocks.device)] = 1
     return (2 - 2 * cosine).clamp_(min=0).sqrt_().cpu().numpy()
 

@@ -66,7 +66,7 @@ def embed(
 
     Args:
         encoder: (N, C, H, W) -> (N, out_dim); features are computed where its parameters are.
-        data: Images are normalised by its `mean` and `std`. Those to be skipped (see `SkipImage`) are left out.
+        data: Images are normalized by its `mean` and `std`. Those to be skipped (see `SkipImage`) are left out.
         destination: A .npz, or a .parquet with the extra `parquet`.
         root: The folder that the images' names are relative to, kept for pictures; of a `FolderData` its own.
         size: Side of the images shown; see `evaluation_batches`.

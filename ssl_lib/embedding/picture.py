@@ -1,4 +1,4 @@
-"""Queries and their neighbours as a picture."""
+"""Queries and their neighbors as a picture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ssl_lib.views.image_grid import thumbnail
 
-__all__ = ["Shown", "draw_neighbours"]
+__all__ = ["Shown", "draw_neighbors"]
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _SIDE, _GAP, _FRAME, _LINE, _TEXT = 140, 14, 3, 17, 13  # pixels; five for each of a 28 pixel image
-_COLUMNS = 10  # of neighbours; more go on below
+_COLUMNS = 10  # of neighbors; more go on below
 _QUERY, _PLAIN, _QUIET, _OTHER = "#1d4ed8", "#111111", "#666666", "#b91c1c"
 _FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "DejaVuSans.ttf", "arial.ttf")  # for more than ASCII
 _LEGEND = "red: another label than the query's"
@@ -39,8 +39,8 @@ class Shown(NamedTuple):
     cosine: float | None = None
 
 
-def draw_neighbours(rows: Sequence[Sequence[Shown]]) -> Image.Image:
-    """Draws a row per query: the query in a frame, then its neighbours, ten a line, each above what is said of it.
+def draw_neighbors(rows: Sequence[Sequence[Shown]]) -> Image.Image:
+    """Draws a row per query: the query in a frame, then its neighbors, ten a line, each above what is said of it.
 
     That is the cosine and the label, in red where it is not the query's; the folder, where it says more than the label;
     and the name of the file. Long texts are shortened in the middle.
@@ -74,15 +74,15 @@ def _caption(
     pen: ImageDraw.ImageDraw, font: Font, corner: tuple[int, int], shown: Shown, query: Shown, folders: bool
 ) -> None:
     left, top = corner
-    said, colour = ("query", _QUERY) if shown.cosine is None else (f"{shown.cosine:.3f}", _PLAIN)
+    said, color = ("query", _QUERY) if shown.cosine is None else (f"{shown.cosine:.3f}", _PLAIN)
     if shown.cosine is None:
         frame = (left - _FRAME, top - _FRAME, left + _SIDE + _FRAME - 1, top + _SIDE + _FRAME - 1)
         pen.rectangle(frame, outline=_QUERY, width=_FRAME)
     top += _SIDE + _FRAME + 1
-    pen.text((left, top), said, colour, font)
+    pen.text((left, top), said, color, font)
     indent = round(font.getlength(f"{said}  "))
-    label_colour = _OTHER if _differs(shown, query) else _PLAIN
-    pen.text((left + indent, top), _short(shown.label, font, _SIDE - indent), label_colour, font)
+    label_color = _OTHER if _differs(shown, query) else _PLAIN
+    pen.text((left + indent, top), _short(shown.label, font, _SIDE - indent), label_color, font)
     name = shown.path.rpartition("/")[2]
     for number, text in enumerate([_folder(shown.path), name] if folders else [name], start=1):
         pen.text((left, top + number * _LINE), _short(text, font, _SIDE), _QUIET, font)

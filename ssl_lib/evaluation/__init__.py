@@ -8,7 +8,7 @@ from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
 from ssl_lib.evaluation.evaluator import Evaluator, add_results, protocol_name, write_results
 from ssl_lib.evaluation.features import RawPixels, extract_features, view_features
 from ssl_lib.evaluation.fine_tune import FineTune
-from ssl_lib.evaluation.knn import KNN, bank_neighbours, knn_accuracy, knn_scores
+from ssl_lib.evaluation.knn import KNN, bank_neighbors, knn_accuracy, knn_scores
 from ssl_lib.evaluation.linear import Linear, LinearResult, linear_probe
 from ssl_lib.evaluation.logistic import Logistic, LogisticResult, logistic_probe, logistic_regression
 from ssl_lib.evaluation.low_shot import LowShot
@@ -42,7 +42,7 @@ __all__ = [
     "alpha_req",
     "assignment_entropy",
     "average_precision",
-    "bank_neighbours",
+    "bank_neighbors",
     "class_report",
     "cluster_scores",
     "cutmix",

@@ -18,7 +18,7 @@ def alignment(x: Tensor, y: Tensor) -> float:
     Source: Wang and Isola 2020 (arXiv:2005.10242, section 4.1, alpha = 2).
 
     Args:
-        x: (N, D), first views, of any length; normalised here, computed in float64.
+        x: (N, D), first views, of any length; normalized here, computed in float64.
         y: (N, D), second views of the same images.
 
     Returns:
@@ -38,7 +38,7 @@ def uniformity(x: Tensor) -> float:
     Source: Wang and Isola 2020 (arXiv:2005.10242, section 4.1, t = 2).
 
     Args:
-        x: (N, D), N at least 2, of any length; normalised here, computed in float64.
+        x: (N, D), N at least 2, of any length; normalized here, computed in float64.
 
     Returns:
         In [-8, 0]: 0 where all images are alike, near -4 where they spread evenly over a sphere of many dimensions.
@@ -66,7 +66,7 @@ def feature_std(x: Tensor) -> float:
     where they have collapsed to one point.
 
     Args:
-        x: (N, D), of any length; normalised here, computed in float64.
+        x: (N, D), of any length; normalized here, computed in float64.
 
     Returns:
         In [0, 1 / sqrt(D)].
@@ -85,7 +85,7 @@ def view_distance(x: Tensor, y: Tensor) -> float:
     collapsed.
 
     Args:
-        x: (N, D), first views, of any length; normalised here, computed in float64.
+        x: (N, D), first views, of any length; normalized here, computed in float64.
         y: (N, D), second views of the same images; N at least 2.
 
     Returns:

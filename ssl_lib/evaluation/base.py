@@ -33,7 +33,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of labelled images, on the CPU.
+    """Frozen features of labeled images, on the CPU.
 
     Attributes:
         bank: Of the training images (B, D).
@@ -55,19 +55,19 @@ class Features:
 
 @dataclass
 class EvaluatedEncoder:
-    """An encoder, and the labelled images to judge it by; its features are extracted once, when first asked for.
+    """An encoder, and the labeled images to judge it by; its features are extracted once, when first asked for.
 
     Attributes:
         title: Its row of the results, such as `trained`.
         encoder: (N, C, H, W) -> (N, D).
-        bank: Labelled training images.
-        queries: Labelled test images.
+        bank: Labeled training images.
+        queries: Labeled test images.
         bank_indices: Positions of the training images to use; None uses all.
         query_indices: Positions of the test images to use; None uses all.
         size: Side of the images shown; see `evaluation_batches`.
         resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
         workers: Processes that decode.
-        centre: Whether features have the bank's mean taken off.
+        center: Whether features have the bank's mean taken off.
         device: Where protocols compute; features themselves stay on the CPU.
         views: Makes the views that the run was trained with, where they are known.
     """
@@ -81,7 +81,7 @@ class EvaluatedEncoder:
     size: int | None = None
     resize: int | None = None
     workers: int | None = None
-    centre: bool = False
+    center: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     views: ViewPipeline | None = None
 
@@ -95,7 +95,7 @@ class EvaluatedEncoder:
         """Of all its images; several processes ask for them together."""
         bank, bank_labels = self._extract(self.bank, self.bank_indices)
         queries, query_labels = self._extract(self.queries, self.query_indices)
-        if self.centre:
+        if self.center:
             mean = bank.mean(0)
             bank -= mean
             queries -= mean
@@ -126,7 +126,7 @@ class EvaluationProtocol(Protocol):
         """What it returns, its own figure first."""
 
     def check(self, bank_labels: Tensor) -> None:
-        """Raises ValueError if the labelled training images are too few."""
+        """Raises ValueError if the labeled training images are too few."""
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Judges one encoder."""

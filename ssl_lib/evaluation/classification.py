@@ -62,7 +62,7 @@ def few_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """
     for label, count in zip(*labels.unique(return_counts=True), strict=True):
         if count < per_class:
-            raise ValueError(f"class {label} has {count} labelled images, fewer than the {per_class} asked for")
+            raise ValueError(f"class {label} has {count} labeled images, fewer than the {per_class} asked for")
     return _draw(labels, dict.fromkeys(labels.unique().tolist(), per_class), torch.Generator().manual_seed(seed))
 
 
@@ -75,7 +75,7 @@ def share_of_labels(labels: Tensor, share: float, seed: int) -> Tensor:
     counts = {int(c): round(share * int(n)) for c, n in zip(*labels.unique(return_counts=True), strict=True)}
     if empty := [label for label, count in counts.items() if count < 1]:
         size = int((labels == empty[0]).sum())
-        raise ValueError(f"{share:.3g} of the {size} labelled images of class {empty[0]} is not even one")
+        raise ValueError(f"{share:.3g} of the {size} labeled images of class {empty[0]} is not even one")
     return _draw(labels, counts, torch.Generator().manual_seed(seed))
 
 
@@ -92,7 +92,7 @@ def held_out_split(labels: Tensor, share: float, generator: torch.Generator) -> 
         count = max(int(share * len(members)), 1) if len(members) > 1 else 0
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     if not held.any() or held.all():
-        raise ValueError(f"{len(labels)} labelled images are too few to hold {share:.0%} of each class out")
+        raise ValueError(f"{len(labels)} labeled images are too few to hold {share:.0%} of each class out")
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 
@@ -138,7 +138,7 @@ class Standardized:
 
     @classmethod
     def by(cls, features: Tensor, device: torch.device | None = None, width: int = 1) -> Standardized:
-        """Centres by these features and divides by their root mean square, so that one grid of settings fits all.
+        """Centers by these features and divides by their root mean square, so that one grid of settings fits all.
 
         Args:
             features: (N, D).

@@ -17,9 +17,9 @@ from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 from ssl_lib.utils.optional import needs
 
-__all__ = ["Cluster", "cluster_scores", "k_means", "nearest_centre"]
+__all__ = ["Cluster", "cluster_scores", "k_means", "nearest_center"]
 
-_FIRST_CENTRES = 2**14  # images that the first centres are chosen among, or 20 per cluster where that is more
+_FIRST_CENTERS = 2**14  # images that the first centers are chosen among, or 20 per cluster where that is more
 
 
 @PROTOCOLS.register("cluster")
@@ -34,7 +34,7 @@ class Cluster:
         clusters: None takes as many as there are classes.
         restarts: Times that k-means begins anew; the tightest clusters are taken, without a look at labels.
         max_steps: Steps of k-means per start at most.
-        seed: Of the first centres.
+        seed: Of the first centers.
     """
 
     clusters: int | None = None
@@ -73,8 +73,8 @@ class Cluster:
         generator = torch.Generator().manual_seed(self.seed)
         starts = progress(range(self.restarts), f"{subject.title}: k-means", self.restarts)
         runs = [k_means(bank, clusters, generator, self.max_steps, subject.device) for _ in starts]
-        centres, inertia, _ = min(runs, key=lambda run: run[1])
-        assigned = nearest_centre(queries, centres)[0]
+        centers, inertia, _ = min(runs, key=lambda run: run[1])
+        assigned = nearest_center(queries, centers)[0]
         values = cluster_scores(assigned, f.query_labels)
         details = {"clusters": clusters, "inertia": inertia, "inertias": [run[1] for run in runs]}
         return Scores(values, {**details, "steps": [run[2] for run in runs]})
@@ -84,10 +84,10 @@ class Cluster:
 def k_means(
     x: Tensor, clusters: int, generator: torch.Generator, max_steps: int = 100, device: torch.device | None = None
 ) -> tuple[Tensor, float, int]:
-    """Lloyd's algorithm, from centres chosen by k-means++ (Arthur and Vassilvitskii 2007).
+    """Lloyd's algorithm, from centers chosen by k-means++ (Arthur and Vassilvitskii 2007).
 
-    The first centres are drawn among 16,384 images, or 20 per cluster where that is more. A cluster that loses all its
-    images takes the image that is farthest from its own centre. It ends when no image changes its cluster.
+    The first centers are drawn among 16,384 images, or 20 per cluster where that is more. A cluster that loses all its
+    images takes the image that is farthest from its own center. It ends when no image changes its cluster.
 
     Args:
         x: (N, D); it stays where it is, a part at a time goes to the device.
@@ -97,32 +97,32 @@ def k_means(
         device: Where to compute; None computes where x is.
 
     Returns:
-        Centres (clusters, D) on the device, the mean squared distance to the nearest one, and the steps taken.
+        Centers (clusters, D) on the device, the mean squared distance to the nearest one, and the steps taken.
 
     Raises:
         ValueError: There are more clusters than images.
     """
     if not 1 <= clusters <= len(x):
         raise ValueError(f"clusters must lie in [1, {len(x)}], the number of images; got {clusters}")
-    few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTRES, 20 * clusters)]
-    centres = _first_centres(x[few].to(device or x.device), clusters, generator)
-    assigned, squares = nearest_centre(x, centres)
+    few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
+    centers = _first_centers(x[few].to(device or x.device), clusters, generator)
+    assigned, squares = nearest_center(x, centers)
     steps, moved = 0, True
     while moved and steps < max_steps:
         before, steps = assigned, steps + 1
-        centres = _means(x, assigned, squares, centres)
-        assigned, squares = nearest_centre(x, centres)
+        centers = _means(x, assigned, squares, centers)
+        assigned, squares = nearest_center(x, centers)
         moved = not torch.equal(assigned, before)
-    return centres, squares.double().mean().item(), steps
+    return centers, squares.double().mean().item(), steps
 
 
 @torch.no_grad()
-def nearest_centre(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest of centres (K, D) to each row of x (N, D), and the squared distance to it; both (N,), where x is."""
-    own, found = centres.square().sum(1), []
-    for part in x.split(part_rows(x, len(centres))):
-        some = part.to(centres.device)
-        least, place = (own - 2 * some @ centres.T).min(1)
+def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest of centers (K, D) to each row of x (N, D), and the squared distance to it; both (N,), where x is."""
+    own, found = centers.square().sum(1), []
+    for part in x.split(part_rows(x, len(centers))):
+        some = part.to(centers.device)
+        least, place = (own - 2 * some @ centers.T).min(1)
         squares = (least + _lengths(some)).clamp_min(0)
         found.append((place.to(x.device), squares.to(x.device)))
     places, squares = map(torch.cat, zip(*found, strict=True))
@@ -138,7 +138,7 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
 
     Returns:
         `cluster_accuracy`, the share in [0, 1] of images in the cluster that stands for their class, under the best
-        one-to-one matching (Hungarian method); `nmi`, normalised mutual information in [0, 1], by the arithmetic mean
+        one-to-one matching (Hungarian method); `nmi`, normalized mutual information in [0, 1], by the arithmetic mean
         of the entropies; `ari`, the adjusted Rand index, at most 1, about 0 by chance.
 
     Raises:
@@ -158,7 +158,7 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def _first_centres(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """Rows of x, each drawn with a probability in proportion to its squared distance from those drawn before."""
     lengths = _lengths(x)
     drawn = [int(torch.randint(len(x), (1,), generator=generator))]
@@ -180,15 +180,15 @@ def _lengths(x: Tensor) -> Tensor:
     return lengths.square()
 
 
-def _means(x: Tensor, assigned: Tensor, squares: Tensor, centres: Tensor) -> Tensor:
-    """The means of the clusters; an empty one is given the image farthest from its centre."""
-    counts = assigned.bincount(minlength=len(centres))
-    sums = torch.zeros_like(centres)
-    rows = part_rows(x, len(centres))
+def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Tensor:
+    """The means of the clusters; an empty one is given the image farthest from its center."""
+    counts = assigned.bincount(minlength=len(centers))
+    sums = torch.zeros_like(centers)
+    rows = part_rows(x, len(centers))
     for part, places in zip(x.split(rows), assigned.split(rows), strict=True):
-        sums.index_add_(0, places.to(centres.device), part.to(centres.device))
-    means = sums / counts.clamp_min(1).unsqueeze(1).to(centres.device)
+        sums.index_add_(0, places.to(centers.device), part.to(centers.device))
+    means = sums / counts.clamp_min(1).unsqueeze(1).to(centers.device)
     empty = (counts == 0).nonzero()[:, 0]
     if len(empty):
-        means[empty.to(centres.device)] = x[squares.topk(len(empty)).indices].to(centres.device)
+        means[empty.to(centers.device)] = x[squares.topk(len(empty)).indices].to(centers.device)
     return means

@@ -26,11 +26,11 @@ __all__ = ["Evaluator", "add_results", "protocol_name", "write_results"]
 
 
 class Evaluator:
-    """Scores encoders on labelled images that they were not trained on.
+    """Scores encoders on labeled images that they were not trained on.
 
     Args:
-        bank: Labelled training images.
-        queries: Labelled test images.
+        bank: Labeled training images.
+        queries: Labeled test images.
         protocols: What to measure.
         random_encoder: A backbone with random weights, for the baseline.
         size: Side of the images shown to the encoder; see `evaluation_batches`.
@@ -126,11 +126,11 @@ class Evaluator:
         with generators, float32_products("highest"):
             if not self._baselines:
                 self.random_encoder.to(device)
-                # The brightness that all images share would drown the cosine of pixels: they are centred.
+                # The brightness that all images share would drown the cosine of pixels: they are centerd.
                 rows = ("raw pixels", RawPixels(), True), ("random init", self.random_encoder, False)
                 self._baselines = {  # one after the other, whose features are let go before the next one's are made
-                    title: self._score(self._subject(title, net, centre=centre, device=device))
-                    for title, net, centre in rows
+                    title: self._score(self._subject(title, net, center=center, device=device))
+                    for title, net, center in rows
                 }
                 self.random_encoder.cpu()  # the training may need the room
             scored = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}

@@ -59,7 +59,7 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 
 def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normalises uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
+    """Normalizes uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
     images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
     features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
     return features
@@ -82,7 +82,7 @@ def extract_features(
 
     Args:
         encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
-        data: Images are normalised by its `mean` and `std`, without augmentation.
+        data: Images are normalized by its `mean` and `std`, without augmentation.
         indices: (N,), positions of the images to take; None takes all.
         size: Side of the images shown; see `evaluation_batches`.
         resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.

@@ -34,7 +34,7 @@ __all__ = ["FineTune", "set_drop_path"]
 @PROTOCOLS.register("finetune")
 @dataclass(frozen=True, kw_only=True)
 class FineTune:
-    """A copy of the encoder and a new linear head, trained on all labelled training images.
+    """A copy of the encoder and a new linear head, trained on all labeled training images.
 
     Source: MAE's recipe (He et al. 2022, arXiv:2111.06377, table 9; facebookresearch/mae, main_finetune.py): AdamW,
     layer decay, a warmup and a cosine, mixup, cutmix, label smoothing, drop path, random crops, flips and erasing. In
@@ -43,7 +43,7 @@ class FineTune:
     train. The encoder itself stays as it is.
 
     Attributes:
-        epochs: Passes over the labelled images.
+        epochs: Passes over the labeled images.
         warmup_epochs: Of them, those in which the rate rises.
         batch_size: Images per step, over all processes; all of them where they are fewer.
         lr: Peak learning rate, whatever the batch.
@@ -105,7 +105,7 @@ class FineTune:
     def check(self, bank_labels: Tensor) -> None:
         """Refuses fewer images than processes."""
         if len(bank_labels) < max(2, world_size()):
-            raise ValueError(f"finetune: {len(bank_labels)} labelled training images are too few")
+            raise ValueError(f"finetune: {len(bank_labels)} labeled training images are too few")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """An accuracy, but none for an encoder without weights; in the details the losses and the classes."""

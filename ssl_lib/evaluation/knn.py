@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification."""
+"""Weighted k-nearest-neighbor classification."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 
-__all__ = ["KNN", "bank_neighbours", "knn_accuracy", "knn_scores"]
+__all__ = ["KNN", "bank_neighbors", "knn_accuracy", "knn_scores"]
 
 
 @PROTOCOLS.register("knn")
 @dataclass(frozen=True, kw_only=True)
 class KNN:
-    """Weighted k-nearest-neighbour classification, as in DINO; see `knn_scores`.
+    """Weighted k-nearest-neighbor classification, as in DINO; see `knn_scores`.
 
     Attributes:
-        k: Neighbours that vote.
+        k: Neighbors that vote.
         temperature: Of their weights exp(cosine / temperature).
-        also: Other numbers of neighbours to report beside it; those of more than the labelled images are left out.
+        also: Other numbers of neighbors to report beside it; those of more than the labeled images are left out.
     """
 
     k: int = 20
@@ -47,16 +47,16 @@ class KNN:
         return [Metric("knn", f"kNN (k={self.k})"), *others]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses more neighbours than images."""
+        """Refuses more neighbors than images."""
         if self.k > len(bank_labels):
-            raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labelled training images")
+            raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labeled training images")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Each process looks at its share of the queries; in the details, the classes as k neighbours tell them."""
+        """Each process looks at its share of the queries; in the details, the classes as k neighbors tell them."""
         f = subject.features
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
-        title = f"{subject.title}: neighbours"
-        found = bank_neighbours(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
+        title = f"{subject.title}: neighbors"
+        found = bank_neighbors(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
         labels, said = gather_uneven(share(f.query_labels)), {}
         for key, k in ks.items():
             votes = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature)
@@ -66,23 +66,23 @@ class KNN:
 
 
 @torch.no_grad()
-def bank_neighbours(
+def bank_neighbors(
     queries: Tensor,
     bank: Tensor,
     k: int,
     *,
     device: torch.device | str | None = None,
     rows: int = 2**16,
-    title: str = "neighbours",
+    title: str = "neighbors",
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the bank most similar to each query, by cosine, without keeping all similarities.
 
     In the features' own precision, as fast as may be, equal ones in any order; `ssl_lib.embedding.nearest` is exact.
 
     Args:
-        queries: (Q, D); normalised here, as is the bank, part by part.
+        queries: (Q, D); normalized here, as is the bank, part by part.
         bank: (B, D).
-        k: Neighbours, in [1, B].
+        k: Neighbors, in [1, B].
         device: Where to compute, part by part; None computes where the queries are.
         rows: Of the bank taken at once.
         title: Of the progress bar.
@@ -120,11 +120,11 @@ def knn_scores(
     Source: DINO's evaluation (facebookresearch/dino, eval_knn.py); Wu et al. 2018, arXiv:1805.01978, section 3.4.
 
     Args:
-        queries: (Q, D); normalised here.
-        bank: (B, D); normalised here.
+        queries: (Q, D); normalized here.
+        bank: (B, D); normalized here.
         bank_labels: (B,) class indices in [0, num_classes).
         num_classes: > 0.
-        k: Neighbours, at most B.
+        k: Neighbors, at most B.
         temperature: > 0.
 
     Returns:
@@ -137,7 +137,7 @@ def knn_scores(
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    return _votes(*bank_neighbours(queries, bank, k), bank_labels, num_classes, k, temperature)
+    return _votes(*bank_neighbors(queries, bank, k), bank_labels, num_classes, k, temperature)
 
 
 def knn_accuracy(
@@ -155,9 +155,9 @@ def knn_accuracy(
 
 
 def _votes(
-    similarity: Tensor, neighbours: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
+    similarity: Tensor, neighbors: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
 ) -> Tensor:
-    """Scores (Q, num_classes) by the first k neighbours."""
+    """Scores (Q, num_classes) by the first k neighbors."""
     weights = ((similarity[:, :k] - 1) / temperature).exp()
     scores = similarity.new_zeros(len(similarity), num_classes)
-    return scores.scatter_add_(1, bank_labels[neighbours[:, :k]], weights)
+    return scores.scatter_add_(1, bank_labels[neighbors[:, :k]], weights)

@@ -56,13 +56,13 @@ class Linear:
     Source: DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py); see `linear_probe`.
 
     Attributes:
-        labels_per_class: Labelled images per class; None takes all.
+        labels_per_class: Labeled images per class; None takes all.
         draws: Random choices of those few labels to average over; of all labels there is one.
-        epochs: Passes over the labelled images.
+        epochs: Passes over the labeled images.
         min_steps: SGD steps at least, where the epochs are fewer.
         batch_size: Images per step.
         learning_rates: The grid; all are trained at once.
-        held_out: Share of the labelled images to choose by, in (0, 1).
+        held_out: Share of the labeled images to choose by, in (0, 1).
     """
 
     labels_per_class: int | None = None
@@ -144,10 +144,10 @@ def linear_probe(
 
     As DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py): SGD with momentum .9, no decay,
     cosine to 0. The rate is chosen on held-out training images, then the classifiers are trained anew on all of them.
-    Features are centred and divided by one number, their root mean square, so that one grid fits all backbones.
+    Features are centerd and divided by one number, their root mean square, so that one grid fits all backbones.
 
     Args:
-        features: (N, D) of the labelled training images; they stay where they are, batch by batch goes to the device.
+        features: (N, D) of the labeled training images; they stay where they are, batch by batch goes to the device.
         labels: (N,) class indices in [0, num_classes).
         test_features: (M, D).
         test_labels: (M,).

@@ -47,7 +47,7 @@ class Logistic:
 
     Attributes:
         cs: The sweep of C, a smaller one for a stronger pull towards zero; see `logistic_regression`.
-        held_out: Share of the labelled images to choose by, in (0, 1).
+        held_out: Share of the labeled images to choose by, in (0, 1).
         max_steps: Steps of L-BFGS per C at most.
         seed: Of the split.
     """
@@ -110,10 +110,10 @@ def logistic_probe(
 ) -> LogisticResult:
     """Fits a regression per C to a part of the training images, then one with the best C to all, and tests it.
 
-    Features are centred and divided by one number, their root mean square, so that one sweep fits all backbones.
+    Features are centerd and divided by one number, their root mean square, so that one sweep fits all backbones.
 
     Args:
-        features: (N, D) of the labelled training images; they stay where they are, a part at a time goes to the device.
+        features: (N, D) of the labeled training images; they stay where they are, a part at a time goes to the device.
         labels: (N,) class indices in [0, num_classes).
         test_features: (M, D).
         test_labels: (M,).
@@ -146,7 +146,7 @@ def logistic_probe(
 def logistic_regression(
     features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_steps: int = 1000, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
-    """Minimises C times the sum of the cross-entropies plus half the squared weights; the bias goes free.
+    """Minimizes C times the sum of the cross-entropies plus half the squared weights; the bias goes free.
 
     The objective is scikit-learn's `LogisticRegression(C=c)`; the features are taken as they are.
 

@@ -22,7 +22,7 @@ _TO_CHOOSE = 5  # labels of a class from which on one can be spared to choose by
 @PROTOCOLS.register("lowshot")
 @dataclass(frozen=True, kw_only=True)
 class LowShot:
-    """Logistic regression on a few labelled training images, several draws of them: mean and standard deviation.
+    """Logistic regression on a few labeled training images, several draws of them: mean and standard deviation.
 
     Source: the shares are those of SimCLR (Chen et al. 2020, arXiv:2002.05709, section 6, table 7), 1 and 10 % of the
     labels of every class; the few per class, and logistic regression on frozen features for both, those of MSN (Assran
@@ -30,8 +30,8 @@ class LowShot:
     class has fewer than five it is 1. The test images are the same for all draws.
 
     Attributes:
-        shares: Of the labelled training images of every class, in (0, 1).
-        per_class: Numbers of labelled images of every class.
+        shares: Of the labeled training images of every class, in (0, 1).
+        per_class: Numbers of labeled images of every class.
         draws: Random choices of the labels to average over.
     """
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
 from ssl_lib.evaluation.features import progress
-from ssl_lib.evaluation.knn import bank_neighbours
+from ssl_lib.evaluation.knn import bank_neighbors
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 
@@ -50,7 +50,7 @@ class Retrieval:
     def check(self, bank_labels: Tensor) -> None:
         """Refuses to look at more images than there are."""
         if max(self.k) > len(bank_labels):
-            raise ValueError(f"retrieval.k {max(self.k)} is more than the {len(bank_labels)} labelled training images")
+            raise ValueError(f"retrieval.k {max(self.k)} is more than the {len(bank_labels)} labeled training images")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Each process looks at its share of the test images."""
@@ -61,27 +61,27 @@ class Retrieval:
         if not findable.any():
             return Scores({}, details)
         title = f"{subject.title}: retrieval"
-        places = bank_neighbours(queries, f.bank, max(self.k), device=subject.device, title=title)[1]
+        places = bank_neighbors(queries, f.bank, max(self.k), device=subject.device, title=title)[1]
         found = {f"recall_{k}": recall_at(k, f.bank_labels[places], labels) for k in self.k}
         if self.full_ranking:
             found["map"] = average_precision(queries, labels, f.bank, f.bank_labels, device=subject.device, title=title)
         return Scores({key: gather_uneven(each.double()).mean().item() for key, each in found.items()}, details)
 
 
-def recall_at(k: int, neighbour_labels: Tensor, labels: Tensor) -> Tensor:
+def recall_at(k: int, neighbor_labels: Tensor, labels: Tensor) -> Tensor:
     """Whether one of the k nearest images, at least, is of the query's class.
 
     Of images equally near at the k-th place, any one may be the k-th.
 
     Args:
         k: At most K.
-        neighbour_labels: (Q, K) classes of the nearest images, the nearest first.
+        neighbor_labels: (Q, K) classes of the nearest images, the nearest first.
         labels: (Q,) the queries' own.
 
     Returns:
         (Q,) bool; its mean is recall@k.
     """
-    return (neighbour_labels[:, :k] == labels.unsqueeze(1)).any(1)
+    return (neighbor_labels[:, :k] == labels.unsqueeze(1)).any(1)
 
 
 @torch.no_grad()

@@ -105,7 +105,7 @@ def rankme(features: Tensor) -> float:
     """RankMe: the number of directions that the features use, weighed by their singular values.
 
     Source: Garrido et al. 2023 (arXiv:2210.02885, section 3, equation 1): the exponential of the entropy of the
-    singular values, normalised to sum 1, plus 1e-7 each. The features are not centred. The paper takes 25,600 images.
+    singular values, normalized to sum 1, plus 1e-7 each. The features are not centerd. The paper takes 25,600 images.
 
     Args:
         features: (N, D), N and D at least 1; computed in float64.
@@ -190,7 +190,7 @@ def lidar(features_by_object: Tensor) -> float:
     """LiDAR: the number of directions in which objects differ by more than the views of one object do.
 
     Source: Thilak et al. 2023 (arXiv:2312.04000, section 4): the exponential of the entropy of the eigenvalues of
-    Sw^-1/2 Sb Sw^-1/2, normalised to sum 1, plus 1e-7 each; Sb is the covariance of the objects' means, Sw that of the
+    Sw^-1/2 Sb Sw^-1/2, normalized to sum 1, plus 1e-7 each; Sb is the covariance of the objects' means, Sw that of the
     views about them plus 1e-4 on its diagonal, both unbiased. The paper takes 1,000 images, each in 50 views.
 
     Args:

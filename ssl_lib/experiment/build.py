@@ -53,7 +53,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects of a run, ready to train. `evaluator` is None where the data have no labelled images."""
+    """The objects of a run, ready to train. `evaluator` is None where the data have no labeled images."""
 
     config: RunConfig
     method: Method
@@ -207,7 +207,7 @@ def build_evaluator(
         if settings.every_epochs and rank() == 0:
             missing = "test" if queries is None else "training"
             print(
-                f"note: the data have no labelled {missing} images, so there is no evaluation; to name some, see "
+                f"note: the data have no labeled {missing} images, so there is no evaluation; to name some, see "
                 f"`ssl-lib list data {config.data.name}`; to do without, set evaluation.every_epochs=0",
                 file=sys.stderr,
             )

@@ -43,9 +43,9 @@ class TrainedRun:
     Attributes:
         config: As it was trained, with the overrides.
         method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
-        evaluator: None where the data have no labelled images, or none was asked for.
+        evaluator: None where the data have no labeled images, or none was asked for.
         steps: Optimizer updates that were made.
-        train: The images that it was trained on, whose `mean` and `std` normalise all that it is shown.
+        train: The images that it was trained on, whose `mean` and `std` normalize all that it is shown.
         view_size: Side of the large views it was trained on, in pixels.
         preprocessing: How it is shown images, those of the evaluator among them.
     """

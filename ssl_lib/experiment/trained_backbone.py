@@ -36,7 +36,7 @@ HEADER = "ssl_lib"
 
 
 class TrainedBackbone(nn.Module):
-    """A frozen network from normalised images to features, in eval mode: float (N, C, H, W) -> (N, out_dim).
+    """A frozen network from normalized images to features, in eval mode: float (N, C, H, W) -> (N, out_dim).
 
     Args:
         net: The network, with an `out_dim`.
@@ -73,7 +73,7 @@ class TrainedBackbone(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps normalised images (N, C, H, W) to features (N, out_dim)."""
+        """Maps normalized images (N, C, H, W) to features (N, out_dim)."""
         features: Tensor = self.net(images)
         return features
 

@@ -50,9 +50,9 @@ Images are made ready like this: {_shown(backbone.preprocessing)}.
 
 
 def _shown(images: Preprocessing) -> str:
-    kind = "in colour" if images.channels == 3 else "grey"
+    kind = "in color" if images.channels == 3 else "gray"
     return (
-        f"{kind}, the shorter side to {images.resize} pixels, the centre of {images.size} x {images.size}, normalised"
+        f"{kind}, the shorter side to {images.resize} pixels, the center of {images.size} x {images.size}, normalized"
     )
 
 

@@ -46,7 +46,7 @@ def write_onnx(backbone: TrainedBackbone, path: Path) -> None:
 def _onnx_model(backbone: TrainedBackbone) -> Any:
     """The ModelProto, by torch's newer exporter, or where that fails by the older one.
 
-    The newer one of torch 2.6 fails on batch normalisation with the onnxscript of today. The older one follows an
+    The newer one of torch 2.6 fails on batch normalization with the onnxscript of today. The older one follows an
     example, and would take a choice that depends on the images for the only one: it gets networks that are programs,
     which make no such choice.
     """

@@ -47,7 +47,7 @@ def mlp(
         last_norm: BatchNorm at the end: none, with scale and shift ("affine"), with a scale alone ("scale";
             its shift is a parameter frozen at 0, as SyncBatchNorm wants one), or with neither ("plain").
         init_std: Standard deviation, > 0, of normal weights, with zero biases; None leaves torch's
-            initialisation. DINO's truncation, at 100 standard deviations, is none.
+            initialization. DINO's truncation, at 100 standard deviations, is none.
 
     Raises:
         ValueError: An argument is out of range or unknown.
@@ -86,4 +86,4 @@ def _check(dims: Sequence[int], activation: str, last_norm: str, init_std: float
     if last_norm not in _NORMS:
         raise ValueError(f"last_norm must be one of {', '.join(_NORMS)}, got {last_norm!r}")
     if init_std is not None and not init_std > 0:
-        raise ValueError(f"init_std must be positive, or None for torch's initialisation, got {init_std}")
+        raise ValueError(f"init_std must be positive, or None for torch's initialization, got {init_std}")

@@ -12,8 +12,8 @@ __all__ = ["Prototypes"]
 class Prototypes(nn.Module):
     """Compares unit-length embeddings with unit-length prototypes: the last layer of DINO's head.
 
-    Source: `DINOHead` of dino/vision_transformer.py: a weight-normalised Linear without bias, which starts
-    from torch's initialisation of a Linear with every norm set to 1.
+    Source: `DINOHead` of dino/vision_transformer.py: a weight-normalized Linear without bias, which starts
+    from torch's initialization of a Linear with every norm set to 1.
 
     Args:
         in_dim: D, width of the embeddings.
@@ -21,7 +21,7 @@ class Prototypes(nn.Module):
         free_scale: Learn each prototype's norm (the reference's `norm_last_layer=False`), else fixed at 1.
 
     Attributes:
-        weight: (K, D), the prototypes before normalisation.
+        weight: (K, D), the prototypes before normalization.
         scale: (K, 1), their norms, or None where fixed at 1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The DINO loss: cross-entropy with a centred and sharpened teacher."""
+"""The DINO loss: cross-entropy with a centerd and sharpened teacher."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class DINOLoss(nn.Module):
     """Cross-entropy between the teacher's and the student's distributions over prototypes, for different views.
 
     Source: Caron et al. 2021 (arXiv:2104.14294, section 3.1); facebookresearch/dino, main_dino.py. In training mode
-    each call notes the teacher's logits; `update_center()`, called once per optimizer update, moves the centre.
+    each call notes the teacher's logits; `update_center()`, called once per optimizer update, moves the center.
 
     Args:
         num_prototypes: K, width of the logits.
         student_temperature: Divides the student's logits, > 0.
-        center_momentum: Of the centre, in [0, 1]; 1 leaves it at zero.
+        center_momentum: Of the center, in [0, 1]; 1 leaves it at zero.
 
     Attributes:
         center: (1, K), moving mean of the teacher's logits over views, micro-batches and processes.
@@ -52,7 +52,7 @@ class DINOLoss(nn.Module):
         Args:
             student: One (N, K) of logits per view, the teacher's views first, in the teacher's order.
             teacher: One (N, K) of logits per large view; gets no gradient.
-            teacher_temperature: Divides the teacher's centred logits, > 0.
+            teacher_temperature: Divides the teacher's centerd logits, > 0.
 
         Returns:
             Scalar >= 0, the mean over the batch and over the pairs of different views.
@@ -75,7 +75,7 @@ class DINOLoss(nn.Module):
 
     @torch.no_grad()
     def targets(self, teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
-        """The teacher's centred and sharpened distributions (views, N, K) for logits (N, K) of each view."""
+        """The teacher's centerd and sharpened distributions (views, N, K) for logits (N, K) of each view."""
         with without_autocast(teacher[0]):
             return torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in upcast(*teacher)])
 
@@ -87,7 +87,7 @@ class DINOLoss(nn.Module):
 
     @torch.no_grad()
     def update_center(self) -> None:
-        """Moves the centre to the mean of all rows collected since the last call, on all processes, if any."""
+        """Moves the center to the mean of all rows collected since the last call, on all processes, if any."""
         if self._collected is not None:
             collected = all_reduce_sum(self._collected)
             mean = collected[:, :-1] / collected[:, -1:]

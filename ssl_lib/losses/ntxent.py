@@ -17,7 +17,7 @@ __all__ = ["NTXentLoss"]
 
 
 class NTXentLoss(nn.Module):
-    """Normalised temperature-scaled cross-entropy: each view picks its partner out of all views of the batch.
+    """Normalized temperature-scaled cross-entropy: each view picks its partner out of all views of the batch.
 
     Source: SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1); google-research/simclr, tf2/objective.py, whose sum
     of two halves is twice this mean. The partner is sought among the views of all processes.

@@ -25,7 +25,7 @@ class Method(nn.Module, ABC):
     Attributes:
         backbone: The network to be learned: (N, C, H, W) -> (N, out_dim), with an `out_dim` attribute.
         momentum: The teachers' momentum at the start, in methods that have teachers.
-        sync_batchnorm: Whether several processes normalise by the statistics of all their images, as most references.
+        sync_batchnorm: Whether several processes normalize by the statistics of all their images, as most references.
     """
 
     backbone: nn.Module
@@ -61,7 +61,7 @@ class Method(nn.Module, ABC):
         """Runs between backward (gradients unscaled, not yet clipped) and the optimizer's step; may edit gradients."""
 
     def after_update(self, progress: Progress) -> None:
-        """Runs once per optimizer update, after the step and the teachers' move: centres, queues."""
+        """Runs once per optimizer update, after the step and the teachers' move: centers, queues."""
 
     def on_skipped_update(self, progress: Progress) -> None:
         """Runs instead of `after_update` when numbers were not finite and the optimizer did not step."""

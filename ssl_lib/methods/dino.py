@@ -26,14 +26,14 @@ class DINO(Method):
     Args:
         backbone: (N, C, H, W) -> (N, out_dim); its drop path acts in the student only.
         hidden_dim: Width of the head's two hidden layers.
-        bottleneck_dim: Width of the normalised vector before the prototypes.
+        bottleneck_dim: Width of the normalized vector before the prototypes.
         num_prototypes: Width of the output; 65536 on ImageNet, 4096 on CIFAR.
         free_prototype_scale: Learn the prototypes' norms (boosted 300-epoch recipe) instead of fixing them at 1.
         student_temperature: Of the student's softmax, > 0.
         teacher_temperature: Of the teacher's softmax, > 0; .07 in the boosted recipe.
         warmup_teacher_temperature: Where it begins, > 0, to rise epoch by epoch to `teacher_temperature`.
         warmup_temperature_epochs: Epochs of that rise; 30 in the boosted recipe.
-        center_momentum: Of the centre of the teacher's outputs, in [0, 1).
+        center_momentum: Of the center of the teacher's outputs, in [0, 1).
         momentum: The teacher's at the start, rising to 1 by cosine; .9995 for batches of 256.
         freeze_prototypes: Epochs in which the prototypes do not move.
     """
@@ -93,9 +93,9 @@ class DINO(Method):
             self.prototypes.zero_grad(set_to_none=True)
 
     def after_update(self, progress: Progress) -> None:
-        """Moves the centre."""
+        """Moves the center."""
         self.loss.update_center()
 
     def on_skipped_update(self, progress: Progress) -> None:
-        """Forgets what would have moved the centre."""
+        """Forgets what would have moved the center."""
         self.loss.discard()

@@ -1,4 +1,4 @@
-"""VICReg: variance, invariance, covariance regularisation."""
+"""VICReg: variance, invariance, covariance regularization."""
 
 from __future__ import annotations
 

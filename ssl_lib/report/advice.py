@@ -79,8 +79,8 @@ def _unfinished(run: Run) -> list[Step]:
 def _unmeasured(run: Run) -> list[Step]:
     folder = _quoted(run.folder)
     if isinstance(run.evaluation, Missing):
-        unlabelled = isinstance(run.observed, Observed) and run.observed.sample.labels is None
-        other = f" --data LABELLED_IMAGES --output {_quoted(run.folder / EVALUATION_FILE)}" if unlabelled else ""
+        unlabeled = isinstance(run.observed, Observed) and run.observed.sample.labels is None
+        other = f" --data LABELED_IMAGES --output {_quoted(run.folder / EVALUATION_FILE)}" if unlabeled else ""
         return [Step("Measure what it learned", f"ssl-lib evaluate {folder}{other}")]
     now, then = steps_done(run), run.evaluation.steps
     if now is not None and then is not None and then < now:
@@ -94,7 +94,7 @@ def _measured(run: Run) -> list[Step]:
     folder = _quoted(run.folder)
     if judge(run.evaluation).news == "good":
         steps = [
-            Step("Find neighbours, duplicates and a diverse subset of your images", f"ssl-lib embed {folder} IMAGES"),
+            Step("Find neighbors, duplicates and a diverse subset of your images", f"ssl-lib embed {folder} IMAGES"),
             Step("Take the backbone elsewhere", f"ssl-lib export {folder} --to safetensors"),
         ]
     else:

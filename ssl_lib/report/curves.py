@@ -21,12 +21,12 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("teacher_momentum", "teacher_distance"),
         *("prototype_usage", "prototype_entropy", "assignment_entropy"),
     ),
-    "Optimisation": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
+    "Optimization": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
     "Throughput": ("images_per_second", "data_wait", "memory_gb"),
 }
 """By group, the figures in their order."""
 _MEANINGS = {
-    "loss": "what training minimises; the upper end is the loss of chance",
+    "loss": "what training minimizes; the upper end is the loss of chance",
     "lr": "learning rate",
     "skipped": "updates left out for numbers that were not finite",
     "images_per_second": "images trained on per second",

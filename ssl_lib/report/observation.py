@@ -10,7 +10,7 @@ from torch import Tensor
 from ssl_lib.config.resolve import BAD_ARGUMENTS
 from ssl_lib.data import ImageData, preview
 from ssl_lib.errors import ConfigError, SSLError
-from ssl_lib.evaluation import RawPixels, bank_neighbours, extract_features
+from ssl_lib.evaluation import RawPixels, bank_neighbors, extract_features
 from ssl_lib.experiment.build import build_method, build_views
 from ssl_lib.experiment.load import TrainedRun, load_run
 from ssl_lib.report.projection import PROJECTIONS, project
@@ -23,7 +23,7 @@ from ssl_lib.views.image_grid import pixels
 
 __all__ = ["observe"]
 
-_NEIGHBOURS, _VIEWED = 5, 4
+_NEIGHBORS, _VIEWED = 5, 4
 _DIVERGED = (
     "The trained weights turn {:,} of {:,} images into numbers that are not finite. An earlier checkpoint may be "
     "sound: `ssl-lib report RUN/checkpoints/FILE.pt`."
@@ -66,7 +66,7 @@ def observe(checkpoint: str, overrides: Sequence[str], projection: str) -> Obser
         features=features,
         places={title: project(found, projection) for title, found in features.items() if title != "raw pixels"},
         projection=PROJECTIONS[projection][0],
-        neighbours={title: _neighbours(found) for title, found in features.items()},
+        neighbors={title: _neighbors(found) for title, found in features.items()},
         views=_views(train, pipeline, run.config.seed),
         tokens=token_maps({title: subjects[title] for title in encoders}, sample, device),
     )
@@ -77,14 +77,14 @@ def _source(count: int, run: TrainedRun, classes: int | None) -> str:
     return f"{count:,} {kind} images{f' of {classes} classes' if classes else ''}"
 
 
-def _neighbours(features: Tensor) -> Tensor:
+def _neighbors(features: Tensor) -> Tensor:
     """The images most similar to each by cosine, itself left out (N, k)."""
-    count = min(_NEIGHBOURS, len(features) - 1)
+    count = min(_NEIGHBORS, len(features) - 1)
     if count < 1:
         return torch.zeros(len(features), 0, dtype=torch.int64)
-    found = bank_neighbours(features, features, count + 1)[1]
+    found = bank_neighbors(features, features, count + 1)[1]
     itself = found == torch.arange(len(features)).unsqueeze(1)
-    itself[~itself.any(1), -1] = True  # copies of an image may crowd it out of its own neighbours
+    itself[~itself.any(1), -1] = True  # copies of an image may crowd it out of its own neighbors
     return found[~itself].view(len(features), count)
 
 

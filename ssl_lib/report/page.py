@@ -13,7 +13,7 @@ from ssl_lib.report.pictures import Sheet, make_sheet
 from ssl_lib.report.run import Observed, Run
 from ssl_lib.report.sections.evaluation import evaluation
 from ssl_lib.report.sections.features import spectrum, unseen
-from ssl_lib.report.sections.images import neighbours, tokens, views
+from ssl_lib.report.sections.images import neighbors, tokens, views
 from ssl_lib.report.sections.map import embedding_map, map_data
 from ssl_lib.report.sections.overview import header, headline, overview
 from ssl_lib.report.sections.settings import environment, settings
@@ -28,7 +28,7 @@ _CONTENTS = {
     "features": "Features",
     "spectrum": "Spectrum",
     "map": "Map",
-    "neighbours": "Neighbours",
+    "neighbors": "Neighbors",
     "views": "Views",
     "tokens": "Tokens",
     "config": "Config",
@@ -74,7 +74,7 @@ def _looked_at(runs: Sequence[Run], sheets: dict[str, Sheet], images: bool) -> d
     return {
         "spectrum": spectrum(runs),
         "map": embedding_map(runs, not images),
-        "neighbours": neighbours(runs, sheets),
+        "neighbors": neighbors(runs, sheets),
         "views": views(runs, not images),
         "tokens": tokens(runs, not images),
     }

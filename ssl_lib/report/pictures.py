@@ -57,10 +57,10 @@ def make_sheet(sample: ArrayData) -> Sheet:
 
 
 def data_uri(image: Tensor, lossless: bool | None = None) -> str:
-    """A uint8 image (C, H, W) as PNG where it is small or `lossless`, else as JPEG; grey ones take one channel."""
+    """A uint8 image (C, H, W) as PNG where it is small or `lossless`, else as JPEG; gray ones take one channel."""
     image = _three_channels(image)
-    grey = bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
-    values = image[0] if grey else image.permute(1, 2, 0)
+    gray = bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
+    values = image[0] if gray else image.permute(1, 2, 0)
     picture = Image.fromarray(np.ascontiguousarray(values.numpy()))
     lossless = max(picture.size) <= _LOSSLESS if lossless is None else lossless
     kind = "png" if lossless else "jpeg"

@@ -22,7 +22,7 @@ def principal_components(features: Tensor, count: int) -> Tensor:
     The largest coordinate along each is positive, so that the same features give the same map.
 
     Args:
-        features: (N, D); centred here, computed in float64.
+        features: (N, D); centerd here, computed in float64.
         count: Directions.
     """
     x = features.double()

@@ -51,7 +51,7 @@ def read_metrics(folder: Path) -> Sequence[Table] | Missing:
 def read_evaluation(path: Path) -> Evaluation | Missing:
     """The results in a file of `ssl-lib evaluate`."""
     if not path.is_file():
-        return Missing(f"There is no {path.name}: `ssl-lib evaluate RUN` writes it, given labelled images.")
+        return Missing(f"There is no {path.name}: `ssl-lib evaluate RUN` writes it, given labeled images.")
     try:
         content, results = read_results(path)
         queries, classes = content.get("images", {}).get("queries"), content.get("classes")

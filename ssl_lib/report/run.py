@@ -47,7 +47,7 @@ class TokenMaps:
 
     Attributes:
         indices: The images, by their places in the sample (N).
-        maps: By subject, the patch tokens as colours, uint8 (N, 3, h, w).
+        maps: By subject, the patch tokens as colors, uint8 (N, 3, h, w).
         attention: By subject, how much the CLS token heeds each patch, uint8 (N, 1, h, w).
     """
 
@@ -67,7 +67,7 @@ class Observed:
         features: By subject (`raw pixels`, `random init`, `trained`), float32 (N, D).
         places: By subject, positions in the plane (N, 2).
         projection: How those were found, such as `UMAP`.
-        neighbours: By subject, the positions in the sample of the images nearest to each, the nearest first (N, k).
+        neighbors: By subject, the positions in the sample of the images nearest to each, the nearest first (N, k).
         views: The augmentation.
         tokens: Where the encoder has patch tokens.
     """
@@ -78,7 +78,7 @@ class Observed:
     features: Mapping[str, Tensor]
     places: Mapping[str, Tensor]
     projection: str
-    neighbours: Mapping[str, Tensor]
+    neighbors: Mapping[str, Tensor]
     views: ViewGrid | Missing
     tokens: TokenMaps | Missing
 

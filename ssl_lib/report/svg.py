@@ -131,7 +131,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> list[Html]:
 
 
 def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> Html:
-    """Lines between neighbouring finite values, dots where one stands alone, crosses where one is not finite."""
+    """Lines between neighboring finite values, dots where one stands alone, crosses where one is not finite."""
     pieces: list[list[str]] = [[]]
     bad, dots = list[str](), list[list[str]]()
     for x, y in zip(series.x, series.y, strict=True):

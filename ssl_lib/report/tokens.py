@@ -21,7 +21,7 @@ _IMAGES = 6
 
 @torch.no_grad()
 def token_maps(encoders: Mapping[str, nn.Module], sample: ArrayData, device: torch.device) -> TokenMaps | Missing:
-    """Patch tokens as colours, and the attention of the CLS token as brightness.
+    """Patch tokens as colors, and the attention of the CLS token as brightness.
 
     Red, green and blue are the tokens' three main directions, jointly over the images shown. The attention is that of
     the last block, the mean of its heads, each image's brightest patch white.
@@ -40,10 +40,10 @@ def token_maps(encoders: Mapping[str, nn.Module], sample: ArrayData, device: tor
     for title, network in networks.items():
         heeded, tokens = cls_attention(network, images)
         side = int(tokens.shape[1] ** 0.5)
-        colours = principal_components(tokens.float().cpu().flatten(0, 1), 3)
-        low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
-        colours = (colours - low) / (high - low).clamp_min(1e-12)
-        maps[title] = _bytes(colours).view(len(indices), side, side, 3).permute(0, 3, 1, 2)
+        colors = principal_components(tokens.float().cpu().flatten(0, 1), 3)
+        low, high = colors.quantile(0.02, dim=0), colors.quantile(0.98, dim=0)
+        colors = (colors - low) / (high - low).clamp_min(1e-12)
+        maps[title] = _bytes(colors).view(len(indices), side, side, 3).permute(0, 3, 1, 2)
         heeded = heeded.float().cpu().mean(1)
         attention[title] = _bytes(heeded / heeded.amax(1, keepdim=True)).view(len(indices), 1, side, side)
     return TokenMaps(indices, maps, attention)

@@ -19,7 +19,7 @@ from ssl_lib.runs.results import mean_and_spread, read_results
 from ssl_lib.runs.files import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
 from ssl_lib.utils.tables import text_table
 
-__all__ = ["Comparison", "RunSummary", "compare", "summarise"]
+__all__ = ["Comparison", "RunSummary", "compare", "summarize"]
 
 _OWN = ("run_dir", "seed")  # what runs of one group may differ in
 
@@ -120,7 +120,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     groups, given = dict[str, _Group](), dict[Path, str | Path]()
     for folder in folders:
         given.setdefault(Path(folder).resolve(), folder)
-    for run in map(summarise, given.values()):
+    for run in map(summarize, given.values()):
         shared = {key: value for key, value in run.settings.items() if key not in _OWN}
         groups.setdefault(repr(sorted(shared.items())) if shared else str(run.path), _Group()).runs.append(run)
     settings = [group.runs[0].settings for group in groups.values()]
@@ -131,7 +131,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     return Comparison(list(headings), list(groups.values()), differing)
 
 
-def summarise(folder: str | Path) -> RunSummary:
+def summarize(folder: str | Path) -> RunSummary:
     """Reads config.yaml, metrics.jsonl and evaluation.json of a run.
 
     Raises:

@@ -29,7 +29,7 @@ _OPTIONS: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in 
 def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> nn.Module:
     """What to call in place of the method, so that its gradients are averaged over the processes.
 
-    All processes begin with the weights of the first. The method's batch normalisations are made to share their
+    All processes begin with the weights of the first. The method's batch normalizations are made to share their
     statistics, unless its `sync_batchnorm` is False. In a single process nothing is changed.
 
     Args:
@@ -38,7 +38,7 @@ def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> n
         precision: On CUDA torch's own SyncBatchNorm is taken.
 
     Raises:
-        ConfigError: A batch normalisation does more than torch's, and cannot be made to share its statistics.
+        ConfigError: A batch normalization does more than torch's, and cannot be made to share its statistics.
     """
     if not is_distributed():
         return method

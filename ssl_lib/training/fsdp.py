@@ -47,7 +47,7 @@ def shard(method: Method, optimizer: Optimizer, precision: Precision) -> nn.Modu
 
     The weights of a block (see `blocks`) are gathered when it is computed, in bf16 where that is the precision; those
     of the rest of the method for the whole of a forward and backward pass, in float32, and autocast does its part.
-    Gradients are averaged in float32 or better. All processes begin with the weights of the first; batch normalisations
+    Gradients are averaged in float32 or better. All processes begin with the weights of the first; batch normalizations
     share their statistics as under `parallelize`. In a single process nothing is changed.
 
     Args:
@@ -103,7 +103,7 @@ def blocks(method: nn.Module) -> list[nn.Module]:
 
 
 def _policy(unit: nn.Module, precision: Precision) -> MixedPrecisionPolicy:
-    """Blocks are computed in bf16; batch normalisation keeps its weights in float32, as its statistics are."""
+    """Blocks are computed in bf16; batch normalization keeps its weights in float32, as its statistics are."""
     wide = isinstance(unit, _Root) or any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in unit.modules())
     if precision.dtype is None or wide:
         return MixedPrecisionPolicy()

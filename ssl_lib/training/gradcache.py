@@ -44,7 +44,7 @@ def computed_in_chunks(networks: Iterable[nn.Module], count: int) -> Iterator[No
 
 
 def check_separable(networks: Iterable[nn.Module]) -> None:
-    """Refuses networks that normalise by batch statistics, which would be those of the chunks.
+    """Refuses networks that normalize by batch statistics, which would be those of the chunks.
 
     Raises:
         ValueError: The message names the layer.
@@ -54,7 +54,7 @@ def check_separable(networks: Iterable[nn.Module]) -> None:
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 raise ValueError(
                     f"exact accumulation needs a backbone that takes each image by itself, and {name} of "
-                    f"{type(network).__name__} normalises by batch statistics: take a vision transformer or a "
+                    f"{type(network).__name__} normalizes by batch statistics: take a vision transformer or a "
                     "ConvNeXt, a smaller batch, or exact=False"
                 )
 

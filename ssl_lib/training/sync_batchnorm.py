@@ -13,10 +13,10 @@ __all__ = ["SyncBatchNorm", "refuse_foreign_norms", "synchronize", "synchronize_
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation by the statistics of all processes' images, on any device.
+    """Batch normalization by the statistics of all processes' images, on any device.
 
     Equal to `torch.nn.SyncBatchNorm`, which runs on GPUs alone; sums are taken in float32 or better. Every process
-    must hold as many images. In eval mode and in a single process it is plain batch normalisation.
+    must hold as many images. In eval mode and in a single process it is plain batch normalization.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronize(method: Method, device: torch.device) -> None:
-    """Makes the method's batch normalisations share their statistics, unless its `sync_batchnorm` is False.
+    """Makes the method's batch normalizations share their statistics, unless its `sync_batchnorm` is False.
 
     Raises:
         ConfigError: One does more than torch's, and cannot be made to.
@@ -61,7 +61,7 @@ def synchronize(method: Method, device: torch.device) -> None:
 
 
 def synchronize_batchnorm(module: nn.Module) -> None:
-    """Makes every batch normalisation inside `module` a `SyncBatchNorm`, with the same parameters and buffers."""
+    """Makes every batch normalization inside `module` a `SyncBatchNorm`, with the same parameters and buffers."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(module, name, _synced(child))
@@ -70,7 +70,7 @@ def synchronize_batchnorm(module: nn.Module) -> None:
 
 
 def refuse_foreign_norms(method: Method) -> None:
-    """Refuses layers that do more than to normalise, such as timm's BatchNormAct2d, and would lose the rest.
+    """Refuses layers that do more than to normalize, such as timm's BatchNormAct2d, and would lose the rest.
 
     Raises:
         ConfigError: The message names the layer.
@@ -79,9 +79,9 @@ def refuse_foreign_norms(method: Method) -> None:
         is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
             raise ConfigError(
-                f"{name} is a {type(module).__name__}, a batch normalisation of its own kind, whose statistics several "
+                f"{name} is a {type(module).__name__}, a batch normalization of its own kind, whose statistics several "
                 "processes cannot share: train it in one process, take another backbone, or set sync_batchnorm = False "
-                "on the method, so that each process normalises by its own images"
+                "on the method, so that each process normalizes by its own images"
             )
 
 

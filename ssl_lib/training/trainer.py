@@ -50,10 +50,10 @@ class Trainer:
         precision: `auto` (bf16 where the hardware has it, else fp32), `fp32`, `bf16` or `fp16`.
         strategy: Of several processes, each holds the whole method (`ddp`) or, for what is too large for one device,
             a share of its weights, gradients and optimizer state (`fsdp2`).
-        compile: Run the backbones, and on CUDA the views' colours, through torch.compile.
+        compile: Run the backbones, and on CUDA the views' colors, through torch.compile.
         accumulate: Micro-batches per optimizer update; must divide the batch size.
         exact: Whether the gradient is that of the whole batch, where the loss compares the images of a batch: only the
-            backbone goes through the micro-batches, twice. It must be one without batch normalisation.
+            backbone goes through the micro-batches, twice. It must be one without batch normalization.
         clip: Called with the parameters before each optimizer step, to clip their gradients.
         log_every: Updates between logged lines.
         skip_nonfinite: Updates in a row that are skipped for a loss or gradient that is NaN or infinite, before the run

@@ -1,4 +1,4 @@
-"""Views: random crops, colours and blurs of images, made in batches on their device."""
+"""Views: random crops, colors and blurs of images, made in batches on their device."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_colors(images: Tensor) -> None:
-    """Refuses images that are neither grey nor RGB."""
+    """Refuses images that are neither gray nor RGB."""
     check_images(images)
     if images.shape[1] not in (1, 3):
         raise ValueError(f"this operation is defined for 1 or 3 channels, got images {tuple(images.shape)}")

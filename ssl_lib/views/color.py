@@ -51,14 +51,14 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends each image with its mean grey level and clamps to [0, 1].
+    """Blends each image with its mean gray level and clamps to [0, 1].
 
-    Equals `torchvision.transforms.v2.functional.adjust_contrast` image by image. With other than 3 channels the grey
+    Equals `torchvision.transforms.v2.functional.adjust_contrast` image by image. With other than 3 channels the gray
     level is the plain mean.
 
     Args:
         images: (N, C, H, W), in [0, 1].
-        factor: (N,), at least 0; 0 gives even grey, 1 the image itself.
+        factor: (N,), at least 0; 0 gives even gray, 1 the image itself.
 
     Raises:
         ValueError: A shape is wrong.
@@ -68,13 +68,13 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends each image with its grey version and clamps to [0, 1]; grey images stay as they are.
+    """Blends each image with its gray version and clamps to [0, 1]; gray images stay as they are.
 
     Equals `torchvision.transforms.v2.functional.adjust_saturation` image by image.
 
     Args:
         images: (N, 1 or 3, H, W), in [0, 1].
-        factor: (N,), at least 0; 0 gives the grey version, 1 the image itself.
+        factor: (N,), at least 0; 0 gives the gray version, 1 the image itself.
 
     Raises:
         ValueError: A shape is wrong.
@@ -84,13 +84,13 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
-    """Turns the hue of each image in HSV space; grey images stay as they are.
+    """Turns the hue of each image in HSV space; gray images stay as they are.
 
     Equals `torchvision.transforms.v2.functional.adjust_hue` image by image.
 
     Args:
         images: (N, 1 or 3, H, W), in [0, 1].
-        factor: (N,), in turns of the colour wheel, in [-0.5, 0.5].
+        factor: (N,), in turns of the color wheel, in [-0.5, 0.5].
 
     Raises:
         ValueError: A shape is wrong.
@@ -100,7 +100,7 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def to_grayscale(images: Tensor) -> Tensor:
-    """Replaces every channel by the luminance; grey images stay as they are.
+    """Replaces every channel by the luminance; gray images stay as they are.
 
     Equals `torchvision.transforms.v2.functional.rgb_to_grayscale(..., num_output_channels=3)`.
 
@@ -188,16 +188,16 @@ def brightness_(images: Tensor, factor: Tensor) -> Tensor:
 def contrast_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_contrast`."""
     means = images.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
-    grey = _luminance(means) if images.shape[1] == 3 else means.mean(dim=1, keepdim=True)
-    return images.mul_(factor).add_(grey * (1 - factor)).clamp_(0, 1)
+    gray = _luminance(means) if images.shape[1] == 3 else means.mean(dim=1, keepdim=True)
+    return images.mul_(factor).add_(gray * (1 - factor)).clamp_(0, 1)
 
 
 def saturation_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_saturation`."""
     if images.shape[1] == 1:
         return images
-    grey = _luminance(images).mul_(1 - factor)
-    return images.mul_(factor).add_(grey).clamp_(0, 1)
+    gray = _luminance(images).mul_(1 - factor)
+    return images.mul_(factor).add_(gray).clamp_(0, 1)
 
 
 def hue_(images: Tensor, factor: Tensor) -> Tensor:

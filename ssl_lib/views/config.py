@@ -24,12 +24,12 @@ class ViewConfig:
         flip_p: Probability of mirroring left to right.
         vertical_flip_p: Probability of turning upside down, for images without an up, such as those from above.
         turn_p: Probability of turning by one, two or three right angles, each as likely.
-        rotate_p: Probability of rotating by any angle about the centre; the corners become black.
+        rotate_p: Probability of rotating by any angle about the center; the corners become black.
         rotate_degrees: Largest angle of that rotation, either way, in [0, 180].
         jitter: Strengths of brightness, contrast and saturation (factors are uniform in [max(0, 1 - s), 1 + s]) and
             of hue (uniform in [-s, s] turns, at most 0.5); the four come in random order.
         jitter_p: Probability of jittering.
-        grayscale_p: Probability of losing the colour.
+        grayscale_p: Probability of losing the color.
         blur_p: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels.
         solarize_p: Probability of inverting the bright pixels.
@@ -37,7 +37,7 @@ class ViewConfig:
         blur_kernel: Taps of the blur, odd. None: about a tenth of the side and at least 3; 23 at 224.
         posterize_p: Probability of keeping `posterize_bits` bits of each value.
         posterize_bits: In [1, 8].
-        erase_p: Probability of erasing a box (RandomErasing), filled with the mean colour.
+        erase_p: Probability of erasing a box (RandomErasing), filled with the mean color.
         erase_scale: Smallest and largest share of the view's area to erase, in (0, 1].
         erase_ratio: Smallest and largest height over width of the box.
 

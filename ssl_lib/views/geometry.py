@@ -92,7 +92,7 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotates each image about its centre, counter-clockwise; what comes in from outside is black.
+    """Rotates each image about its center, counter-clockwise; what comes in from outside is black.
 
     Equals `torchvision.transforms.v2.functional.rotate(..., interpolation=BILINEAR)` image by image.
 

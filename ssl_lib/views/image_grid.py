@@ -25,9 +25,9 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
 
     Args:
         originals: One uint8 (C, H, W) per image.
-        views: Of these images, normalised.
-        mean: By which they were normalised.
-        std: By which they were normalised.
+        views: Of these images, normalized.
+        mean: By which they were normalized.
+        std: By which they were normalized.
         title: What to write above, such as the preset's name.
     """
     columns = [("image", list(originals))]
@@ -39,20 +39,20 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
     pen.text((_GAP, 1), title, "black")
     for x, (name, images) in enumerate(columns):
         left = _GAP + x * (CELL + _GAP)
-        pen.text((left, 1 + _LINE), f"{name}, {images[0].shape[-1]} px" if x else name, "dimgrey")
+        pen.text((left, 1 + _LINE), f"{name}, {images[0].shape[-1]} px" if x else name, "dimgray")
         for y, image in enumerate(images):
             picture.paste(thumbnail(image), (left, 2 * _LINE + _GAP + y * (CELL + _GAP)))
     return picture
 
 
 def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undoes the normalisation of a view (N, C, H, W), by statistics per channel or for all: uint8 (N, C, H, W)."""
+    """Undoes the normalization of a view (N, C, H, W), by statistics per channel or for all: uint8 (N, C, H, W)."""
     shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
     return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
 
 
 def thumbnail(image: Tensor, side: int = CELL, ground: str = "white") -> Image.Image:
-    """Draws an image, uint8 (C, H, W), in a square of `side` pixels, its margins in the colour `ground`.
+    """Draws an image, uint8 (C, H, W), in a square of `side` pixels, its margins in the color `ground`.
 
     Small images are enlarged without smoothing, and of many channels the first three are shown.
     """

@@ -1,4 +1,4 @@
-"""From uint8 images to normalised views, in batches, on the device of the images."""
+"""From uint8 images to normalized views, in batches, on the device of the images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SMALL = 32  # sides up to which batched products crop faster than the CPU's ker
 
 
 class ViewPipeline:
-    """Makes the views of a batch: crop, resize, flips and turns, colours, blur, normalise, erase; see `ViewConfig`.
+    """Makes the views of a batch: crop, resize, flips and turns, colors, blur, normalize, erase; see `ViewConfig`.
 
     Every image has its own random parameters. They come from the CPU's generator, so that the same seed gives the
     same views on any device, and an operation runs only on the images that drew it, without waiting for the device.
@@ -67,7 +67,7 @@ class ViewPipeline:
         self._compiled = False
 
     def compile(self) -> None:
-        """Has the colour operations on CUDA fused by torch.compile: the same views, but for the last digits.
+        """Has the color operations on CUDA fused by torch.compile: the same views, but for the last digits.
 
         The first batches take longer, as one function is compiled for each kind and size of view. On the CPU nothing
         changes: there, working on the images that drew an operation is faster.
@@ -92,7 +92,7 @@ class ViewPipeline:
 
         Raises:
             ValueError: The images are not uint8 batches of the right shapes, the generator is not on the CPU, or
-                colour operations or mean and std do not fit the number of channels.
+                color operations or mean and std do not fit the number of channels.
         """
         cropped = not isinstance(images, Tensor)
         sources = (images,) if isinstance(images, Tensor) else tuple(images)

@@ -16,7 +16,7 @@ __all__ = [
     "byol",
     "byol_small",
     "dino",
-    "grey",
+    "gray",
     "moco_v2",
     "moco_v3",
     "simclr",
@@ -35,7 +35,7 @@ _STRONG_COLOR = (0.8, 0.8, 0.8, 0.2)
 def simclr(size: int = 224) -> list[ViewConfig]:
     """SimCLR, two views alike (paper, appendix A; google-research/simclr/tf2/data_util.py).
 
-    The original does not normalise by mean and std.
+    The original does not normalize by mean and std.
 
     Args:
         size: Side of the views in pixels.
@@ -47,7 +47,7 @@ def simclr(size: int = 224) -> list[ViewConfig]:
 def byol(size: int = 224) -> list[ViewConfig]:
     """BYOL, an asymmetric pair (paper, appendix B; deepmind-research/byol/utils/augmentations.py).
 
-    The colour steps are PIL's, as in Barlow Twins and VICReg: the original's brightness is additive and its contrast
+    The color steps are PIL's, as in Barlow Twins and VICReg: the original's brightness is additive and its contrast
     about each channel's own mean.
 
     Args:
@@ -167,9 +167,9 @@ def vicreg_small(size: int = 32) -> list[ViewConfig]:
     return [first]
 
 
-@PRESETS.register("grey")
-def grey(size: int = 224) -> list[ViewConfig]:
-    """SimCLR's pair for grey images, such as X-rays or microscopy: brightness and contrast are what can vary.
+@PRESETS.register("gray")
+def gray(size: int = 224) -> list[ViewConfig]:
+    """SimCLR's pair for gray images, such as X-rays or microscopy: brightness and contrast are what can vary.
 
     Ours; no paper's. Larger crops than SimCLR's, as what matters in such images is often small.
 
@@ -189,7 +189,7 @@ def aerial(size: int = 224) -> list[ViewConfig]:
     Args:
         size: Side of the views in pixels.
     """
-    return [replace(grey(size)[0], vertical_flip_p=0.5, turn_p=0.75)]
+    return [replace(gray(size)[0], vertical_flip_p=0.5, turn_p=0.75)]
 
 
 def _small(view: ViewConfig, size: int, count: int) -> list[ViewConfig]:

@@ -23,7 +23,7 @@ class Stage:
         operations: Each takes images (n, C, H, W) and their values (n, 1, 1, 1), and changes the images in place.
         choice: Per image, the index of its operation in `operations`, or their number for none.
         value: Per image, the operation's parameter; 1 where it has none.
-        fusible: Whether the operations work pixel by pixel (but for an image's mean), so that those of neighbouring
+        fusible: Whether the operations work pixel by pixel (but for an image's mean), so that those of neighboring
             stages can be compiled into one.
     """
 
@@ -61,7 +61,7 @@ def run_stages(stages: Sequence[Stage], images: Tensor, compiled: bool = False) 
     Args:
         stages: For these images.
         images: (N, C, H, W); used as scratch space.
-        compiled: Whether neighbouring stages that are fusible run as one compiled function; on the CPU that is slower.
+        compiled: Whether neighboring stages that are fusible run as one compiled function; on the CPU that is slower.
 
     Returns:
         (N, C, H, W), in the order of `images`.
@@ -74,7 +74,7 @@ def run_stages(stages: Sequence[Stage], images: Tensor, compiled: bool = False) 
 def _run_grouped(stages: list[Stage], images: Tensor) -> Tensor:
     """Each operation on the images that chose it.
 
-    For each stage the batch is rearranged, where it has to be, so that the images of one operation are neighbours: on
+    For each stage the batch is rearranged, where it has to be, so that the images of one operation are neighbors: on
     the CPU moving whole images is far cheaper than writing them back by index, and on CUDA nothing waits, as the host
     knows the counts.
     """

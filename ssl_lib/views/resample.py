@@ -14,7 +14,7 @@ __all__ = ["erase_", "gaussian_blur", "resized_crop", "resized_crop_bytes", "rot
 def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
     """See `functional.resized_crop`."""
     height, width = images.shape[-2:]
-    exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot tell neighbouring pixels apart
+    exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot tell neighboring pixels apart
     top, left, box_height, box_width = boxes.to(exact).unsqueeze(2).unbind(1)  # each (N, 1)
     rows = _resize_weights(top, box_height, height, size, cubic)
     columns = _resize_weights(left, box_width, width, size, cubic)
@@ -106,12 +106,12 @@ def _gaussian(sigma: Tensor, taps: int) -> Tensor:
 
 
 def _sum_of_shifts(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
-    """Convolves along `dim` with the symmetric kernels whose centre and right half is `kernel` (N, radius + 1)."""
+    """Convolves along `dim` with the symmetric kernels whose center and right half is `kernel` (N, radius + 1)."""
     radius, side = kernel.shape[1] - 1, images.shape[dim]
     margin = [radius, radius, 0, 0] if dim == 3 else [0, 0, radius, radius]
     padded = F.pad(images, margin, mode="reflect")
-    centre, *weights = kernel.view(*kernel.shape, 1, 1, 1).unbind(1)  # each (N, 1, 1, 1)
-    total, pair = images * centre, torch.empty_like(images)
+    center, *weights = kernel.view(*kernel.shape, 1, 1, 1).unbind(1)  # each (N, 1, 1, 1)
+    total, pair = images * center, torch.empty_like(images)
     for shift, weight in enumerate(weights, start=1):
         left, right = (padded.narrow(dim, radius + sign * shift, side) for sign in (-1, 1))
         total.addcmul_(torch.add(left, right, out=pair), weight)

@@ -111,10 +111,10 @@ def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> li
     Args:
         config: The view.
         numbers: Of N images.
-        channels: Of the images. One channel has no colour, so that saturation, hue and grayscale fall away.
+        channels: Of the images. One channel has no color, so that saturation, hue and grayscale fall away.
 
     Raises:
-        ValueError: The view changes colours and the images have neither 1 nor 3 channels.
+        ValueError: The view changes colors and the images have neither 1 nor 3 channels.
     """
     colorful = config.grayscale_p > 0 or (config.jitter_p > 0 and max(config.jitter[2:]) > 0)
     if colorful and channels not in (1, 3):

@@ -45,7 +45,7 @@ SMALLEST = [
 
 @contextmanager
 def meta_parameters() -> Iterator[None]:
-    """Moves each parameter to the meta device before it is initialised."""
+    """Moves each parameter to the meta device before it is initialized."""
     hook = register_module_parameter_registration_hook(
         lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)
     )

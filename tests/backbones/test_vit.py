@@ -13,7 +13,7 @@ from ssl_lib.backbones import VisionTransformer, vit_base, vit_micro, vit_small,
 Array = NDArray[np.float64]
 
 
-def randomise(net: nn.Module) -> nn.Module:
+def randomize(net: nn.Module) -> nn.Module:
     """Gives every parameter, norms and biases too, a random value."""
     with torch.no_grad():
         for parameter in net.parameters():
@@ -22,8 +22,8 @@ def randomise(net: nn.Module) -> nn.Module:
 
 
 def layer_norm(x: Array, weight: Array, bias: Array) -> Array:
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * weight + bias
+    centerd = x - x.mean(-1, keepdims=True)
+    return centerd / np.sqrt((centerd**2).mean(-1, keepdims=True) + 1e-6) * weight + bias
 
 
 def gelu(x: Array) -> Array:
@@ -57,9 +57,9 @@ def bicubic_matrix(old: int, new: int) -> Array:
     """Rows of bicubic weights (a = -0.75, edges repeated), the scale enlarged by 0.1 patches as in DINO."""
     matrix = np.zeros((new, old))
     for row in range(new):
-        centre = (row + 0.5) * old / (new + 0.1) - 0.5
-        for tap in range(math.floor(centre) - 1, math.floor(centre) + 3):
-            t = abs(centre - tap)
+        center = (row + 0.5) * old / (new + 0.1) - 0.5
+        for tap in range(math.floor(center) - 1, math.floor(center) + 3):
+            t = abs(center - tap)
             weight = 1.25 * t**3 - 2.25 * t**2 + 1 if t <= 1 else -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
             matrix[row, min(max(tap, 0), old - 1)] += weight
     return matrix
@@ -68,7 +68,7 @@ def bicubic_matrix(old: int, new: int) -> Array:
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 16), (8, 20), (16, 12), (32, 32)])
 def test_tokens_equal_the_definition(height: int, width: int) -> None:
     torch.manual_seed(0)
-    net = randomise(VisionTransformer(128, depth=2, patch_size=4, image_size=16, registers=3)).float()
+    net = randomize(VisionTransformer(128, depth=2, patch_size=4, image_size=16, registers=3)).float()
     images = torch.randn(2, 3, height, width)
     state = {key: value.double().numpy() for key, value in net.state_dict().items()}
     positions = state["pos_embed"][0]
@@ -169,7 +169,7 @@ def test_drop_path_grows_over_depth_and_keeps_the_expectation() -> None:
 
 def test_hidden_patches_become_the_mask_token() -> None:
     torch.manual_seed(0)
-    net = randomise(VisionTransformer(64, depth=0, patch_size=4, image_size=16))
+    net = randomize(VisionTransformer(64, depth=0, patch_size=4, image_size=16))
     images, mask_token = torch.randn(3, 3, 16, 16), torch.randn(64, requires_grad=True)
     masks = torch.rand(3, 16) < 0.5
     _, hidden = net.tokens(images, masks, mask_token)

@@ -65,8 +65,8 @@ def test_one_channel_takes_the_sum_of_three(save: Callable[[object], str]) -> No
     for build in (resnet18, vit_micro):
         donor = build().eval()
         net = build(in_channels=1, weights=save(donor.state_dict())).eval()
-        grey = torch.randn(2, 1, 32, 32)
-        torch.testing.assert_close(net(grey), donor(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+        gray = torch.randn(2, 1, 32, 32)
+        torch.testing.assert_close(net(gray), donor(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
 def test_a_folder_that_is_no_runs_is_named(tmp_path: Path) -> None:

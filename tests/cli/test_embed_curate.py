@@ -64,7 +64,7 @@ def test_a_folder_is_evaluated_with_the_channels_and_statistics_of_the_run(run, 
     assert main(command) == 0
     assert json.loads(output.read_text())["results"]["trained"]["knn"] > 0.85  # each test image is in the bank itself
     assert main(["evaluate", str(run), "knn", "--data", str(photos)]) == 2
-    assert "labelled training and test images (of a folder, class folders" in capsys.readouterr().err
+    assert "labeled training and test images (of a folder, class folders" in capsys.readouterr().err
     assert main(["evaluate", str(run), "kn"]) == 2
     assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
 
@@ -160,16 +160,16 @@ def test_embed_without_images_takes_those_of_the_run(run, tmp_path, capsys):
 
 
 def test_embed_takes_what_pack_wrote(run, photos, table, tmp_path, capsys):
-    for name, channels in (("grey", "1"), ("colour", "3")):
+    for name, channels in (("gray", "1"), ("color", "3")):
         printed(capsys, "pack", photos, tmp_path / name, "--size", "28", "--channels", channels, "--workers", "0")
-    printed(capsys, "embed", run, tmp_path / "grey", "-o", tmp_path / "p.npz")
+    printed(capsys, "embed", run, tmp_path / "gray", "-o", tmp_path / "p.npz")
     made, other = EmbeddingTable.load(tmp_path / "p.npz"), EmbeddingTable.load(table)
     assert made.paths.tolist() == [str(row) for row in range(43)] and made.classes == other.classes
     printed(capsys, "nearest", tmp_path / "p.npz", "3", "-o", tmp_path / "grid.png")
-    error = refused(capsys, "embed", run, tmp_path / "colour", "-o", tmp_path / "c.npz")
+    error = refused(capsys, "embed", run, tmp_path / "color", "-o", tmp_path / "c.npz")
     assert "images of 3 channels, where the run has 1" in error
-    os.rename(tmp_path / "colour" / "train", tmp_path / "grey" / "test")
-    assert "holds train and test: give" in refused(capsys, "embed", run, tmp_path / "grey", "-o", tmp_path / "c.npz")
+    os.rename(tmp_path / "color" / "train", tmp_path / "gray" / "test")
+    assert "holds train and test: give" in refused(capsys, "embed", run, tmp_path / "gray", "-o", tmp_path / "c.npz")
 
 
 def test_embed_names_what_is_wrong(run, photos, tmp_path, capsys):
@@ -188,7 +188,7 @@ def test_embed_names_what_is_wrong(run, photos, tmp_path, capsys):
     assert "--size must be at least 1 pixel, got 0" in refused(capsys, "embed", run, photos, "--size", "0")
     assert "must end in .npz or .parquet" in refused(capsys, "embed", run, photos, "-o", tmp_path / "e.csv")
     error = refused(capsys, "embed", run, photos, "data={name: image_folder, root: gone}", "-o", tmp_path / "n.npz")
-    assert "say how to normalise others: name them by data.root=" in error
+    assert "say how to normalize others: name them by data.root=" in error
     assert "backbone.width cannot change any more" in refused(capsys, "embed", run, photos, "backbone.width=3")
     assert "unknown argument '--nonsense'" in refused(capsys, "embed", run, photos, "--nonsense")
 

@@ -33,7 +33,7 @@ evaluation: {every_epochs: 1, knn: {k: 5}, linear: null}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A working directory with labelled images and a config."""
+    """A working directory with labeled images and a config."""
     images = pattern_images()
     pixels = np.stack([images.read(index)[0].numpy() for index in range(len(images))])
     labels = images.labels.numpy()

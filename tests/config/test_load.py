@@ -84,7 +84,7 @@ def write(tmp_path: Path, text: str) -> Path:
         ("trainer.clip_norm=.nan", r"clip_norm must be above 0"),
         ("evaluation.knn.temperature=.nan", r"temperature must be above 0"),
         ("evaluation.knn.k=7000", r"evaluation: knn.k 7000 is more than the 6000"),
-        ("evaluation.linear.labels_per_class=601", r"evaluation: class 0 has 600 labelled images"),
+        ("evaluation.linear.labels_per_class=601", r"evaluation: class 0 has 600 labeled images"),
         ("backbone={name: vit_micro, patch_size: 5}", r"28.*patch|patch.*28"),
         ("imports={000..146}.tar", r"(?s)not readable YAML.*a text with braces needs quotes, as in"),
         (

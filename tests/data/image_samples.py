@@ -16,7 +16,7 @@ class TwoCrops:
 
 
 def numbered(count=23, mapped_to=None):
-    """Images that hold their own index in every pixel, labelled with twice that."""
+    """Images that hold their own index in every pixel, labeled with twice that."""
     images = np.arange(count, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
     if mapped_to:
         np.save(mapped_to / "images.npy", images)

@@ -53,7 +53,7 @@ def test_nearest_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
     np.testing.assert_allclose(found, -np.sort(-expected, axis=1)[:, :9], rtol=0, atol=1e-7)
 
 
-def test_of_equal_neighbours_the_first_comes_first(rows_of_a_block):
+def test_of_equal_neighbors_the_first_comes_first(rows_of_a_block):
     points = np.tile(np.eye(3, dtype=np.float32), (40, 1))
     found, rows = nearest(points, points[1:2], 50)
     expected = [*range(1, 120, 3), *[row for row in range(120) if row % 3 != 1]][:50]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.embedding import Shown, draw_neighbours, picture
+from ssl_lib.embedding import Shown, draw_neighbors, picture
 
 SIDE, GAP = 140, 14
 LEFT = [GAP] + [GAP + (SIDE + GAP) * column + GAP for column in range(1, 11)]  # of a line's images
@@ -15,11 +15,11 @@ LONG = "archive of the year/a folder with a name of its own/and one more/a photo
 
 
 def drawn(*rows):
-    return np.asarray(draw_neighbours(rows)).astype(int)
+    return np.asarray(draw_neighbors(rows)).astype(int)
 
 
-def has(pixels, colour):
-    return bool((pixels == [int(colour[place : place + 2], 16) for place in (1, 3, 5)]).all(-1).any())
+def has(pixels, color):
+    return bool((pixels == [int(color[place : place + 2], 16) for place in (1, 3, 5)]).all(-1).any())
 
 
 def row(count, path="a.png", label="", other=""):
@@ -38,7 +38,7 @@ def test_small_images_are_enlarged_by_whole_pixels_and_photographs_keep_their_sh
 
 @pytest.mark.parametrize("path", ["a.png", LONG, "ä/" + "日本" * 60 + ".png", "a\nb.png", "\udce9.png"])
 @pytest.mark.parametrize("label", ["", "a label that is far too long for one picture"])
-def test_no_text_reaches_into_its_neighbours(path, label):
+def test_no_text_reaches_into_its_neighbors(path, label):
     shown = drawn(row(3, path, label, label), row(2, path, label, label))
     for right, left in itertools.pairwise(LEFT[:4]):
         assert (shown[:, right + SIDE + 3 : left] == 255).all()  # but for the query's frame, of 3 pixels
@@ -53,7 +53,7 @@ def test_long_texts_keep_both_ends():
     assert picture._short("IMG_1.png", font, SIDE) == "IMG_1.png"
 
 
-def test_more_than_ten_neighbours_go_on_below():
+def test_more_than_ten_neighbors_go_on_below():
     heights, widths = zip(*(drawn(row(count)).shape[:2] for count in (1, 10, 11, 23)), strict=True)
     line = heights[2] - heights[1]
     assert heights[0] == heights[1] and heights[3] - heights[1] == 2 * line and line > SIDE

@@ -37,16 +37,16 @@ def test_a_share_of_the_labels_is_that_of_every_class():
     assert len(picks.unique()) == len(picks) == 27
     assert labels[picks].bincount().tolist() == [20, 5, 0, 0, 2]
     assert not torch.equal(picks, share_of_labels(labels, 0.1, seed=1))
-    with pytest.raises(ValueError, match=r"0.01 of the 50 labelled images of class 1 is not even one"):
+    with pytest.raises(ValueError, match=r"0.01 of the 50 labeled images of class 1 is not even one"):
         share_of_labels(labels, 0.01, seed=0)
 
 
-def test_features_are_centred_and_divided_by_their_root_mean_square_in_parts():
+def test_features_are_centerd_and_divided_by_their_root_mean_square_in_parts():
     x = torch.from_numpy(np.random.default_rng(0).normal(3.0, 5.0, size=(50, 4)))
     scaled = Standardized.by(x, width=2**22)  # four rows at a time
     parts = list(scaled(x))
     assert len(parts) == 13
     made = torch.cat(parts).numpy()
-    centred = x.numpy() - x.numpy().mean(0)
-    np.testing.assert_allclose(made[:, :4], centred / np.sqrt((centred**2).mean()), rtol=1e-10)
+    centerd = x.numpy() - x.numpy().mean(0)
+    np.testing.assert_allclose(made[:, :4], centerd / np.sqrt((centerd**2).mean()), rtol=1e-10)
     assert (made[:, 4] == 1).all()

@@ -10,23 +10,23 @@ import torch
 
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import Cluster, cluster_scores, k_means
-from ssl_lib.evaluation.cluster import nearest_centre
+from ssl_lib.evaluation.cluster import nearest_center
 
 
 def blobs(count=120, classes=4, spread=0.2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
-    centres = torch.randn(classes, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    return centres[labels] + spread * torch.randn(count, 6, generator=generator, dtype=torch.float64), labels
+    centers = torch.randn(classes, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return centers[labels] + spread * torch.randn(count, 6, generator=generator, dtype=torch.float64), labels
 
 
-def test_centres_are_a_fixed_point_of_lloyds_algorithm():
+def test_centers_are_a_fixed_point_of_lloyds_algorithm():
     cluster = pytest.importorskip("sklearn.cluster")
     x, _ = blobs(spread=1.5)
-    centres, inertia, steps = k_means(x, 7, torch.Generator().manual_seed(0))
-    theirs = cluster.KMeans(7, init=centres.numpy(), n_init=1, tol=0).fit(x.numpy())
+    centers, inertia, steps = k_means(x, 7, torch.Generator().manual_seed(0))
+    theirs = cluster.KMeans(7, init=centers.numpy(), n_init=1, tol=0).fit(x.numpy())
     assert theirs.n_iter_ <= 2 < steps
-    np.testing.assert_allclose(theirs.cluster_centers_, centres.numpy(), atol=1e-10)
+    np.testing.assert_allclose(theirs.cluster_centers_, centers.numpy(), atol=1e-10)
     assert inertia == pytest.approx(theirs.inertia_ / len(x))
     several = min(k_means(x, 7, torch.Generator().manual_seed(seed))[1] for seed in range(10))
     best = cluster.KMeans(7, n_init=10, random_state=0).fit(x.numpy()).inertia_ / len(x)
@@ -37,11 +37,11 @@ def test_clear_classes_are_found_and_empty_clusters_filled():
     pytest.importorskip("scipy")
     x, labels = blobs(spread=0.05)
     generator = torch.Generator().manual_seed(0)
-    centres = min((k_means(x, 4, generator) for _ in range(5)), key=lambda run: run[1])[0]
-    assert cluster_scores(nearest_centre(x, centres)[0], labels)["cluster_accuracy"] == 1.0
+    centers = min((k_means(x, 4, generator) for _ in range(5)), key=lambda run: run[1])[0]
+    assert cluster_scores(nearest_center(x, centers)[0], labels)["cluster_accuracy"] == 1.0
     distinct = torch.eye(5, dtype=torch.float64)[torch.arange(40) % 5]
     for seed in range(5):
-        assigned = nearest_centre(distinct, k_means(distinct, 5, torch.Generator().manual_seed(seed))[0])[0]
+        assigned = nearest_center(distinct, k_means(distinct, 5, torch.Generator().manual_seed(seed))[0])[0]
         assert len(assigned.unique()) == 5
 
 

@@ -60,9 +60,9 @@ def test_too_few_images_without_the_unreadable_ones_are_told_as_that(protocol, t
 
 
 def test_images_that_the_backbone_cannot_take_are_named_with_their_channels(images):
-    colour = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
+    color = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
     with pytest.raises(ValueError, match=r"cannot take images of 3 x 8 x 8 \(channels, height, width\)"):
-        Evaluator(colour, colour, [KNN(k=2)], random_encoder=TinyBackbone(), size=8)
+        Evaluator(color, color, [KNN(k=2)], random_encoder=TinyBackbone(), size=8)
 
 
 def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
@@ -114,9 +114,9 @@ def test_an_evaluation_within_a_run_in_tf32_multiplies_in_full_float32(images):
 
 
 def test_missing_labels_are_named(images):
-    unlabelled = ArrayData(images.gather(torch.arange(96)))
+    unlabeled = ArrayData(images.gather(torch.arange(96)))
     with pytest.raises(ValueError, match="needs labels"):
-        Evaluator(unlabelled, images, [KNN()], random_encoder=TinyBackbone())
+        Evaluator(unlabeled, images, [KNN()], random_encoder=TinyBackbone())
 
 
 def test_two_protocols_of_one_name_are_refused(images):

@@ -28,8 +28,8 @@ def test_scores_equal_the_written_rule_up_to_a_common_factor(k, temperature):
     queries, bank, labels = rng.normal(size=(30, 8)), rng.normal(size=(100, 8)), rng.integers(0, 5, 100)
     ours = knn_scores(*map(torch.from_numpy, (queries, bank, labels)), 5, k, temperature).numpy()
     expected = reference(queries, bank, labels, 5, k, temperature)
-    normalised = [x / x.sum(1, keepdims=True) for x in (ours, expected)]
-    np.testing.assert_allclose(*normalised, rtol=1e-10)
+    normalized = [x / x.sum(1, keepdims=True) for x in (ours, expected)]
+    np.testing.assert_allclose(*normalized, rtol=1e-10)
 
 
 def test_a_small_temperature_does_not_overflow():

@@ -12,9 +12,9 @@ from ssl_lib.evaluation.linear import _batches, _train
 
 def clusters(n, seed, spread=0.3, classes=4, dims=8):
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
     labels = torch.arange(n) % classes
-    return centres[labels] + spread * torch.randn(n, dims, generator=generator), labels
+    return centers[labels] + spread * torch.randn(n, dims, generator=generator), labels
 
 
 def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
@@ -76,7 +76,7 @@ def test_few_labels_draws_as_many_of_each_class_and_differs_by_seed():
     assert torch.equal(labels[picks].bincount(), torch.full((5,), 7))
     assert len(picks.unique()) == 35
     assert not torch.equal(picks, few_labels(labels, 7, seed=1))
-    with pytest.raises(ValueError, match="class 0 has 20 labelled images, fewer than the 21"):
+    with pytest.raises(ValueError, match="class 0 has 20 labeled images, fewer than the 21"):
         few_labels(labels, 21, seed=0)
 
 

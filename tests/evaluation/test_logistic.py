@@ -29,9 +29,9 @@ def test_the_regression_is_scikit_learns(c):
     weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, c, tolerance=1e-7))
     theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
     np.testing.assert_allclose(weights, theirs.coef_, atol=1e-4)
-    centred = [bias - bias.mean() for bias in (biases, theirs.intercept_)]  # a common shift of the biases is free
-    np.testing.assert_allclose(*centred, atol=1e-4)
-    ours, best = (objective(x.numpy(), y.numpy(), *each, c) for each in ((weights, biases), (theirs.coef_, centred[1])))
+    centerd = [bias - bias.mean() for bias in (biases, theirs.intercept_)]  # a common shift of the biases is free
+    np.testing.assert_allclose(*centerd, atol=1e-4)
+    ours, best = (objective(x.numpy(), y.numpy(), *each, c) for each in ((weights, biases), (theirs.coef_, centerd[1])))
     np.testing.assert_allclose(ours, best, rtol=1e-6)
 
 

@@ -42,10 +42,10 @@ def test_every_figure_is_the_mean_over_draws_and_has_its_spread(subject):
 def test_classes_that_cannot_give_so_many_are_named_with_the_settings_that_they_can_give():
     labels = torch.tensor([0] * 30 + [1] * 4)
     with pytest.raises(
-        ValueError, match=r"lowshot.per_class: class 1 has 4 labelled images, fewer than the 5 asked for"
+        ValueError, match=r"lowshot.per_class: class 1 has 4 labeled images, fewer than the 5 asked for"
     ):
         LowShot(shares=()).check(labels)
-    with pytest.raises(ValueError, match=r"lowshot.shares: 0.1 of the 4 labelled images of class 1 is not even one"):
+    with pytest.raises(ValueError, match=r"lowshot.shares: 0.1 of the 4 labeled images of class 1 is not even one"):
         LowShot(shares=(0.1,), per_class=()).check(labels)
 
 

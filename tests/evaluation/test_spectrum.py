@@ -104,7 +104,7 @@ def test_effective_rank_ignores_the_mean_and_rankme_counts_it():
 
 def test_a_power_law_gives_its_exponent_back():
     basis = torch.linalg.qr(torch.randn(400, 30, dtype=torch.float64))[0]
-    basis = torch.linalg.qr(basis - basis.mean(0))[0]  # centred, orthogonal columns
+    basis = torch.linalg.qr(basis - basis.mean(0))[0]  # centerd, orthogonal columns
     for alpha in (0.5, 1.0, 2.0):
         x = basis * torch.arange(1, 31, dtype=torch.float64) ** (-alpha / 2)
         assert alpha_req(x) == pytest.approx(alpha, rel=1e-9)

@@ -23,7 +23,7 @@ SMALL = ["schedule={epochs: 1}", "optimizer={name: sgd, lr: 0.1}", "views={prese
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two classes of 8 colour pictures of 20 x 24, for training and for tests."""
+    """Two classes of 8 color pictures of 20 x 24, for training and for tests."""
     root = tmp_path_factory.mktemp("pictures")
     for index in range(32):
         path = root / ("train" if index % 2 else "val") / f"class{index // 16}"

@@ -33,7 +33,7 @@ def backbone(name: str, size: int, channels: int = 3, **arguments: Any) -> Train
 
 
 def batch(model: TrainedBackbone, count: int = 3) -> Tensor:
-    """Normalised images of the size that a backbone takes."""
+    """Normalized images of the size that a backbone takes."""
     return torch.randn(count, len(model.mean), model.size, model.size)
 
 

@@ -80,7 +80,7 @@ def test_every_trainable_parameter_has_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "std"), [("simclr", 0.01), ("dino", 0.02)])
-def test_initialisation(name: str, std: float) -> None:
+def test_initialization(name: str, std: float) -> None:
     torch.manual_seed(0)
     _, arguments, _ = HEADS[name]
     for layer in mlp([300, 300, 300], **arguments):
@@ -91,7 +91,7 @@ def test_initialisation(name: str, std: float) -> None:
             assert layer.bias is None or (layer.bias == 0).all()
 
 
-def test_without_init_std_torch_initialises() -> None:
+def test_without_init_std_torch_initializes() -> None:
     torch.manual_seed(0)
     head = mlp([5, 4, 3], norm=False)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The prototypes against torch's own weight normalisation."""
+"""The prototypes against torch's own weight normalization."""
 
 import copy
 

@@ -41,6 +41,6 @@ def inputs(loss: nn.Module, make: Callable[[], Tensor]) -> dict[str, typing.Any]
 
 
 def move_on(loss: nn.Module) -> None:
-    """What a method does after the update, for losses with a centre."""
+    """What a method does after the update, for losses with a center."""
     if hasattr(loss, "update_center"):
         loss.update_center()

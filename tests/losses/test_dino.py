@@ -1,4 +1,4 @@
-"""The DINO loss against its formula, and the movement of its centre."""
+"""The DINO loss against its formula, and the movement of its center."""
 
 import copy
 
@@ -57,7 +57,7 @@ def test_extreme_logits_are_finite() -> None:
     assert value.isfinite() and all(view.grad.isfinite().all() for view in student)
 
 
-def test_centre_moves_when_told_and_once_per_update() -> None:
+def test_center_moves_when_told_and_once_per_update() -> None:
     loss = DINOLoss(6, center_momentum=0.7).double()
     expected = np.zeros((1, 6))
     for update in range(3):
@@ -74,7 +74,7 @@ def test_centre_moves_when_told_and_once_per_update() -> None:
         np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="moved twice")
 
 
-def test_centre_is_that_of_the_call_not_after_it() -> None:
+def test_center_is_that_of_the_call_not_after_it() -> None:
     loss, (student, teacher) = DINOLoss(6).double(), (logits(3), logits(2, seed=1))
     first = loss(student, teacher, 0.1)
     loss.update_center()
@@ -116,7 +116,7 @@ def test_extreme_momenta(momentum: float, expected: float) -> None:
     assert (loss.center == expected).all()
 
 
-def test_state_is_the_centre_and_survives_a_copy() -> None:
+def test_state_is_the_center_and_survives_a_copy() -> None:
     loss = DINOLoss(6)
     loss(logits(2), logits(2), 0.04)
     twin = copy.deepcopy(loss)

@@ -20,7 +20,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     **{name: partial(build, name, WIDTH) for name in LOSSES},
     "ntxent in chunks": lambda: NTXentLoss(0.2, chunk_size=3),
     "barlow_twins reweighted": lambda: BarlowTwinsLoss(0.3, scale=0.1),
-    "dino with a fast centre": lambda: DINOLoss(WIDTH, center_momentum=0.5),
+    "dino with a fast center": lambda: DINOLoss(WIDTH, center_momentum=0.5),
 }
 PER_PROCESS = (6, 1)  # images
 
@@ -35,7 +35,7 @@ def train(case: str, batch: int) -> dict[str, Tensor]:
     loss = CASES[case]().double()
     weight = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(6, WIDTH).requires_grad_()
     values = []
-    for _ in range(2):  # the second with what the first has left, such as a centre
+    for _ in range(2):  # the second with what the first has left, such as a center
         shares = (view.chunk(world_size())[rank()] @ weight for view in joined_views(batch))
         value = loss(**inputs(loss, shares.__next__))
         value.backward()

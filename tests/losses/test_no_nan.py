@@ -38,7 +38,7 @@ def test_values_and_gradients_are_finite(name, batch, dtype, same_views) -> None
         leaves.append(BATCHES[batch](z).to(dtype).requires_grad_())
         return leaves[-1]
 
-    for _ in range(2):  # the second time with what the first has left in a centre or a queue
+    for _ in range(2):  # the second time with what the first has left in a center or a queue
         value = loss(**inputs(loss, make))
         assert value.isfinite() and value.dtype == dtype
         value.backward()

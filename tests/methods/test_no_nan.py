@@ -11,8 +11,8 @@ NOISE = torch.randint(0, 256, (8, 1, 16, 16), dtype=torch.uint8, generator=torch
 IMAGES = {
     "black": torch.zeros_like(NOISE),
     "white": torch.full_like(NOISE, 255),
-    "grey": torch.full_like(NOISE, 128),
-    "one colour each": NOISE[:, :, :1, :1].expand_as(NOISE).contiguous(),
+    "gray": torch.full_like(NOISE, 128),
+    "one color each": NOISE[:, :, :1, :1].expand_as(NOISE).contiguous(),
     "duplicated": NOISE[:1].repeat(8, 1, 1, 1),
     "two": NOISE[:2],
     "two black": torch.zeros_like(NOISE[:2]),

@@ -135,21 +135,21 @@ def test_dino_teacher_temperature_rises_per_epoch_as_in_the_reference(make_metho
     assert seen == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
 
 
-def test_dino_centre_moves_once_per_update_by_the_mean_of_all_micro_batches(make_method):
+def test_dino_center_moves_once_per_update_by_the_mean_of_all_micro_batches(make_method):
     method = make_method("dino", center_momentum=0.9)
     views = random_views()
     logits = []
     method.teacher.register_forward_hook(lambda module, args, out: logits.append(out))
     method(views, START)
     method(views, START)
-    assert not method.loss.center.any(), "the centre waits for the update"
+    assert not method.loss.center.any(), "the center waits for the update"
     method.after_update(START)
     torch.testing.assert_close(method.loss.center, 0.1 * torch.cat(logits).mean(0, keepdim=True))
     method.after_update(START)
     torch.testing.assert_close(method.loss.center, 0.1 * torch.cat(logits).mean(0, keepdim=True))
 
 
-def test_a_skipped_update_does_not_move_the_centre(make_method):
+def test_a_skipped_update_does_not_move_the_center(make_method):
     method = make_method("dino")
     method(random_views(), START)
     method.on_skipped_update(START)

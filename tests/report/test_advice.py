@@ -92,11 +92,11 @@ def test_what_the_doctor_found_is_to_be_cured(copy, tmp_path, monkeypatch):
     assert commands(copy)[0] == f"ssl-lib replay '{copy}'"
 
 
-def test_a_run_without_labels_needs_labelled_images(patterns, tmp_path):
+def test_a_run_without_labels_needs_labeled_images(patterns, tmp_path):
     images = f"data={{name: arrays, path: {patterns / 'train' / 'images.npy'}}}"
     train(patterns, tmp_path / "run", images, "evaluation.every_epochs=0")
     (command,) = commands(tmp_path / "run")
-    run_command(command, LABELLED_IMAGES=patterns)
+    run_command(command, LABELED_IMAGES=patterns)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 

@@ -35,7 +35,7 @@ FAINT = r"""(() => {
     let behind = [1, 1, 1];
     const around = [];
     for (let e = element; e; e = e.parentElement) around.unshift(parse(getComputedStyle(e).backgroundColor));
-    for (const colour of around) behind = over(colour, behind);
+    for (const color of around) behind = over(color, behind);
     const style = getComputedStyle(element);
     const pair = [light(over(parse(element.closest("svg") ? style.fill : style.color), behind)), light(behind)];
     seen += 1;

@@ -59,8 +59,8 @@ def test_data_cannot_leave_its_script():
 @pytest.mark.parametrize("shape", [(40, 7), (7, 40), (3, 2), (1, 5)])
 def test_principal_components_are_those_of_the_svd(shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 3
-    centred = x.double().numpy() - x.double().numpy().mean(0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    centerd = x.double().numpy() - x.double().numpy().mean(0)
+    left, values, _ = np.linalg.svd(centerd, full_matrices=False)
     expected = (left * values)[:, :3]
     found = principal_components(x, 3).numpy()
     assert found.shape == (shape[0], 3)
@@ -210,8 +210,8 @@ MATRICES = {  # Machado, Oliveira and Fernandes 2009, of full severity, on linea
 }
 
 
-def linear(colour: str) -> np.ndarray:
-    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+def linear(color: str) -> np.ndarray:
+    values = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -228,19 +228,19 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_are_told_apart_by_everybody(scheme):
+def test_colors_are_told_apart_by_everybody(scheme):
     block = re.findall(r":root \{(.*?)\}", STYLE, flags=re.S)[scheme == "dark"]
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
-    assert contrast(colours["ink"], colours["paper"]) > 12
+    colors = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+    assert contrast(colors["ink"], colors["paper"]) > 12
     for text in ("soft", "accent", "good", "bad", "mixed"):
-        assert contrast(colours[text], colours["paper"]) > 4.5, text
-    assert min(contrast(colours["ink"], colours[shade]) for shade in ("hit", "miss")) > 4.5  # under figures
-    assert min(contrast(colours[text], colours["panel"]) for text in ("ink", "soft")) > 4.5
-    palette = [colours[f"c{i}"] for i in range(10)]
-    assert all(contrast(colour, colours["panel"]) >= 3 for colour in palette)
-    assert all(contrast(colours[name], colours["paper"]) >= 3 for name in ("trained", "random", "raw"))
+        assert contrast(colors[text], colors["paper"]) > 4.5, text
+    assert min(contrast(colors["ink"], colors[shade]) for shade in ("hit", "miss")) > 4.5  # under figures
+    assert min(contrast(colors[text], colors["panel"]) for text in ("ink", "soft")) > 4.5
+    palette = [colors[f"c{i}"] for i in range(10)]
+    assert all(contrast(color, colors["panel"]) >= 3 for color in palette)
+    assert all(contrast(colors[name], colors["paper"]) >= 3 for name in ("trained", "random", "raw"))
     for name, matrix in MATRICES.items():
-        seen = [lab(np.asarray(matrix) @ linear(colour)) for colour in palette]
+        seen = [lab(np.asarray(matrix) @ linear(color)) for color in palette]
         for i, j in itertools.combinations(range(10), 2):
             distance = np.linalg.norm(seen[i] - seen[j])
             assert distance > (25 if name == "normal" else 5), (name, i, j)

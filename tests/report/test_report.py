@@ -132,7 +132,7 @@ def test_every_protocol_is_read_out(copy):
     assert text.count("Most frequent confusions") == 4 and "nan" not in text
 
 
-def test_neighbours_are_those_of_the_cosines(page, run, patterns):
+def test_neighbors_are_those_of_the_cosines(page, run, patterns):
     found = read(page)
     data = json.loads(next(data for place, data in found.texts if place == "script"))[0]
     images = arrays(patterns, split="test")
@@ -141,7 +141,7 @@ def test_neighbours_are_those_of_the_cosines(page, run, patterns):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     cosines = x @ x.T
     np.fill_diagonal(cosines, -np.inf)
-    chosen = np.array(data["neighbours"]["trained"])
+    chosen = np.array(data["neighbors"]["trained"])
     assert np.allclose(np.take_along_axis(cosines, chosen, 1), -np.sort(-cosines, 1)[:, :5], atol=1e-5)
     same = (labels.numpy()[chosen] == labels.numpy()[:, None]).mean()
     assert f"trained {100 * same:.1f} %" in found.text()
@@ -281,7 +281,7 @@ def test_images_without_labels(patterns, tmp_path):
     )
     found = report(tmp_path / "run")
     assert "The images have no labels" in found.text() and "96 training images" in found.text()
-    assert "Trained, but not yet evaluated" in found.text() and "--data LABELLED_IMAGES" in found.text()
+    assert "Trained, but not yet evaluated" in found.text() and "--data LABELED_IMAGES" in found.text()
     assert sum(name == "use" for name, _ in found.elements) == 2 * 96
 
 
@@ -294,7 +294,7 @@ def test_a_run_of_a_script_has_no_config(copy):
     text = found.text()
     assert "trained by a script" in text and text.count("saved by a script, without a config") == 1
     links = {a["href"] for name, a in found.elements if name == "a"}
-    assert "#features" in links and not links & {"#spectrum", "#map", "#neighbours", "#views", "#tokens"}
+    assert "#features" in links and not links & {"#spectrum", "#map", "#neighbors", "#views", "#tokens"}
 
 
 def test_several_runs_stand_side_by_side(run, patterns, tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from ssl_lib import CheckpointError
 from ssl_lib.cli.main import main
-from ssl_lib.runs.compare import compare, summarise
+from ssl_lib.runs.compare import compare, summarize
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def make_run(tmp_path):
     return make
 
 
-def test_a_run_is_summarised(make_run):
-    run = summarise(make_run("a", 0, 0.1, 0.75))
+def test_a_run_is_summarized(make_run):
+    run = summarize(make_run("a", 0, 0.1, 0.75))
     minutes = (10 * 60 / 100 + 30 * 60 / 200) / 60  # of 10 and 30 steps of 60 images
     expected = {"kNN (k=20), %": 75.0, "rank": 7.0, "loss": 4.5, "images/s": 150.0, "minutes": pytest.approx(minutes)}
     assert run.figures == expected

@@ -334,7 +334,7 @@ def test_a_loss_that_is_nan_in_one_process_stops_all_and_its_images_are_named(re
     assert all(result[f"nan {at_once}"].all() for result in results[world])
 
 
-def test_batch_normalisations_that_do_more_are_refused():
+def test_batch_normalizations_that_do_more_are_refused():
     class NormAndRectify(nn.BatchNorm2d):
         def forward(self, x):
             return super().forward(x).relu()

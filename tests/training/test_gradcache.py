@@ -64,8 +64,8 @@ def test_a_forward_of_its_own_is_kept_and_a_copy_computes_with_its_own_weights()
     torch.testing.assert_close(network(x), 2 * plain)
 
 
-def test_batch_normalisation_is_refused_before_training():
-    with pytest.raises(ValueError, match="1 of TinyBackbone normalises by batch statistics"):
+def test_batch_normalization_is_refused_before_training():
+    with pytest.raises(ValueError, match="1 of TinyBackbone normalizes by batch statistics"):
         train_on = small_method("simclr")
         loader = Loader(pattern_images(), DoubleViews(small_views("simclr"), [0.5], [0.5]), batch_size=32)
         Trainer(callbacks=[], accumulate=2, exact=True).fit(train_on, loader, LARS(train_on.param_groups(0.0), lr=0.1))

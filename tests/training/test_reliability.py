@@ -33,7 +33,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """DINO in fp16: a teacher, centres, a momentum optimizer, a gradient scaler, and an evaluation per epoch."""
+    """DINO in fp16: a teacher, centers, a momentum optimizer, a gradient scaler, and an evaluation per epoch."""
     folder = tmp_path_factory.mktemp("config")
     generator = np.random.default_rng(0)
     images = {name: generator.integers(0, 256, (64, 12, 12), dtype=np.uint8) for name in ("images", "test_images")}
@@ -187,7 +187,7 @@ def test_a_signal_stops_the_run_after_a_save_and_it_goes_on_as_if_nothing_had_ha
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder of labelled image files, which workers decode."""
+    """A folder of labeled image files, which workers decode."""
     for split in ("train", "test"):
         for index in range(32):
             path = tmp_path / "images" / split / "ab"[index % 2] / f"{index}.png"

@@ -17,7 +17,7 @@ ADJUST = ["brightness", "contrast", "saturation", "hue"]
 
 @pytest.fixture(params=[1, 3])
 def images(request):
-    """Noise, with patches of grey, black, white, primaries and secondaries, where hue and saturation are delicate."""
+    """Noise, with patches of gray, black, white, primaries and secondaries, where hue and saturation are delicate."""
     batch = torch.rand(COUNT, request.param, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     batch[:, :, :4] = batch[:, :1, :4]
     batch[:, :, 4:6], batch[:, :, 6:8] = 0.0, 1.0
@@ -69,8 +69,8 @@ def test_whole_turns_of_the_hue_change_nothing(images):
 
 def test_grayscale_and_solarize_equal_torchvision(images):
     channels = images.shape[1]
-    grey = images if channels == 1 else torch.stack([reference.rgb_to_grayscale(x, channels) for x in images])
-    torch.testing.assert_close(functional.to_grayscale(images), grey, rtol=0, atol=1e-5)
+    gray = images if channels == 1 else torch.stack([reference.rgb_to_grayscale(x, channels) for x in images])
+    torch.testing.assert_close(functional.to_grayscale(images), gray, rtol=0, atol=1e-5)
     for threshold in (0.0, 0.5, 1.0):
         expected = torch.stack([reference.solarize(x, threshold) for x in images])
         torch.testing.assert_close(functional.solarize(images, threshold), expected, rtol=0, atol=1e-7)

@@ -27,7 +27,7 @@ def pixels(**config):
     return ViewPipeline([ViewConfig(**config)], [0.0], [1.0])
 
 
-def test_without_randomness_a_view_is_the_normalised_image():
+def test_without_randomness_a_view_is_the_normalized_image():
     images = random_images(4)
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
     for interpolation in ("bilinear", "bicubic"):
@@ -102,10 +102,10 @@ def test_certain_flip_and_grayscale():
         assert torch.equal(images, before)
 
 
-def test_grey_images_have_no_colour_to_change():
+def test_gray_images_have_no_color_to_change():
     images = random_images(16, channels=1)
-    colours = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
-    (view,) = pixels(size=16, **colours, **WHOLE)(images).large
+    colors = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
+    (view,) = pixels(size=16, **colors, **WHOLE)(images).large
     torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-6)
     numbers = RandomNumbers(torch.rand(16, NUMBERS, generator=seeded(0), dtype=torch.float64))
     stages = draw_stages(ViewConfig(jitter_p=1.0), numbers, 1)
@@ -114,9 +114,9 @@ def test_grey_images_have_no_colour_to_change():
 
 def test_images_of_many_channels():
     images = random_images(4, channels=5)
-    for colours in ({"grayscale_p": 0.1}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
+    for colors in ({"grayscale_p": 0.1}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
         with pytest.raises(ValueError, match=r"5 channels.*grayscale_p to 0"):
-            pixels(size=16, **{"grayscale_p": 0.0, **colours})(images)
+            pixels(size=16, **{"grayscale_p": 0.0, **colors})(images)
     (view,) = pixels(size=16, jitter=(0.4, 0.4, 0.0, 0.0), grayscale_p=0.0)(images).large
     assert view.shape == (4, 5, 16, 16)
 
@@ -151,7 +151,7 @@ def test_a_batch_in_parts_makes_the_same_views(channels):
         assert torch.equal(together, view)
 
 
-def test_erased_boxes_have_the_mean_colour_and_the_rest_is_left():
+def test_erased_boxes_have_the_mean_color_and_the_rest_is_left():
     images = random_images(64)
     kept, erased = (
         ViewPipeline([ViewConfig(size=16, erase_p=p)], [0.4], [0.2])(images, seeded(0)).large[0] for p in (0.0, 0.5)

@@ -14,7 +14,7 @@ PAIR = [
     (1, 224, 0.08, 1.0, "bicubic", WEAK, 1.0, 0.0),
     (1, 224, 0.08, 1.0, "bicubic", WEAK, 0.1, 0.2),
 ]
-OURS = ("aerial", "grey")
+OURS = ("aerial", "gray")
 EXPECTED = {
     "simclr": [(2, 224, 0.08, 1.0, "bicubic", STRONG, 0.5, 0.0)],
     "byol": PAIR,

@@ -65,8 +65,8 @@ def test_turns_equal_torchvision_image_by_image(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_stages_equal_torchvision_image_by_image(seed):
-    colours = {"jitter": (0.8, 0.8, 0.8, 0.4), "jitter_p": 0.7, "solarize_p": 0.3, "posterize_p": 0.3}
-    config = ViewConfig(size=20, flip_p=0.0, blur_kernel=5, **colours)
+    colors = {"jitter": (0.8, 0.8, 0.8, 0.4), "jitter_p": 0.7, "solarize_p": 0.3, "posterize_p": 0.3}
+    config = ViewConfig(size=20, flip_p=0.0, blur_kernel=5, **colors)
     images = torch.rand(32, 3, 20, 20, generator=seeded(seed))
     _, *jitter, grayscale, blur, solarize, posterize = draw_stages(config, numbers(32, seed), 3)
     expected = images
@@ -95,12 +95,12 @@ def test_fused_stages_equal_the_grouped_ones(stance):
 
 def test_what_one_operation_is_told_does_not_shift_the_others():
     plain, loud = ViewConfig(jitter_p=1.0), ViewConfig(jitter_p=1.0, flip_p=1.0, turn_p=1.0, rotate_p=0.5)
-    colours = []
+    colors = []
     for config in (plain, loud):
         drawn = numbers(64)
         draw_turns(config, drawn)
-        colours.append(draw_stages(config, drawn, 3)[1:])  # all but the rotation
-    for a, b in zip(*colours, strict=True):
+        colors.append(draw_stages(config, drawn, 3)[1:])  # all but the rotation
+    for a, b in zip(*colors, strict=True):
         assert a.choice == b.choice and a.value == b.value
     assert torch.equal(draw_erased(numbers(64), plain), torch.zeros(64, 4).long())
 

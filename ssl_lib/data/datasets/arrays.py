@@ -83,7 +83,7 @@ class ArrayData(ImageDataset):
 
 
 def _checked_images(images: Tensor | npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], bool]:
-    """The images as they lie, or grey ones as (N, 1, H, W); and whether the channels come last."""
+    """The images as they lie, or gray ones as (N, 1, H, W); and whether the channels come last."""
     if images.dtype not in (torch.uint8, np.uint8):
         raise ValueError(f"images must be uint8 in [0, 255], got {images.dtype}: convert them first")
     shape = tuple(images.shape)

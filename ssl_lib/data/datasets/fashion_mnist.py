@@ -23,13 +23,13 @@ __all__ = ["fashion_mnist", "fashion_mnist_mini", "read_idx"]
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, STD = (0.2860,), (0.3530,)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
-EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist_mini.npz"
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "fashion_mnist_mini.npz"
 _PREFIX: dict[Split, str] = {"train": "train", "test": "t10k"}
 
 
 @DATASETS.register("fashion_mnist")
 def fashion_mnist(root: str | Path | None = None, download: bool = False, split: Split = "train") -> ImageData | None:
-    """Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images, grey, 28 x 28, 10 classes.
+    """Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images, gray, 28 x 28, 10 classes.
 
     Args:
         root: A folder of the four idx files, gzipped or not, or a root folder of torchvision's FashionMNIST; None is

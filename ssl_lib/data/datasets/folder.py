@@ -29,7 +29,7 @@ class FolderData(ImageDataset):
 
     Args:
         root: The folder.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
@@ -96,9 +96,9 @@ def image_folder(
 
     Args:
         root: The training images; or a folder of `train` and `val` or `test`, where `val` goes before `test`.
-        test_root: Labelled test images in class folders.
-        bank_root: Labelled training images in class folders, for evaluation where those of `root` have no labels.
-        channels: 3 for RGB, 1 for grey.
+        test_root: Labeled test images in class folders.
+        bank_root: Labeled training images in class folders, for evaluation where those of `root` have no labels.
+        channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (left out, listed at the end).

@@ -70,13 +70,13 @@ def huggingface(
     table = tables[name]
     if image not in table.column_names:
         raise ConfigError(f"{path} has no column {image!r}.{did_you_mean(image, table.column_names)}")
-    labels = label if label in table.column_names and _labelled(table, label) else None
+    labels = label if label in table.column_names and _labeled(table, label) else None
     if split == "test" and labels is None:
         return None
     return WrappedDataset(_Images(table, image, labels), mean, std)
 
 
-def _labelled(table: Any, label: str) -> bool:
+def _labeled(table: Any, label: str) -> bool:
     """Whether any image has a label: on the hub, those of a hidden test set are -1."""
     return len(table) == 0 or any(value is not None and value >= 0 for value in table[label])
 

@@ -61,8 +61,8 @@ def cifar100(root: str | Path, download: bool = False, split: Split = "train") -
 def stl10(root: str | Path, download: bool = False, split: Split = "train") -> ImageData | None:
     """STL-10 (Coates et al., 2011), RGB, 96 x 96, 10 classes.
 
-    The training images are the 5,000 labelled and the 100,000 unlabelled ones together, without labels (2.9 GB of
-    memory); "bank" is the 5,000 labelled ones, "test" the 8,000 test images.
+    The training images are the 5,000 labeled and the 100,000 unlabeled ones together, without labels (2.9 GB of
+    memory); "bank" is the 5,000 labeled ones, "test" the 8,000 test images.
 
     Args:
         root: torchvision's root folder, which holds `stl10_binary`.

@@ -49,7 +49,7 @@ class ShardData(ImageDataset):
     Args:
         urls: Shards or lists of them: paths, with patterns as in "shards/*.tar" in the order of their names; or, with
             the extra `remote`, URLs. Braces are spelt out in both: "https://host/train-{000..146}.tar".
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
@@ -135,8 +135,8 @@ def webdataset(
     Args:
         urls: The training shards, as a text or a list: "train-{000..146}.tar", "shards/*.tar", or URLs such as
             "https://host/train-{000..146}.tar" and "s3://bucket/train-{000..146}.tar" with the extra `remote`.
-        test_urls: Labelled test shards, likewise.
-        channels: 3 for RGB, 1 for grey.
+        test_urls: Labeled test shards, likewise.
+        channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (left out, listed at the end).

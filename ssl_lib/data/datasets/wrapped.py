@@ -24,7 +24,7 @@ class WrappedDataset(ImageDataset):
 
     Args:
         dataset: The data set; its own transform, if any, must leave the images uint8.
-        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 turns grey images into RGB. None
+        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 turns gray images into RGB. None
             takes the channels of the first image, and ImageNet's statistics.
         std: Standard deviation of each channel; None likewise.
 
@@ -58,7 +58,7 @@ class WrappedDataset(ImageDataset):
         return len(self.dataset)
 
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W); grey is repeated where `mean` has three channels.
+        """Returns one image, uint8 (C, H, W); gray is repeated where `mean` has three channels.
 
         Raises:
             DataError: The item is not an image of the types above.
@@ -87,7 +87,7 @@ class WrappedDataset(ImageDataset):
 
 
 def _channels(image: Any) -> int:
-    """Of a PIL image (grey or RGB), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
+    """Of a PIL image (gray or RGB), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
     if isinstance(image, Image.Image):
         return 1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16") else 3
     if isinstance(image, np.ndarray) and image.ndim in (2, 3):

@@ -34,7 +34,7 @@ def decode_image(source: str | Path | bytes, channels: int = 3) -> Tensor:
 
     Args:
         source: The file, or its content.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
 
     Returns:
         uint8 (channels, H, W), with the channels' values side by side in memory as Pillow has them.
@@ -61,7 +61,7 @@ def check_reading(channels: int, on_error: OnError) -> None:
         ValueError: `channels` is not 3 or 1, or `on_error` not "raise" or "skip".
     """
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 3 (RGB) or 1 (grey), got {channels}")
+        raise ValueError(f"channels must be 3 (RGB) or 1 (gray), got {channels}")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
 
@@ -72,7 +72,7 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
     Args:
         source: The file, or its content.
         name: What to call it in a message.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
 
     Raises:
@@ -94,14 +94,14 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
 def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:
     """Turns a PIL image of any mode into uint8 (channels, H, W).
 
-    Transparent images are laid onto white; 16-bit grey is scaled, 65535 to 255.
+    Transparent images are laid onto white; 16-bit gray is scaled, 65535 to 255.
 
     Args:
         image: Any PIL image.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
 
     Raises:
-        ValueError: Floating-point values, or grey values beyond 16 bits, whose range is unknown.
+        ValueError: Floating-point values, or gray values beyond 16 bits, whose range is unknown.
     """
     image = _to_eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -115,7 +115,7 @@ def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Whether an image that was opened, and so has passed Pillow's checks, is an upright JPEG in colour."""
+    """Whether an image that was opened, and so has passed Pillow's checks, is an upright JPEG in color."""
     return image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
@@ -127,6 +127,6 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
-            f"grey values from {values.min()} to {values.max()} do not fit 16 bits; save the image with 8 or 16 bits"
+            f"gray values from {values.min()} to {values.max()} do not fit 16 bits; save the image with 8 or 16 bits"
         )
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

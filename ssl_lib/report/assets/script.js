@@ -81,14 +81,14 @@ function thumbnail(run, index) {
 
 function describe(map, index) {
   const run = runs[map.run];
-  const near = run.neighbours[map.svg.dataset.subject][index];
+  const near = run.neighbors[map.svg.dataset.subject][index];
   const named = (i) => (run.labels ? run.names[run.labels[i]] : `image ${i}`);
   const seen = element("div", "seen");
   if (run.sheet) seen.append(thumbnail(run, index));
   const text = element("div", "");
   text.append(element("b", "", named(index)));
   const same = run.labels ? near.filter((i) => run.labels[i] === run.labels[index]).length : null;
-  text.append(element("span", "", same === null ? "" : `${same} of its ${near.length} neighbours are of its class`));
+  text.append(element("span", "", same === null ? "" : `${same} of its ${near.length} neighbors are of its class`));
   seen.append(text);
   const row = element("div", "row");
   if (run.sheet) row.append(...near.map((i) => thumbnail(run, i)));

@@ -116,7 +116,7 @@ def _confusions(column: Column, protocol: str, runs: int) -> Html:
 
 
 def _matrix(column: Column, protocol: str) -> Html:
-    """True classes by row, coloured by share: hits by themselves, errors beside the most frequent of them."""
+    """True classes by row, colored by share: hits by themselves, errors beside the most frequent of them."""
     matrix = _of(column, protocol, "confusion")
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     worst = max((s for i, row in enumerate(shares) for j, s in enumerate(row) if i != j), default=0.0)

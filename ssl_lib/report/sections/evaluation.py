@@ -18,7 +18,7 @@ __all__ = ["evaluation"]
 def evaluation(runs: Sequence[Run]) -> Html:
     """One table, a row per figure, and below it what else the protocols kept."""
     known = [(run.name, run.evaluation) for run in runs if isinstance(run.evaluation, Evaluation)]
-    about = "Labelled test images the network was not trained on; the trained weights beside two baselines."
+    about = "Labeled test images the network was not trained on; the trained weights beside two baselines."
     columns = columns_of(runs)
     measures = list({m.key: m for _, found in known for m in found.results.measures}.values())
     body = [_table(_caption(known), columns, measures), details(columns, measures)] if known else None

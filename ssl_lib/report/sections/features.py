@@ -20,7 +20,7 @@ _FLOOR = 1e-6  # of the largest; below lie rounding errors
 
 
 def spectrum(runs: Sequence[Run]) -> Html:
-    """Singular values of the centred features, on logarithmic axes, and what they sum up to."""
+    """Singular values of the centerd features, on logarithmic axes, and what they sum up to."""
     curves, rows = _subjects(runs), list[list[Child]]()
     sources = [run.observed.source for run in runs if isinstance(run.observed, Observed)]
     same = len(set(sources)) < 2
@@ -32,7 +32,7 @@ def spectrum(runs: Sequence[Run]) -> Html:
         width, rank, me = features.shape[1], effective_rank(features), rankme(features)
         rows.append([title, shown(width), f"{rank:.1f}", f"{me:.1f}", *([] if same else [sources[place]])])
     about = (
-        "Singular values of the centred features, the largest as 1. A curve that drops early uses few of its "
+        "Singular values of the centerd features, the largest as 1. A curve that drops early uses few of its "
         "directions (dimensional collapse); a flat one uses many."
     )
     body: list[Child] = []
@@ -48,12 +48,12 @@ def spectrum(runs: Sequence[Run]) -> Html:
 
 def unseen(runs: Sequence[Run]) -> Html:
     """In the place of all that is made from weights and images, where there are none."""
-    about = "The spectrum, the map, neighbours, views and patch tokens are made from the weights and images."
+    about = "The spectrum, the map, neighbors, views and patch tokens are made from the weights and images."
     return section("features", "Features and images", about, missing(runs, "observed"))
 
 
 def singular_values(features: Tensor) -> Tensor:
-    """Of the centred features (N, D), falling, the largest as 1; zeros where all features are alike."""
+    """Of the centerd features (N, D), falling, the largest as 1; zeros where all features are alike."""
     shares = explained_variance(features)
     return (shares / shares[0].clamp_min(torch.finfo(shares.dtype).tiny)).sqrt()
 

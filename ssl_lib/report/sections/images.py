@@ -1,4 +1,4 @@
-"""Sections made of pictures: neighbours, views and patch tokens."""
+"""Sections made of pictures: neighbors, views and patch tokens."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ssl_lib.report.run import Missing, Observed, Run, TokenMaps
 from ssl_lib.report.sample import one_per_class
 from ssl_lib.report.sections.common import captioned, class_name, missing, note, per_run, scrolling, section
 
-__all__ = ["neighbours", "thumbnail", "tokens", "views"]
+__all__ = ["neighbors", "thumbnail", "tokens", "views"]
 
 _QUERIES = 10
 _PRIVATE = "Images were left out with --no-images."
 
 
-def neighbours(runs: Sequence[Run], sheets: dict[str, Sheet]) -> Html:
+def neighbors(runs: Sequence[Run], sheets: dict[str, Sheet]) -> Html:
     """Sample images and those nearest to them, by the trained weights: of one run beside random ones, or of several."""
     about = "For some images, the nearest others by cosine. A bar under a picture marks another class."
     seen = _observed(runs)
@@ -29,14 +29,14 @@ def neighbours(runs: Sequence[Run], sheets: dict[str, Sheet]) -> Html:
             alike.setdefault(sheets[run.name].name, []).append((run, observed))
     for group in alike.values():
         sheet, observed = sheets[group[0][0].name], group[0][1]
-        found = {run.name: each.neighbours["trained"] for run, each in group}
+        found = {run.name: each.neighbors["trained"] for run, each in group}
         if len(runs) == 1:
-            found = {title: observed.neighbours[title] for title in ("trained", "random init")}
+            found = {title: observed.neighbors[title] for title in ("trained", "random init")}
         queries = one_per_class(observed.sample.labels, len(observed.sample), _QUERIES)
-        body.append(tag("ul", [_neighbour_row(observed, sheet, q, found) for q in queries], class_="neighbours"))
+        body.append(tag("ul", [_neighbor_row(observed, sheet, q, found) for q in queries], class_="neighbors"))
     if seen and not alike:
         body.append(note(_PRIVATE))
-    return section("neighbours", "Nearest neighbours", about, missing(runs, "observed"), body)
+    return section("neighbors", "Nearest neighbors", about, missing(runs, "observed"), body)
 
 
 def views(runs: Sequence[Run], private: bool) -> Html:
@@ -49,13 +49,13 @@ def views(runs: Sequence[Run], private: bool) -> Html:
 
 
 def tokens(runs: Sequence[Run], private: bool) -> Html:
-    """Patch tokens as colours, and the attention; nothing where no backbone has any."""
+    """Patch tokens as colors, and the attention; nothing where no backbone has any."""
     seen = _observed(runs)
     having = [(run, observed) for run, observed in seen if isinstance(observed.tokens, TokenMaps)]
     if not having:
         return Html()
     about = (
-        "The three main directions of the patch tokens as red, green and blue: patches of like colour are alike to "
+        "The three main directions of the patch tokens as red, green and blue: patches of like color are alike to "
         "the network. Parts of objects should come out, also across images. Bright in the attention is what the CLS "
         "token heeds in the last block: the object, where the network has learned to tell it from its surroundings."
     )
@@ -77,26 +77,26 @@ def _observed(runs: Sequence[Run]) -> list[tuple[Run, Observed]]:
 
 
 def _shares(name: str | None, observed: Observed) -> Html | None:
-    """How many of the neighbours are of the same class, in a sentence."""
+    """How many of the neighbors are of the same class, in a sentence."""
     labels = observed.sample.labels
     shares = [
         f"{title} {100 * (labels[near] == labels.unsqueeze(1)).double().mean().item():.1f}\u00a0%"
-        for title, near in observed.neighbours.items()
+        for title, near in observed.neighbors.items()
         if labels is not None and near.numel()
     ]
     if not shares:
         return None
-    count = observed.neighbours["trained"].shape[1]
+    count = observed.neighbors["trained"].shape[1]
     of = f"{name}: of" if name else "Of"
     return tag("p", f"{of} the {count} nearest of all {observed.source}, the same class: {', '.join(shares)}.")
 
 
-def _neighbour_row(observed: Observed, sheet: Sheet, query: int, found: Mapping[str, Tensor]) -> Html:
-    """An image and, line by line, the neighbours that several networks find."""
+def _neighbor_row(observed: Observed, sheet: Sheet, query: int, found: Mapping[str, Tensor]) -> Html:
+    """An image and, line by line, the neighbors that several networks find."""
     labels = observed.sample.labels
     lines: list[Child] = []
-    for title, neighbours in found.items():
-        near = neighbours[query].tolist()
+    for title, neighbors in found.items():
+        near = neighbors[query].tolist()
         other = [labels is not None and int(labels[index]) != int(labels[query]) for index in near]
         pictures = [thumbnail(observed, sheet, i, "other" if o else "") for i, o in zip(near, other, strict=True)]
         count = "" if labels is None else f" {len(near) - sum(other)}/{len(near)}"

@@ -17,7 +17,7 @@ from ssl_lib.report.sections.common import class_name, missing, section
 __all__ = ["embedding_map", "map_data"]
 
 _WIDTH, _HEIGHT, _EDGE = 400, 330, 12
-_COLOURS = 10
+_COLORS = 10
 _FORMS = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0Z",
     "M-2.9-2.9H2.9V2.9H-2.9Z",
@@ -38,7 +38,7 @@ def embedding_map(runs: Sequence[Run], private: bool) -> Html:
             heading = title if len(runs) == 1 else run.name
             besides = f", {observed.source}" if len(sources) > 1 else ""
             panels.append(_panel(number, observed, title, heading, besides))
-    what = "its class and neighbours" if private else "it and its neighbours"
+    what = "its class and neighbors" if private else "it and its neighbors"
     about: list[Child] = [f"A mark per image; point at one to see {what}."]
     if seen:
         of = f" of {seen[0][2].source}" if len(sources) == 1 else ""
@@ -51,7 +51,7 @@ def embedding_map(runs: Sequence[Run], private: bool) -> Html:
 
 
 def map_data(runs: Sequence[Run], sheets: dict[str, Sheet]) -> list[dict[str, Any] | None]:
-    """By run, what the script tells of a mark: its class, its neighbours, and where its picture is."""
+    """By run, what the script tells of a mark: its class, its neighbors, and where its picture is."""
     found: list[dict[str, Any] | None] = []
     for run in runs:
         if not isinstance(run.observed, Observed):
@@ -62,7 +62,7 @@ def map_data(runs: Sequence[Run], sheets: dict[str, Sheet]) -> list[dict[str, An
             {
                 "labels": None if sample.labels is None else sample.labels.tolist(),
                 "names": _names(run.observed),
-                "neighbours": {t: run.observed.neighbours[t].tolist() for t in ("trained", "random init")},
+                "neighbors": {t: run.observed.neighbors[t].tolist() for t in ("trained", "random init")},
                 "sheet": None if sheet is None else [sheet.name, sheet.columns, sheet.rows],
             }
         )
@@ -84,8 +84,8 @@ def _legend(names: Sequence[tuple[int, str]]) -> Html:
     """A button per class, which shows and hides its marks."""
     buttons = []
     for place, (label, name) in enumerate(names):
-        shape, colour = _look(place)
-        mark = tag("svg", tag("use", href=shape), viewBox="-5 -5 10 10", class_=colour, aria_hidden="true")
+        shape, color = _look(place)
+        mark = tag("svg", tag("use", href=shape), viewBox="-5 -5 10 10", class_=color, aria_hidden="true")
         buttons.append(tag("button", mark, name, type="button", aria_pressed="true", data_class=label))
     if not buttons:
         return tag("p", "The images have no labels: all marks are alike.", class_="note")
@@ -101,9 +101,9 @@ def _panel(number: int, observed: Observed, title: str, heading: str, besides: s
         chosen = (
             range(len(places)) if labels is None else torch.nonzero(labels == torch.tensor(label)).flatten().tolist()
         )
-        shape, colour = _look(place)
+        shape, color = _look(place)
         marks = [tag("use", href=shape, x=f"{places[i, 0]:.1f}", y=f"{places[i, 1]:.1f}", data_i=i) for i in chosen]
-        groups.append(tag("g", marks, class_=colour, data_class=label))
+        groups.append(tag("g", marks, class_=color, data_class=label))
     about = f"Map of {observed.source}, {heading}, by {observed.projection}. Arrow keys go from image to image."
     ring = tag("circle", class_="ring", r=8, cx=-20, cy=-20)
     svg = tag(
@@ -114,8 +114,8 @@ def _panel(number: int, observed: Observed, title: str, heading: str, besides: s
 
 
 def _look(place: int) -> tuple[str, str]:
-    """Shape and colour of a class; 50 classes differ in one of them, and the ten colours of a round by five shapes."""
-    return f"#m{(place + place // _COLOURS) % len(_FORMS)}", f"c{place % _COLOURS}"
+    """Shape and color of a class; 50 classes differ in one of them, and the ten colors of a round by five shapes."""
+    return f"#m{(place + place // _COLORS) % len(_FORMS)}", f"c{place % _COLORS}"
 
 
 def _scaled(places: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (30, 5, 7), dtype=np.uint8)
-COLOUR = RNG.integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (30, 5, 7), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
 LABELS = RNG.integers(0, 4, 30)
 INDICES = torch.tensor([3, 29, 3, 0])
 
@@ -37,9 +37,9 @@ def memory_mapped(tmp_path, array):
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (GREY, GREY[:, None]),
-        (COLOUR, COLOUR.transpose(0, 3, 1, 2)),
-        (np.asfortranarray(COLOUR), COLOUR.transpose(0, 3, 1, 2)),
+        (GRAY, GRAY[:, None]),
+        (COLOR, COLOR.transpose(0, 3, 1, 2)),
+        (np.asfortranarray(COLOR), COLOR.transpose(0, 3, 1, 2)),
     ],
 )
 def test_gather_equals_numpy_indexing(tmp_path, images, expected, mapped):
@@ -71,7 +71,7 @@ def test_statistics_equal_numpy_on_evenly_spaced_images(count):
 
 
 def test_given_statistics_are_kept_and_a_flat_channel_has_std_one():
-    assert ArrayData(GREY, mean=(0.1,), std=(0.2,)).mean == (0.1,)
+    assert ArrayData(GRAY, mean=(0.1,), std=(0.2,)).mean == (0.1,)
     flat = ArrayData(np.full((3, 2, 2), 51, np.uint8))
     assert flat.mean == pytest.approx((0.2,)) and flat.std == (1.0,)
 
@@ -79,16 +79,16 @@ def test_given_statistics_are_kept_and_a_flat_channel_has_std_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": GREY.astype(np.float32)}, "uint8"),
+        ({"images": GRAY.astype(np.float32)}, "uint8"),
         ({"images": torch.zeros(3, 8, 8, dtype=torch.uint8)}, r"\(N, C, H, W\)"),
-        ({"images": COLOUR.transpose(0, 3, 1, 2)}, r"\(N, H, W, C\)"),
-        ({"images": GREY[:0]}, "not empty"),
-        ({"images": GREY, "labels": LABELS[:-1]}, "30 integers"),
-        ({"images": GREY, "labels": LABELS.astype(np.float32)}, "30 integers"),
-        ({"images": GREY, "labels": LABELS - 1}, "-1"),
-        ({"images": GREY, "labels": LABELS, "class_names": ("a", "b", "c")}, "number of classes, 3"),
-        ({"images": COLOUR, "mean": (0.5,), "std": (0.5,)}, "3 channel"),
-        ({"images": GREY, "mean": (0.5,), "std": (0.0,)}, "std above 0"),
+        ({"images": COLOR.transpose(0, 3, 1, 2)}, r"\(N, H, W, C\)"),
+        ({"images": GRAY[:0]}, "not empty"),
+        ({"images": GRAY, "labels": LABELS[:-1]}, "30 integers"),
+        ({"images": GRAY, "labels": LABELS.astype(np.float32)}, "30 integers"),
+        ({"images": GRAY, "labels": LABELS - 1}, "-1"),
+        ({"images": GRAY, "labels": LABELS, "class_names": ("a", "b", "c")}, "number of classes, 3"),
+        ({"images": COLOR, "mean": (0.5,), "std": (0.5,)}, "3 channel"),
+        ({"images": GRAY, "mean": (0.5,), "std": (0.0,)}, "std above 0"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -97,11 +97,11 @@ def test_bad_arguments(arguments, message):
 
 
 def test_npy_files_are_memory_mapped(tmp_path):
-    np.save(tmp_path / "images.npy", COLOUR)
+    np.save(tmp_path / "images.npy", COLOR)
     np.save(tmp_path / "labels.npy", LABELS.astype(np.int16))
     data = DATASETS["arrays"](tmp_path / "images.npy", labels=tmp_path / "labels.npy")
     assert data.memory_mapped
-    np.testing.assert_array_equal(data.gather(INDICES).numpy(), COLOUR.transpose(0, 3, 1, 2)[INDICES])
+    np.testing.assert_array_equal(data.gather(INDICES).numpy(), COLOR.transpose(0, 3, 1, 2)[INDICES])
     assert data.labels.dtype == torch.int64
     np.testing.assert_array_equal(data.labels.numpy(), LABELS)
     assert arrays(tmp_path / "images.npy").labels is None
@@ -110,10 +110,10 @@ def test_npy_files_are_memory_mapped(tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("images", [COLOUR, np.asfortranarray(COLOUR)])
+@pytest.mark.parametrize("images", [COLOR, np.asfortranarray(COLOR)])
 def test_npz_equals_np_load(tmp_path, save, images):
     path = tmp_path / "set.npz"
-    save(path, labels=LABELS, images=images, test_images=GREY[..., None].repeat(3, -1)[:9], test_labels=LABELS[:9])
+    save(path, labels=LABELS, images=images, test_images=GRAY[..., None].repeat(3, -1)[:9], test_labels=LABELS[:9])
     train, test = arrays(path), arrays(path, split="test")
     assert train.memory_mapped == test.memory_mapped == (save is np.savez)
     with np.load(path) as loaded:
@@ -125,9 +125,9 @@ def test_npz_equals_np_load(tmp_path, save, images):
 
 
 def test_test_images_may_lie_in_files_of_their_own(tmp_path):
-    np.savez(tmp_path / "train.npz", images=GREY)
-    np.savez(tmp_path / "test.npz", images=GREY[:4], labels=LABELS[:4])
-    np.save(tmp_path / "test.npy", GREY[:4])
+    np.savez(tmp_path / "train.npz", images=GRAY)
+    np.savez(tmp_path / "test.npz", images=GRAY[:4], labels=LABELS[:4])
+    np.save(tmp_path / "test.npy", GRAY[:4])
     np.save(tmp_path / "other.npy", LABELS[4:8])
     joined = arrays(tmp_path / "train.npz", test_path=tmp_path / "test.npz", split="test")
     apart = arrays(
@@ -156,15 +156,15 @@ def test_pickles_are_refused_and_never_run(tmp_path, kind):
 
 
 def test_file_errors_name_the_file(tmp_path):
-    np.savez(tmp_path / "keys.npz", pictures=GREY)
-    np.savez(tmp_path / "float.npz", images=GREY / 255)
-    np.savez(tmp_path / "labels.npz", images=GREY, labels=LABELS[:-1])
-    np.save(tmp_path / "cut.npy", GREY)
-    np.savez(tmp_path / "cut.npz", images=GREY)
+    np.savez(tmp_path / "keys.npz", pictures=GRAY)
+    np.savez(tmp_path / "float.npz", images=GRAY / 255)
+    np.savez(tmp_path / "labels.npz", images=GRAY, labels=LABELS[:-1])
+    np.save(tmp_path / "cut.npy", GRAY)
+    np.savez(tmp_path / "cut.npz", images=GRAY)
     for name in ("cut.npy", "cut.npz"):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-300])
     (tmp_path / "images.txt").write_text("no")
-    np.save(tmp_path / "images.npy", GREY)
+    np.save(tmp_path / "images.npy", GRAY)
     np.save(tmp_path / "column.npy", LABELS[:, None])
     with pytest.raises(DataError, match="30 integers, one per image, got int64"):
         arrays(tmp_path / "images.npy", labels=tmp_path / "column.npy")
@@ -186,14 +186,14 @@ def test_file_errors_name_the_file(tmp_path):
 
 def test_our_sets_are_torch_data_sets_too():
     pixels = torch.arange(4 * 2 * 2, dtype=torch.uint8).view(4, 1, 2, 2)
-    labelled = ArrayData(pixels, np.array([2, 0, 1, 1]))
-    image, label = labelled[-4]
+    labeled = ArrayData(pixels, np.array([2, 0, 1, 1]))
+    image, label = labeled[-4]
     assert torch.equal(image, pixels[0]) and label == 2
     assert torch.equal(ArrayData(pixels)[3], pixels[3])
-    assert len(list(labelled)) == 4  # iteration ends
-    images, labels = next(iter(torch.utils.data.DataLoader(labelled, batch_size=4)))
+    assert len(list(labeled)) == 4  # iteration ends
+    images, labels = next(iter(torch.utils.data.DataLoader(labeled, batch_size=4)))
     assert torch.equal(images, pixels) and labels.tolist() == [2, 0, 1, 1]
-    assert repr(labelled) == "ArrayData(4 images of 1 channel, 3 classes)"
+    assert repr(labeled) == "ArrayData(4 images of 1 channel, 3 classes)"
     assert repr(ArrayData(pixels)) == "ArrayData(4 images of 1 channel, no labels)"
 
 

@@ -17,10 +17,10 @@ from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
 
 
-def add(path, image=COLOUR, **options):
+def add(path, image=COLOR, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     return path
@@ -50,7 +50,7 @@ def test_class_folders_give_labels(tmp_path):
     assert data.labels.tolist() == [0, 0, 1, 1] and data.labels.dtype == torch.int64
     names = [os.path.relpath(data.path(index), tmp_path) for index in range(len(data))]
     assert names == ["ant/0.tiff", "ant/deep/er/1.jpeg", "zebra/10.PNG", "zebra/2.png"]
-    np.testing.assert_array_equal(data.read(3).permute(1, 2, 0).numpy(), COLOUR)
+    np.testing.assert_array_equal(data.read(3).permute(1, 2, 0).numpy(), COLOR)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_bank_and_test_roots(tmp_path):
 def test_statistics_follow_the_channels(tmp_path):
     add(tmp_path / "a.png")
     assert FolderData(tmp_path).mean == (0.485, 0.456, 0.406)
-    grey = FolderData(tmp_path, channels=1)
-    assert (grey.mean, grey.std) == (pytest.approx((0.449,)), pytest.approx((0.226,)))
+    gray = FolderData(tmp_path, channels=1)
+    assert (gray.mean, gray.std) == (pytest.approx((0.449,)), pytest.approx((0.226,)))
     assert FolderData(tmp_path, mean=(0.1, 0.2, 0.3)).mean == (0.1, 0.2, 0.3)
     for bad, message in (
         ({"channels": 2}, "channels must be 3"),
@@ -161,4 +161,4 @@ def test_an_unreadable_image_is_named(tmp_path, kind):
 def test_names_that_are_not_utf8(tmp_path):
     path = add(tmp_path / "a.png")
     os.rename(path, os.fsencode(tmp_path) + b"/\xff\xfe.png")
-    np.testing.assert_array_equal(FolderData(tmp_path).read(0).permute(1, 2, 0).numpy(), COLOUR)
+    np.testing.assert_array_equal(FolderData(tmp_path).read(0).permute(1, 2, 0).numpy(), COLOR)

@@ -41,14 +41,14 @@ def test_every_kind_of_item(convert):
         np.testing.assert_array_equal(data.read(index).permute(1, 2, 0).numpy(), PIXELS[index])
 
 
-def test_grey_follows_the_statistics():
-    grey = PIXELS[0, :, :, 0]
-    items = Items([Image.fromarray(grey), grey, torch.from_numpy(grey)[None], grey[..., None]])
+def test_gray_follows_the_statistics():
+    gray = PIXELS[0, :, :, 0]
+    items = Items([Image.fromarray(gray), gray, torch.from_numpy(gray)[None], gray[..., None]])
     for index in range(4):
-        colour = WrappedDataset(items, (0.5,) * 3, (0.5,) * 3)
-        np.testing.assert_array_equal(colour.read(index).numpy(), np.stack([grey] * 3))
-        np.testing.assert_array_equal(WrappedDataset(items).read(index).numpy(), grey[None])
-        np.testing.assert_array_equal(WrappedDataset(items, (0.5,), (0.5,)).read(index).numpy(), grey[None])
+        color = WrappedDataset(items, (0.5,) * 3, (0.5,) * 3)
+        np.testing.assert_array_equal(color.read(index).numpy(), np.stack([gray] * 3))
+        np.testing.assert_array_equal(WrappedDataset(items).read(index).numpy(), gray[None])
+        np.testing.assert_array_equal(WrappedDataset(items, (0.5,), (0.5,)).read(index).numpy(), gray[None])
 
 
 def test_labels_are_the_targets():

@@ -8,12 +8,12 @@ from PIL import Image
 from ssl_lib.data import decode, decode_image
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-GREY = RNG.integers(0, 256, (9, 12), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (9, 12), dtype=np.uint8)
 ALPHA = RNG.integers(0, 256, (9, 12), dtype=np.uint8)
 
 
-def add(path, image=COLOUR, **options):
+def add(path, image=COLOR, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     return path
@@ -30,55 +30,55 @@ def pixels(path, channels=3):
     return image.permute(1, 2, 0).numpy()
 
 
-def on_white(colour, alpha):
+def on_white(color, alpha):
     alpha = alpha[..., None].astype(np.float64) / 255
-    return colour * alpha + 255 * (1 - alpha)
+    return color * alpha + 255 * (1 - alpha)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.TIFF", "a.webp"])
 def test_lossless_formats_give_back_the_pixels(tmp_path, name):
     options = {"lossless": True} if name.endswith("webp") else {}
-    np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOUR, **options)), COLOUR)
+    np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOR, **options)), COLOR)
 
 
-def test_grey_and_colour_convert_both_ways(tmp_path):
-    grey, colour = add(tmp_path / "g.png", GREY), add(tmp_path / "c.png", COLOUR)
-    np.testing.assert_array_equal(pixels(grey), GREY[..., None].repeat(3, -1))
-    np.testing.assert_array_equal(pixels(grey, 1)[..., 0], GREY)
-    luma = COLOUR @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
-    np.testing.assert_allclose(pixels(colour, 1)[..., 0], luma, atol=0.51)
+def test_gray_and_color_convert_both_ways(tmp_path):
+    gray, color = add(tmp_path / "g.png", GRAY), add(tmp_path / "c.png", COLOR)
+    np.testing.assert_array_equal(pixels(gray), GRAY[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(pixels(gray, 1)[..., 0], GRAY)
+    luma = COLOR @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
+    np.testing.assert_allclose(pixels(color, 1)[..., 0], luma, atol=0.51)
 
 
 def test_one_bit_and_palette(tmp_path):
-    bits = GREY > 127
+    bits = GRAY > 127
     np.testing.assert_array_equal(pixels(add(tmp_path / "bits.png", bits), 1)[..., 0], bits * 255)
-    indexed = Image.fromarray(GREY % 4)
+    indexed = Image.fromarray(GRAY % 4)
     indexed.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 200, 210, 220])
     table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [200, 210, 220]])
-    np.testing.assert_array_equal(pixels(add(tmp_path / "p.png", indexed)), table[GREY % 4])
+    np.testing.assert_array_equal(pixels(add(tmp_path / "p.png", indexed)), table[GRAY % 4])
     clear = add(tmp_path / "clear.png", indexed, transparency=2)
     table[2] = 255
-    np.testing.assert_array_equal(pixels(clear), table[GREY % 4])
+    np.testing.assert_array_equal(pixels(clear), table[GRAY % 4])
 
 
 def test_transparent_images_lie_on_white(tmp_path):
-    rgba = add(tmp_path / "rgba.png", np.dstack([COLOUR, ALPHA]))
-    np.testing.assert_allclose(pixels(rgba), on_white(COLOUR, ALPHA), atol=1)
-    la = add(tmp_path / "la.png", np.dstack([GREY, ALPHA]))
+    rgba = add(tmp_path / "rgba.png", np.dstack([COLOR, ALPHA]))
+    np.testing.assert_allclose(pixels(rgba), on_white(COLOR, ALPHA), atol=1)
+    la = add(tmp_path / "la.png", np.dstack([GRAY, ALPHA]))
     assert (mode(rgba), mode(la)) == ("RGBA", "LA")
-    np.testing.assert_allclose(pixels(la), on_white(GREY[..., None].repeat(3, -1), ALPHA), atol=1)
-    np.testing.assert_allclose(pixels(la, 1), on_white(GREY[..., None], ALPHA), atol=1)
-    key = add(tmp_path / "key.png", COLOUR, transparency=tuple(COLOUR[0, 0].tolist()))
-    expected = COLOUR.copy()
-    expected[np.equal(COLOUR, COLOUR[0, 0]).all(-1)] = 255
+    np.testing.assert_allclose(pixels(la), on_white(GRAY[..., None].repeat(3, -1), ALPHA), atol=1)
+    np.testing.assert_allclose(pixels(la, 1), on_white(GRAY[..., None], ALPHA), atol=1)
+    key = add(tmp_path / "key.png", COLOR, transparency=tuple(COLOR[0, 0].tolist()))
+    expected = COLOR.copy()
+    expected[np.equal(COLOR, COLOR[0, 0]).all(-1)] = 255
     np.testing.assert_array_equal(pixels(key), expected)
 
 
 def test_cmyk(tmp_path):
-    bands = [*np.ascontiguousarray(COLOUR.transpose(2, 0, 1)), ALPHA]
+    bands = [*np.ascontiguousarray(COLOR.transpose(2, 0, 1)), ALPHA]
     path = add(tmp_path / "cmyk.tif", Image.merge("CMYK", [Image.fromarray(band) for band in bands]))
     assert mode(path) == "CMYK"
-    ink, black = 255.0 - COLOUR, 255.0 - ALPHA[..., None]
+    ink, black = 255.0 - COLOR, 255.0 - ALPHA[..., None]
     np.testing.assert_allclose(pixels(path), ink * black / 255, atol=1)
 
 
@@ -92,7 +92,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
     np.testing.assert_array_equal(pixels(path), expected[..., None].repeat(3, -1))
 
 
-def test_big_endian_and_32_bit_grey(tmp_path):
+def test_big_endian_and_32_bit_gray(tmp_path):
     deep = RNG.integers(0, 65536, (9, 12)).astype(">u2")
     big = add(tmp_path / "big.tif", Image.frombytes("I;16B", (12, 9), deep.tobytes()))
     np.testing.assert_array_equal(pixels(big, 1)[..., 0], np.rint(deep / 257))
@@ -120,13 +120,13 @@ def test_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = turn[orientation]
-    np.testing.assert_array_equal(pixels(add(tmp_path / "a.png", COLOUR, exif=exif)), upright(COLOUR))
+    np.testing.assert_array_equal(pixels(add(tmp_path / "a.png", COLOR, exif=exif)), upright(COLOR))
     deep = RNG.integers(0, 65536, (9, 12), dtype=np.uint16)
     path = add(tmp_path / "deep.png", deep, exif=exif)
     np.testing.assert_array_equal(pixels(path, 1)[..., 0], np.rint(upright(deep) / 257))
     for name, options in (("a.jpg", {"quality": 90}), ("a.webp", {"lossless": True}), ("a.tif", {})):
-        lying = pixels(add(tmp_path / name, COLOUR, **options))
-        np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOUR, exif=exif, **options)), upright(lying))
+        lying = pixels(add(tmp_path / name, COLOR, **options))
+        np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOR, exif=exif, **options)), upright(lying))
 
 
 OPTIONS = [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, {"quality": 30}]
@@ -146,8 +146,8 @@ def test_jpegs_equal_pillows(tmp_path, options, operator, monkeypatch):
 
 
 def test_cmyk_jpegs_are_not_inverted(tmp_path):
-    colour = np.full((16, 16, 4), (0, 255, 255, 0), np.uint8)  # red
-    path = add(tmp_path / "a.jpg", Image.frombytes("CMYK", (16, 16), colour.tobytes()), quality=100)
+    color = np.full((16, 16, 4), (0, 255, 255, 0), np.uint8)  # red
+    path = add(tmp_path / "a.jpg", Image.frombytes("CMYK", (16, 16), color.tobytes()), quality=100)
     np.testing.assert_allclose(pixels(path), np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=2)
 
 
