@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet; each message names the key, file or value, and the cure."""
+"""Exceptions for user errors; each message names the key, file or value and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", 
 
 
 class SSLError(Exception):
-    """Base of all errors that `ssl-lib` shows as one message, without a traceback."""
+    """Base class of all errors that `ssl-lib` prints as one message, without a traceback."""
 
 
 class ConfigError(SSLError, ValueError):
@@ -17,11 +17,11 @@ class ConfigError(SSLError, ValueError):
 
 
 class DataError(SSLError):
-    """Images are missing, unreadable, or too few."""
+    """Images are missing, unreadable or too few."""
 
 
 class CheckpointError(SSLError):
-    """A checkpoint is missing, damaged, or does not fit the run."""
+    """A checkpoint is missing, damaged or does not match the run."""
 
 
 class NonFiniteLossError(SSLError, ArithmeticError):
@@ -29,16 +29,16 @@ class NonFiniteLossError(SSLError, ArithmeticError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ends an error message: the nearest known word where one is near, and all of them where they are few."""
+    """Returns the end of an error message: the closest known word, if any, and all known words if there are few."""
     words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     if len(words) <= 24:
         return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."
     return hint or f" {len(words)} names are known: see `ssl-lib list`."
 
 
 def listed(names: Iterable[object], most: int = 6) -> str:
-    """The first names, parted by commas, and an ellipsis where there are more."""
+    """Joins the first names with commas and adds an ellipsis if there are more."""
     texts = list(map(str, names))
     return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")

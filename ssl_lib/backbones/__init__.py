@@ -1,4 +1,4 @@
-"""Backbones: networks from images (N, C, H, W) to features (N, out_dim), by name in `BACKBONES`."""
+"""Backbones: networks that map images (N, C, H, W) to features (N, out_dim), registered in `BACKBONES`."""
 
 from __future__ import annotations
 

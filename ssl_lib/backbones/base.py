@@ -1,4 +1,4 @@
-"""The contract of a backbone."""
+"""Backbone protocol: a network with an `out_dim`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Backbone", "feature_dim"]
 
 
 class Backbone(Protocol):
-    """A network from normalized images to features; any `nn.Module` with an `out_dim` is one.
+    """Network that maps normalized images to features: any `nn.Module` with an `out_dim`.
 
     Attributes:
         out_dim: Width of the features.
@@ -24,15 +24,15 @@ class Backbone(Protocol):
 
 
 def feature_dim(backbone: nn.Module) -> int:
-    """The width of a backbone's features.
+    """Returns the feature width of a backbone.
 
     Raises:
-        ValueError: The backbone declares no integer `out_dim`.
+        ValueError: The backbone has no integer `out_dim`.
     """
     width = getattr(backbone, "out_dim", None)
     if not isinstance(width, int):
         raise ValueError(
-            f"the backbone {type(backbone).__name__} must declare its feature width: set an integer attribute "
-            f"out_dim on it (found {width!r})"
+            f"the backbone {type(backbone).__name__} must declare its feature width: set its attribute out_dim to an "
+            f"integer (got {width!r})"
         )
     return width

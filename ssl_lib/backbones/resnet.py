@@ -1,4 +1,4 @@
-"""ResNets of torchvision's blocks, with a stem for small images, and a tiny one for the CPU."""
+"""ResNet backbones compatible with torchvision, with stems for small images and a tiny variant for CPUs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel size and
 
 
 class ResNet(nn.Sequential):
-    """A ResNet up to the pooled features: (N, C, H, W) -> (N, out_dim).
+    """ResNet without classifier: (N, C, H, W) -> (N, out_dim).
 
-    torchvision/models/resnet.py without its `fc`: the same features, initialization and state-dict keys.
+    Features, initialization and state dict keys equal torchvision/models/resnet.py without `fc`.
 
     Args:
         block: torchvision's `BasicBlock` or `Bottleneck`.
-        layers: Number of blocks in each stage; every stage but the first halves the sides.
-        widths: Width of each stage, before a bottleneck's expansion by 4.
-        in_channels: Channels of an image.
-        stem: "imagenet" divides the sides by 4 (7x7 stride 2, then max-pool), "half" by 2 (3x3 stride 2), "small"
-            keeps them (3x3 stride 1; simclr/tf2/resnet.py on CIFAR), for images of 28 to 64 pixels.
-        zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
-        bottleneck_factor: Factor on the width of a bottleneck's 3x3 convolution; 2 in wide ResNets.
-        pool: Side of the grid that the last feature map is averaged to, then flattened; 1 forgets all positions.
+        layers: Number of blocks in each stage; every stage except the first halves the resolution.
+        widths: Width of each stage, before the expansion by 4 of bottleneck blocks.
+        in_channels: Number of image channels.
+        stem: "imagenet" divides the resolution by 4 (7x7 stride 2, then max-pool), "half" by 2 (3x3 stride 2), "small"
+            keeps it (3x3 stride 1; simclr/tf2/resnet.py on CIFAR), for images of 28 to 64 pixels.
+        zero_init_residual: Whether to initialize every residual branch to output zero (arXiv:1706.02677, section 5.1).
+        bottleneck_factor: Width factor of the 3x3 convolution in bottleneck blocks; 2 in wide ResNets.
+        pool: The last feature map is average-pooled to a pool x pool grid and flattened; 1 is global average pooling.
 
     Attributes:
         out_dim: Width of the features.
@@ -91,12 +91,12 @@ def _stage(
 
 _ARGUMENTS = """\
 Args:
-    in_channels: Channels of an image.
-    stem: "imagenet" divides the sides by 4 (7x7 stride 2, then max-pool); "small" keeps them (3x3 stride 1), for images
-        of 28 to 64 pixels.
-    zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
-    weights: Where to start: a state dict's file, a run's folder or checkpoint, or a name of torchvision's such as
-        "DEFAULT", see `load_weights`; None starts at random.
+    in_channels: Number of image channels.
+    stem: "imagenet" divides the resolution by 4 (7x7 stride 2, then max-pool); "small" keeps it (3x3 stride 1), for
+        images of 28 to 64 pixels.
+    zero_init_residual: Whether to initialize every residual branch to output zero (arXiv:1706.02677, section 5.1).
+    weights: Initial weights: a state dict file, a run folder or checkpoint, or the name of torchvision weights such as
+        "DEFAULT"; see `load_weights`. None initializes randomly.
 """
 
 
@@ -123,7 +123,7 @@ def _factory(
         return net
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"torchvision's {name} as a `ResNet`.\n\n{_ARGUMENTS}"
+    build.__doc__ = f"{name} of torchvision, as a `ResNet`.\n\n{_ARGUMENTS}"
     return BACKBONES.register(name)(build)
 
 
@@ -143,16 +143,16 @@ def resnet_tiny(
     zero_init_residual: bool = False,
     weights: str | None = None,
 ) -> ResNet:
-    """A `ResNet` of about 0.3 M parameters that trains fast on a CPU, for images of 28 to 64 pixels.
+    """`ResNet` with about 0.3 M parameters that trains fast on a CPU, for images of 28 to 64 pixels.
 
     Args:
-        in_channels: Channels of an image.
-        width: Width of the first of three stages of one basic block each.
-        pool: Side of the grid that the last feature map is averaged to, then flattened; 1 forgets all positions, 2
-            keeps the four quadrants apart, for images whose objects are aligned.
-        zero_init_residual: Whether every residual branch starts at zero (arXiv:1706.02677, section 5.1).
-        weights: Where to start: a state dict's file, or a run's folder or checkpoint, see `load_weights`; None starts
-            at random.
+        in_channels: Number of image channels.
+        width: Width of the first stage; there are three stages with one basic block each.
+        pool: The last feature map is average-pooled to a pool x pool grid and flattened. 1 is global average pooling;
+            2 keeps the four quadrants separate, for aligned images.
+        zero_init_residual: Whether to initialize every residual branch to output zero (arXiv:1706.02677, section 5.1).
+        weights: Initial weights: a state dict file, or a run folder or checkpoint; see `load_weights`. None initializes
+            randomly.
     """
     widths = (width, 2 * width, 128 * width // 24)
     net = ResNet(BasicBlock, (1, 1, 1), widths, in_channels, "half", zero_init_residual, pool=pool)

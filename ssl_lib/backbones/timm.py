@@ -1,4 +1,4 @@
-"""Every backbone of timm, as `timm/<name>`; needs the extra `timm`."""
+"""timm models as backbones, registered as `timm/<name>`; requires the extra `timm`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def timm_backbone(
     """Builds a timm model without its classifier: (N, C, H, W) -> (N, out_dim).
 
     Args:
-        model_name: timm's name, with or without a pretrained tag, e.g. "vit_tiny_patch16_224.augreg_in21k".
-        pretrained: Whether to download timm's weights.
-        in_channels: Channels of an image; timm adapts pretrained stems.
-        drop_path: Rate of stochastic depth in [0, 1), for the models that have it.
-        image_size: Side of the image in pixels, of which the models that are built for one size (ViT, Swin) are told;
-            the others take any.
+        model_name: Name of the timm model, with or without a pretrained tag, e.g. "vit_tiny_patch16_224.augreg_in21k".
+        pretrained: Whether to download pretrained weights.
+        in_channels: Number of image channels; timm adapts pretrained stems.
+        drop_path: Stochastic depth rate in [0, 1), for models that support it.
+        image_size: Image size in pixels, passed to models that are built for a fixed size (ViT, Swin); other models
+            accept any size and ignore it.
 
     Raises:
-        ConfigError: timm is not installed, does not know the model or its weights, or the model lacks an option.
+        ConfigError: timm is not installed, or the model, its weights or one of the options is unknown to timm.
     """
     with needs("timm", f"backbone timm/{model_name}"):
         timm: Any = importlib.import_module("timm")
@@ -42,9 +42,10 @@ def timm_backbone(
         raise ConfigError(f"timm has no model {model_name!r}.{did_you_mean(model_name, timm.list_models())}")
     try:
         fixed_size = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True).fixed_input_size
-        options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}  # None: unset
+        # timm ignores options that are None.
+        options = {"drop_path_rate": drop_path or None, "img_size": image_size if fixed_size else None}
         net: nn.Module = timm.create_model(model_name, pretrained, num_classes=0, in_chans=in_channels, **options)
-    except Exception as error:  # unknown options and tags, failed downloads: every model has its own way
+    except Exception as error:  # error types for bad options, tags and downloads vary by model
         given = {"pretrained": pretrained, "in_channels": in_channels, "drop_path": drop_path, "image_size": image_size}
         raise ConfigError(f"timm cannot build {model_name!r} with {given}: {error}") from error
     net.out_dim = getattr(net, "head_hidden_size", None) or net.num_features

@@ -1,4 +1,4 @@
-"""torchvision's other networks by name: ConvNeXt, RegNet, EfficientNet, Swin, DenseNet, MobileNet and more."""
+"""torchvision models as backbones: ConvNeXt, RegNet, EfficientNet, Swin, DenseNet, MobileNet and more."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from ssl_lib.registry import BACKBONES
 
 __all__ = ["torchvision_net"]
 
-# GoogLeNet and Inception change their input and return several outputs; SqueezeNet ends in class maps.
-LEFT_OUT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")
-NAMES = [name for name in torchvision.models.list_models(module=torchvision.models) if name not in LEFT_OUT]
+# GoogLeNet and Inception transform their input and return several outputs; SqueezeNet has no final Linear layer.
+EXCLUDED = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")
+NAMES = [name for name in torchvision.models.list_models(module=torchvision.models) if name not in EXCLUDED]
 
 
 def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = None) -> nn.Module:
     """Builds a torchvision classifier without its last layer: (N, C, H, W) -> (N, out_dim).
 
-    What stands before the last Linear stays (pooling, ConvNeXt's LayerNorm, MobileNet v3's hidden layer), but for the
-    dropout that feeds it. State-dict keys are torchvision's. ViT, MaxViT: images of 224 pixels.
+    Removes the last Linear layer and the dropout before it. All other layers are kept, such as pooling, ConvNeXt's
+    LayerNorm and MobileNet v3's hidden layer. State dict keys match torchvision. ViT and MaxViT require images of
+    224 pixels.
 
     Args:
-        name: A name of `torchvision.models.list_models()`.
-        in_channels: Channels of an image.
-        weights: A state dict's file, a run's folder or checkpoint, or the name of torchvision weights, see
-            `load_weights`.
+        name: Model name from `torchvision.models.list_models()`.
+        in_channels: Number of image channels.
+        weights: Initial weights: a state dict file, a run folder or checkpoint, or the name of torchvision weights; see
+            `load_weights`. None initializes randomly.
 
     Raises:
         ConfigError: The name is unknown, or the weights are missing or do not fit.
     """
     if name not in NAMES:
-        raise ConfigError(f"torchvision has no network {name!r} that gives plain features.{did_you_mean(name, NAMES)}")
+        raise ConfigError(
+            f"torchvision has no network {name!r} that can be used as a backbone.{did_you_mean(name, NAMES)}"
+        )
     net: Any = torchvision.models.get_model(name, weights=None)
     _set_channels(net, in_channels)
     net.out_dim = _strip_classifier(net)
@@ -46,7 +49,7 @@ def torchvision_net(name: str, *, in_channels: int = 3, weights: str | None = No
 
 
 def _strip_classifier(net: nn.Module) -> int:
-    """Removes the last Linear and the dropout before it; returns the width that came in."""
+    """Removes the last Linear and the dropout before it; returns the Linear's input width."""
     name, classifier = list(net.named_children())[-1]
     layers = classifier if isinstance(classifier, nn.Sequential) else nn.Sequential(classifier)
     last = layers[-1]
@@ -59,7 +62,7 @@ def _strip_classifier(net: nn.Module) -> int:
 
 
 def _set_channels(net: nn.Module, in_channels: int) -> None:
-    """Gives the first convolution another number of input channels, with a random kernel of the same output scale."""
+    """Gives the first convolution `in_channels` inputs, with random weights of the same output scale."""
     stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
     if stem.in_channels != in_channels:
         kernel = torch.randn(stem.out_channels, in_channels, *stem.kernel_size, device=stem.weight.device)
@@ -70,9 +73,9 @@ def _set_channels(net: nn.Module, in_channels: int) -> None:
 
 _ARGUMENTS = """\
 Args:
-    in_channels: Channels of an image.
-    weights: Where to start: a state dict's file, a run's folder or checkpoint, or a name of torchvision's such as
-        "DEFAULT", see `load_weights`; None starts at random.
+    in_channels: Number of image channels.
+    weights: Initial weights: a state dict file, a run folder or checkpoint, or the name of torchvision weights such as
+        "DEFAULT"; see `load_weights`. None initializes randomly.
 """
 
 
@@ -81,12 +84,10 @@ def _factory(name: str) -> Callable[..., nn.Module]:
         return torchvision_net(name, in_channels=in_channels, weights=weights)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = (
-        f"torchvision's network of this name, without its classifier; see `torchvision_net`.\n\n{_ARGUMENTS}"
-    )
+    build.__doc__ = f"{name} of torchvision, without its classifier; see `torchvision_net`.\n\n{_ARGUMENTS}"
     return build
 
 
 for _name in NAMES:
-    if _name not in BACKBONES:  # `resnet.py` has the ResNets with a choice of stem
+    if _name not in BACKBONES:  # the ResNets are registered in `resnet.py`, with a choice of stem
         BACKBONES.register(_name)(_factory(_name))

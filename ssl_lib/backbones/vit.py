@@ -1,4 +1,4 @@
-"""Vision transformers, with the state-dict names of timm and DINO."""
+"""Vision transformer (ViT) backbones, with the state dict keys of timm and DINO."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ HEAD_DIM = 64
 
 
 class VisionTransformer(nn.Module):
-    """A pre-norm vision transformer: images to a CLS token, and to patch tokens.
+    """Pre-norm vision transformer that maps images to a CLS token and patch tokens.
 
-    Architecture and initialization as in dino/vision_transformer.py (MLP ratio 4, biases everywhere, LayerNorm with
-    eps 1e-6, truncated normal of std 0.02), registers as in "Vision Transformers Need Registers" (arXiv 2309.16588).
-    Attention heads are 64 wide. An image may have any size that the patch size divides; position embeddings are
-    interpolated to it.
+    Architecture and initialization follow dino/vision_transformer.py (MLP ratio 4, biases everywhere, LayerNorm with
+    eps 1e-6, truncated normal with std 0.02); registers follow "Vision Transformers Need Registers" (arXiv:2309.16588).
+    Attention heads have width 64. Images may have any size divisible by the patch size; position embeddings are
+    interpolated.
 
     Args:
-        dim: Width of a token, a multiple of 64.
+        dim: Width of the tokens, a multiple of 64.
         depth: Number of blocks.
-        patch_size: Side of a patch in pixels.
-        image_size: Side in pixels of the square image whose patches have a position embedding each.
-        in_channels: Channels of an image.
-        drop_path: Probability in [0, 1) that a sample skips a branch of the last block; grows linearly from 0 in the
-            first (stochastic depth).
-        registers: Extra tokens behind CLS, without position, that no output shows.
+        patch_size: Patch size in pixels.
+        image_size: Size in pixels of the square images for which the position embeddings are created.
+        in_channels: Number of image channels.
+        drop_path: Stochastic depth rate of the last block, in [0, 1); increases linearly from 0 in the first block.
+        registers: Number of register tokens after CLS, without position embedding; they are not returned.
 
     Attributes:
         out_dim: Width of the features, `dim`.
 
     Raises:
-        ValueError: A size does not divide, or the drop path rate is out of range.
+        ValueError: An argument is out of range, or a size is not divisible.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class VisionTransformer(nn.Module):
         if dim % HEAD_DIM or dim <= 0:
             raise ValueError(f"dim must be a multiple of {HEAD_DIM}, the width of a head, got {dim}")
         if not 0.0 <= drop_path < 1.0:
-            raise ValueError(f"drop_path must lie in [0, 1), got {drop_path}")
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
         if registers < 0:
             raise ValueError(f"registers must not be negative, got {registers}")
         self.out_dim = dim
@@ -87,45 +86,49 @@ class VisionTransformer(nn.Module):
         """Maps images (N, C, H, W) to their normalized CLS tokens (N, dim).
 
         Raises:
-            ValueError: The patch size does not divide the image.
+            ValueError: The image size is not a multiple of the patch size.
         """
         return self.tokens(images)[0]
 
     def tokens(
         self, images: Tensor, masks: Tensor | None = None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Maps images (N, C, H, W) to all their normalized tokens.
+        """Maps images (N, C, H, W) to their normalized CLS and patch tokens.
 
         Args:
-            images: (N, C, H, W), each side a multiple of the patch size.
-            masks: (N, P) bool, True for the patches, in rows from the top left, that the network shall not see.
-            mask_token: (dim,), stands in for the hidden patches before the positions are added (iBOT, SimMIM). It
-                belongs to the method that masks, so that a backbone trained otherwise has no unused parameter.
+            images: (N, C, H, W), with H and W multiples of the patch size.
+            masks: (N, P) bool, True for patches to mask, in row-major order.
+            mask_token: (dim,), replaces the masked patches before position embeddings are added (iBOT, SimMIM). It is a
+                parameter of the method, so that other methods have no unused parameter in the backbone.
 
         Returns:
             The CLS tokens (N, dim) and the patch tokens (N, P, dim), P = H / patch_size * W / patch_size.
 
         Raises:
-            ValueError: The patch size does not divide the image, or masks and mask_token do not fit.
+            ValueError: The image size is not a multiple of the patch size, masks have the wrong shape or dtype, or only
+                one of masks and mask_token is given.
         """
         grid = self._grid_of(*images.shape[-2:])
         x = self.patch_embed(images).flatten(2).transpose(1, 2)  # (N, P, dim)
         if masks is not None or mask_token is not None:
-            x = _hide(x, masks, mask_token)
+            x = _mask_patches(x, masks, mask_token)
         positions = self._positions(grid)
         prefix = [self.cls_token + positions[:, :1]]
         if self.reg_token is not None:
             prefix.append(self.reg_token)
-        head = torch.cat(prefix, dim=1).expand(x.shape[0], -1, -1)  # len(x) would be a constant in an exported graph
+        # x.shape[0] instead of len(x), which would be a constant in an exported graph
+        head = torch.cat(prefix, dim=1).expand(x.shape[0], -1, -1)
         x = torch.cat((head, x + positions[:, 1:]), dim=1)  # (N, 1 + registers + P, dim)
         x = self.norm(self.blocks(x))
         return x[:, 0], x[:, head.shape[1] :]
 
     def at_size(self, image_size: int) -> VisionTransformer:
-        """A copy made for square images of another side: their features are the same, with nothing to interpolate.
+        """Returns a copy with position embeddings interpolated once to square images of another size.
+
+        The copy computes the same features for such images without interpolating in each forward pass.
 
         Raises:
-            ValueError: The patch size does not divide it.
+            ValueError: The size is not a multiple of the patch size.
         """
         net = copy.deepcopy(self)
         net.grid = self._grid_of(image_size, image_size)
@@ -141,10 +144,10 @@ class VisionTransformer(nn.Module):
         return height // self.patch_size, width // self.patch_size
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings (1, 1 + P, dim) of a grid of patches.
+        """Returns position embeddings (1, 1 + P, dim) for a grid of patches.
 
-        Bicubic without antialiasing, the grid enlarged by 0.1 in the scale: dino/vision_transformer.py does so, and
-        its checkpoints then give the same features at every size.
+        As in dino/vision_transformer.py, the interpolation is bicubic without antialiasing and 0.1 is added to the new
+        grid size, so that DINO checkpoints give the same features at every image size.
         """
         if grid == self.grid:
             return self.pos_embed
@@ -181,7 +184,7 @@ class _Attention(nn.Module):
         return out
 
 
-def _hide(x: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
+def _mask_patches(x: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
     if masks is None or mask_token is None:
         raise ValueError("masks and mask_token go together: give both or neither")
     if masks.shape != x.shape[:2] or masks.dtype != torch.bool:
@@ -191,13 +194,14 @@ def _hide(x: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
 
 _ARGUMENTS = """\
 Args:
-    patch_size: Side of the square patches in pixels.
-    image_size: Side of the images that the positions are made for; those of others are resampled.
-    in_channels: Channels of an image.
-    drop_path: Rate of stochastic depth in the last block, in [0, 1), rising linearly from 0 in the first.
-    registers: Number of further tokens that take part in attention and are then dropped (arXiv:2309.16588).
-    weights: Where to start: a state dict's file, or a run's folder or checkpoint, see `load_weights`; None starts at
-        random.
+    patch_size: Patch size in pixels.
+    image_size: Image size in pixels for which the position embeddings are created; for other sizes they are
+        interpolated.
+    in_channels: Number of image channels.
+    drop_path: Stochastic depth rate of the last block, in [0, 1); increases linearly from 0 in the first block.
+    registers: Number of register tokens, which take part in attention but are not returned (arXiv:2309.16588).
+    weights: Initial weights: a state dict file, or a run folder or checkpoint; see `load_weights`. None initializes
+        randomly.
 """
 
 
@@ -219,7 +223,7 @@ def _factory(
         return net
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"A `VisionTransformer` with dim {dim}, depth {depth}.\n\n{_ARGUMENTS}"
+    build.__doc__ = f"`VisionTransformer` with dim {dim}, depth {depth}.\n\n{_ARGUMENTS}"
     return BACKBONES.register(name)(build)
 
 

@@ -1,4 +1,4 @@
-"""Heads: what stands between a backbone's features and the loss."""
+"""Projection, prediction and prototype heads, applied to the backbone's features."""
 
 from ssl_lib.heads.mlp import mlp
 from ssl_lib.heads.prototypes import Prototypes

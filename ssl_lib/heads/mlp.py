@@ -1,4 +1,4 @@
-"""One builder for every projector and predictor."""
+"""MLP builder for projectors and predictors."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def mlp(
     last_norm: Literal["none", "affine", "scale", "plain"] = "none",
     init_std: float | None = None,
 ) -> nn.Sequential:
-    """Builds Linear, BatchNorm and activation per hidden layer, then a last Linear with or without BatchNorm.
+    """Builds an MLP: Linear, BatchNorm and activation per hidden layer, then a last Linear with optional BatchNorm.
 
-    The references' heads, (N, dims[0]) -> (N, dims[-1]), for the features F of a ResNet-50 or a ViT:
+    Maps (N, dims[0]) to (N, dims[-1]). The heads of the reference implementations, for a backbone of width F:
 
     - SimCLR (simclr/tf2/model.py): `mlp([F, F, F, 128], bias=False, last_bias=False, last_norm="scale",
       init_std=0.01)`
-    - BYOL (byol/utils/networks.py): `mlp([F, 4096, 256], last_bias=False)`, the predictor from 256
-    - SimSiam (simsiam/builder.py): `mlp([F, F, F, 2048], bias=False, last_bias=False, last_norm="plain")`,
-      the predictor `mlp([2048, 512, 2048], bias=False)`
+    - BYOL (byol/utils/networks.py): `mlp([F, 4096, 256], last_bias=False)`; the predictor has input width 256
+    - SimSiam (simsiam/builder.py): `mlp([F, F, F, 2048], bias=False, last_bias=False, last_norm="plain")`;
+      the predictor is `mlp([2048, 512, 2048], bias=False)`
     - Barlow Twins (barlowtwins/main.py): `mlp([F, 8192, 8192, 8192], bias=False, last_bias=False)`
     - VICReg (vicreg/main_vicreg.py): `mlp([F, 8192, 8192, 8192], last_bias=False)`
     - DINO (dino/vision_transformer.py): `mlp([F, 2048, 2048, 256], activation="gelu", norm=False,
       init_std=0.02)`
 
     Args:
-        dims: Widths from the input to the output, at least two.
-        activation: After each hidden layer.
-        norm: Whether a BatchNorm stands between each hidden Linear and its activation.
-        bias: Whether the hidden Linears have a bias.
-        last_bias: Whether the last Linear has a bias.
-        last_norm: BatchNorm at the end: none, with scale and shift ("affine"), with a scale alone ("scale";
-            its shift is a parameter frozen at 0, as SyncBatchNorm wants one), or with neither ("plain").
-        init_std: Standard deviation, > 0, of normal weights, with zero biases; None leaves torch's
-            initialization. DINO's truncation, at 100 standard deviations, is none.
+        dims: Layer widths from input to output, at least two.
+        activation: Activation after each hidden layer.
+        norm: Whether to put a BatchNorm between each hidden Linear and its activation.
+        bias: Whether the hidden Linear layers have a bias.
+        last_bias: Whether the last Linear layer has a bias.
+        last_norm: BatchNorm after the last layer: "none", "affine" (scale and shift), "scale" (scale only; the shift is
+            a parameter frozen at 0 because SyncBatchNorm requires one), or "plain" (neither).
+        init_std: Standard deviation, > 0, of normally distributed initial weights, with zero biases; None keeps torch's
+            default initialization. DINO truncates at 100 standard deviations, which has no effect and is left out.
 
     Raises:
         ValueError: An argument is out of range or unknown.
@@ -80,10 +80,10 @@ def _init_normal(layers: Iterable[nn.Module], std: float) -> None:
 
 def _check(dims: Sequence[int], activation: str, last_norm: str, init_std: float | None) -> None:
     if len(dims) < 2 or min(dims) < 1:
-        raise ValueError(f"dims must hold at least two positive widths, input and output, got {list(dims)}")
+        raise ValueError(f"dims must contain at least two positive widths, input and output; got {list(dims)}")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
     if last_norm not in _NORMS:
         raise ValueError(f"last_norm must be one of {', '.join(_NORMS)}, got {last_norm!r}")
     if init_std is not None and not init_std > 0:
-        raise ValueError(f"init_std must be positive, or None for torch's initialization, got {init_std}")
+        raise ValueError(f"init_std must be positive, or None for torch's default initialization; got {init_std}")

@@ -1,4 +1,4 @@
-"""The prototype layer of clustering methods."""
+"""Prototype layer of clustering methods: cosine similarities with learned unit vectors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ __all__ = ["Prototypes"]
 
 
 class Prototypes(nn.Module):
-    """Compares unit-length embeddings with unit-length prototypes: the last layer of DINO's head.
+    """Cosine similarity between embeddings and learned prototypes, as in the last layer of DINO's head.
 
-    Source: `DINOHead` of dino/vision_transformer.py: a weight-normalized Linear without bias, which starts
-    from torch's initialization of a Linear with every norm set to 1.
+    Source: `DINOHead` of dino/vision_transformer.py: a weight-normalized Linear without bias. Prototypes
+    are initialized like the weight of a torch Linear, with all norms set to 1.
 
     Args:
-        in_dim: D, width of the embeddings.
-        num_prototypes: K.
-        free_scale: Learn each prototype's norm (the reference's `norm_last_layer=False`), else fixed at 1.
+        in_dim: Width D of the embeddings.
+        num_prototypes: Number of prototypes K.
+        free_scale: Whether to learn the norm of each prototype (`norm_last_layer=False` in the reference) instead of
+            fixing it at 1.
 
     Attributes:
-        weight: (K, D), the prototypes before normalization.
-        scale: (K, 1), their norms, or None where fixed at 1.
+        weight: Prototypes before normalization, (K, D).
+        scale: Norms of the prototypes, (K, 1), or None if they are fixed at 1.
 
     Raises:
         ValueError: A width is not positive.
@@ -37,9 +38,9 @@ class Prototypes(nn.Module):
         self.scale = nn.Parameter(torch.ones(num_prototypes, 1)) if free_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores embeddings (N, D) of any length: cosines with the prototypes (N, K), times `scale`."""
+        """Returns cosine similarities (N, K) between embeddings (N, D) and prototypes, multiplied by `scale` if set."""
         weight = F.normalize(self.weight, dim=-1)
         if self.scale is not None:
             weight = weight * self.scale
-        eps = max(1e-12, torch.finfo(x.dtype).tiny)  # 1e-12 is 0 in fp16, and a row of zeros would turn NaN
+        eps = max(1e-12, torch.finfo(x.dtype).tiny)  # 1e-12 underflows to 0 in fp16, and a zero row would give NaN
         return F.linear(F.normalize(x, dim=-1, eps=eps), weight)

@@ -1,4 +1,4 @@
-"""Losses: tensors in, a scalar out; in float32 or better under any autocast, and over the batch of all processes."""
+"""Self-supervised losses: tensors in, scalar out, computed in at least float32 over the global batch."""
 
 from ssl_lib.losses.barlow_twins import BarlowTwinsLoss
 from ssl_lib.losses.dino import DINOLoss

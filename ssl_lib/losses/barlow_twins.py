@@ -1,4 +1,4 @@
-"""The Barlow Twins loss."""
+"""Barlow Twins loss: cross-correlation of two views' embeddings compared with the identity."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["BarlowTwinsLoss"]
 class BarlowTwinsLoss(nn.Module):
     """Drives the cross-correlation matrix of two views' embeddings to the identity.
 
-    Source: Zbontar et al. 2021 (arXiv:2103.03230, equation 1); facebookresearch/barlowtwins, main.py. Statistics
-    (biased variance, eps 1e-5) and correlations are over the batch of all processes.
+    Source: Zbontar et al. 2021 (arXiv:2103.03230, equation 1); facebookresearch/barlowtwins, main.py. Batch
+    statistics (biased variance, eps 1e-5) and correlations are computed over the global batch of all processes.
 
     Args:
-        redundancy_weight: Of the squared off-diagonal correlations, >= 0.
-        scale: Factor of the whole loss, > 0.
+        redundancy_weight: Weight of the squared off-diagonal correlations, >= 0.
+        scale: Factor applied to the whole loss, > 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -32,13 +32,13 @@ class BarlowTwinsLoss(nn.Module):
         self.scale = scale
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """Compares the two views' embeddings, both (N, D).
+        """Computes the loss from the embeddings of two views, both (N, D).
 
         Returns:
-            Scalar >= 0: the sum over the entries of the correlation matrix.
+            Scalar >= 0, summed over the entries of the (D, D) correlation matrix.
 
         Raises:
-            ValueError: The views are not float matrices of one shape, or hold fewer than 2 images over all processes.
+            ValueError: The views are not float matrices of the same shape, or the global batch has fewer than 2 images.
         """
         check_pair(z_a, z_b)
         with without_autocast(z_a):

@@ -1,4 +1,4 @@
-"""The DINO loss: cross-entropy with a centerd and sharpened teacher."""
+"""DINO loss: cross-entropy of the student with a centered and sharpened teacher."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ __all__ = ["DINOLoss"]
 
 
 class DINOLoss(nn.Module):
-    """Cross-entropy between the teacher's and the student's distributions over prototypes, for different views.
+    """Cross-entropy between teacher and student distributions over prototypes, across different views.
 
     Source: Caron et al. 2021 (arXiv:2104.14294, section 3.1); facebookresearch/dino, main_dino.py. In training mode
-    each call notes the teacher's logits; `update_center()`, called once per optimizer update, moves the center.
+    each call accumulates the teacher's logits. `update_center()` updates the center from them, once per optimizer
+    update.
 
     Args:
-        num_prototypes: K, width of the logits.
+        num_prototypes: Number of prototypes K, the width of the logits.
         student_temperature: Divides the student's logits, > 0.
-        center_momentum: Of the center, in [0, 1]; 1 leaves it at zero.
+        center_momentum: Momentum of the center, in [0, 1]; 1 keeps the center at zero.
 
     Attributes:
-        center: (1, K), moving mean of the teacher's logits over views, micro-batches and processes.
+        center: (1, K), moving average of the teacher's logits over views, micro-batches and processes.
 
     Raises:
         ValueError: An argument is out of range.
@@ -39,43 +40,43 @@ class DINOLoss(nn.Module):
         check_positive("num_prototypes", num_prototypes)
         check_positive("student_temperature", student_temperature)
         if not 0.0 <= center_momentum <= 1.0:
-            raise ValueError(f"center_momentum must lie in [0, 1], got {center_momentum}")
+            raise ValueError(f"center_momentum must be in [0, 1], got {center_momentum}")
         self.num_prototypes = num_prototypes
         self.student_temperature = student_temperature
         self.center_momentum = center_momentum
         self.register_buffer("center", torch.zeros(1, num_prototypes))
-        self._collected: Tensor | None = None  # (1, K + 1): sum of the teacher's rows, and their number
+        self._collected: Tensor | None = None  # (1, K + 1): sum of the teacher's rows, then their count
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
-        """Compares each of the student's views with the teacher's other views.
+        """Compares each student view with every teacher view except its own.
 
         Args:
-            student: One (N, K) of logits per view, the teacher's views first, in the teacher's order.
-            teacher: One (N, K) of logits per large view; gets no gradient.
-            teacher_temperature: Divides the teacher's centerd logits, > 0.
+            student: Logits (N, K) of each view. The teacher's views come first, in the same order as in `teacher`.
+            teacher: Logits (N, K) of each large view; they get no gradient.
+            teacher_temperature: Divides the teacher's centered logits, > 0.
 
         Returns:
-            Scalar >= 0, the mean over the batch and over the pairs of different views.
+            Scalar >= 0, averaged over the batch and over the pairs of different views.
 
         Raises:
-            ValueError: Views or temperature do not fit.
+            ValueError: The number or shape of the views is invalid, or the temperature is not positive.
         """
         self._check(student, teacher, teacher_temperature)
         with without_autocast(student[0]):
             with torch.no_grad():
                 targets = self.targets(teacher, teacher_temperature)
-                everyone = targets.sum(0)
+                target_sum = targets.sum(0)
                 if self.training:
                     self._collect(upcast(*teacher))
             terms = []
             for i, view in enumerate(upcast(*student)):
-                others = everyone if i >= len(targets) else torch.cat((targets[:i], targets[i + 1 :])).sum(0)
+                others = target_sum if i >= len(targets) else torch.cat((targets[:i], targets[i + 1 :])).sum(0)
                 terms.append(F.cross_entropy(view / self.student_temperature, others))
             return torch.stack(terms).sum() / (len(teacher) * (len(student) - 1))
 
     @torch.no_grad()
     def targets(self, teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
-        """The teacher's centerd and sharpened distributions (views, N, K) for logits (N, K) of each view."""
+        """Returns the teacher's centered and sharpened distributions (views, N, K) from logits (N, K) of each view."""
         with without_autocast(teacher[0]):
             return torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in upcast(*teacher)])
 
@@ -87,7 +88,7 @@ class DINOLoss(nn.Module):
 
     @torch.no_grad()
     def update_center(self) -> None:
-        """Moves the center to the mean of all rows collected since the last call, on all processes, if any."""
+        """Updates the center with the mean of all rows accumulated since the last call, over all processes."""
         if self._collected is not None:
             collected = all_reduce_sum(self._collected)
             mean = collected[:, :-1] / collected[:, -1:]
@@ -95,14 +96,14 @@ class DINOLoss(nn.Module):
             self.discard()
 
     def discard(self) -> None:
-        """Forgets what was collected, for an optimizer update that was skipped."""
+        """Discards the accumulated logits, for an optimizer update that was skipped."""
         self._collected = None
 
     def _check(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> None:
         check_positive("teacher_temperature", teacher_temperature)
         if not 1 <= len(teacher) <= len(student) or len(student) < 2:
             raise ValueError(
-                "student must hold the teacher's views and at least one other, "
+                "student must contain the teacher's views, and at least two views in total; "
                 f"got {len(student)} student and {len(teacher)} teacher views"
             )
         shape = (len(student[0]), self.num_prototypes)
@@ -111,6 +112,6 @@ class DINOLoss(nn.Module):
                 check_matrix(f"{name}[{i}]", view)
                 if view.shape != shape or not len(view):
                     raise ValueError(
-                        f"{name}[{i}] must have shape (N, {self.num_prototypes}) with the N of student[0] and N >= 1, "
+                        f"{name}[{i}] must have shape (N, {self.num_prototypes}), with the N of student[0] and N >= 1, "
                         f"got {tuple(view.shape)}"
                     )

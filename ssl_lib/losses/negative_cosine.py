@@ -1,4 +1,4 @@
-"""The negative cosine similarity of BYOL and SimSiam."""
+"""Negative cosine similarity loss of BYOL and SimSiam."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ __all__ = ["NegativeCosineLoss"]
 
 
 class NegativeCosineLoss(nn.Module):
-    """Negative cosine similarity between a prediction and a target that gets no gradient.
+    """Negative cosine similarity between a prediction and a detached target.
 
-    Source: SimSiam (Chen and He 2020, arXiv:2011.10566, equation 1); BYOL's regression loss (Grill et al. 2020,
-    arXiv:2006.07733, equation 2) is 2 plus twice this.
+    Source: SimSiam (Chen and He 2020, arXiv:2011.10566, equation 1). BYOL's regression loss (Grill et al. 2020,
+    arXiv:2006.07733, equation 2) equals 2 + 2 times this loss.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compares row by row.
+        """Computes the loss row by row.
 
         Args:
-            prediction: (N, D), of any length.
-            target: (N, D), of any length; detached here.
+            prediction: (N, D); rows need not be normalized.
+            target: (N, D); rows need not be normalized. Gets no gradient.
 
         Returns:
-            Scalar in [-1, 1], the mean over the batch. A row of zeros counts as cosine 0.
+            Scalar in [-1, 1], averaged over the batch. The cosine of a zero row is 0.
 
         Raises:
-            ValueError: The tensors are not float matrices of one shape, or are empty.
+            ValueError: The tensors are not float matrices of the same shape, or are empty.
         """
         check_pair(prediction, target, names=("prediction", "target"), min_batch=1)
         with without_autocast(prediction):

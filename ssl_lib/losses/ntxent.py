@@ -1,4 +1,4 @@
-"""The NT-Xent loss of SimCLR, whole or chunk by chunk."""
+"""NT-Xent contrastive loss of SimCLR, with optional chunking to save memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ __all__ = ["NTXentLoss"]
 
 
 class NTXentLoss(nn.Module):
-    """Normalized temperature-scaled cross-entropy: each view picks its partner out of all views of the batch.
+    """Normalized temperature-scaled cross-entropy: identifies the other view of the same image among all views.
 
-    Source: SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1); google-research/simclr, tf2/objective.py, whose sum
-    of two halves is twice this mean. The partner is sought among the views of all processes.
+    Source: SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1); google-research/simclr, tf2/objective.py, which
+    sums two halves and so gives twice this mean. Negatives come from all processes.
 
     Args:
-        temperature: Divides the cosines, > 0.
-        chunk_size: Anchors per block of the similarity matrix, >= 1; None keeps all (2N, 2N) similarities. Loss and
-            gradient are the same; the chunked gradient is computed in the forward pass and cannot be differentiated
-            again. 1024 is a good size: it needs 4 bytes x 1024 x 2N, 64 MiB for N = 8192.
+        temperature: Divides the cosine similarities, > 0.
+        chunk_size: Number of anchors per block of the similarity matrix, >= 1; None computes the full (2N, 2N) matrix.
+            Chunking does not change the loss or its gradient, but does not support double backward because the
+            gradient is computed in the forward pass. 1024 is a good size: it needs 4 bytes x 1024 x 2N, 64 MiB for
+            N = 8192.
 
     Raises:
         ValueError: An argument is out of range.
@@ -36,36 +37,36 @@ class NTXentLoss(nn.Module):
         super().__init__()
         check_positive("temperature", temperature)
         if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, or None for no chunks, got {chunk_size}")
+            raise ValueError(f"chunk_size must be at least 1, or None to disable chunking, got {chunk_size}")
         self.temperature = temperature
         self.chunk_size = chunk_size
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """Contrasts the two views' embeddings, both (N, D), of any length.
+        """Computes the loss from the embeddings of two views, both (N, D); rows need not be normalized.
 
         Returns:
-            Scalar >= 0, the mean over this process's 2N anchors; log(2N - 1), N over all processes, is chance.
+            Scalar >= 0, averaged over this process's 2N anchors. Chance level is log(2N - 1), with N the global batch.
 
         Raises:
-            ValueError: The views are not float matrices of one shape, or hold fewer than 2 images over all processes.
+            ValueError: The views are not float matrices of the same shape, or the global batch has fewer than 2 images.
         """
         check_pair(z_a, z_b)
         with without_autocast(z_a):
             anchors = unit_rows(torch.cat(upcast(z_a, z_b)))  # (2N, D)
             keys = gather(anchors)  # (world_size * 2N, D)
-            own = rank() * len(anchors)  # where this process's anchors begin among the keys
+            own = rank() * len(anchors)  # index of this process's first anchor among the keys
             partners = own + torch.arange(len(anchors), device=keys.device).roll(len(z_a))
             if self.chunk_size is None:
                 scores = anchors / self.temperature @ keys.T
                 scores.diagonal(own).fill_(-math.inf)
                 return F.cross_entropy(scores, partners)
-            inputs = anchors, keys.view_as(keys), partners  # a view, as torch.compile wants distinct tensors
+            inputs = anchors, keys.view_as(keys), partners  # view_as because torch.compile requires distinct tensors
             loss: Tensor = _ChunkedNTXent.apply(*inputs, own, self.temperature, self.chunk_size)
             return loss
 
 
 class _ChunkedNTXent(torch.autograd.Function):
-    """The same loss and its gradient, with one (chunk_size, keys) buffer for all similarities."""
+    """NT-Xent loss and gradient, computed chunk by chunk in one reused (chunk_size, keys) buffer."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The VICReg loss."""
+"""VICReg loss: variance, invariance and covariance regularization."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["VICRegLoss"]
 
 
 class VICRegLoss(nn.Module):
-    """Invariance, variance and covariance terms, each with a weight.
+    """Weighted sum of an invariance, a variance and a covariance term.
 
-    Source: Bardes et al. 2021 (arXiv:2105.04906, equations 1 to 6); facebookresearch/vicreg, main_vicreg.py, which
-    halves the variance term over the two views where the paper does not. Variances and covariances are unbiased and
-    over the batch of all processes.
+    Source: Bardes et al. 2021 (arXiv:2105.04906, equations 1 to 6); facebookresearch/vicreg, main_vicreg.py. Like
+    the repository but unlike the paper, the variance term is averaged over the two views. Variances and covariances
+    are unbiased and computed over the global batch of all processes.
 
     Args:
-        invariance_weight: Of the mean squared difference of the two views, >= 0.
-        variance_weight: Of the hinge that keeps every dimension's standard deviation at 1 or more, >= 0.
-        covariance_weight: Of the squared covariances between dimensions, >= 0.
-        eps: Added to the variance under its root, > 0.
+        invariance_weight: Weight of the mean squared difference between the two views, >= 0.
+        variance_weight: Weight of the hinge loss that keeps the standard deviation of each dimension above 1, >= 0.
+        covariance_weight: Weight of the squared covariances between dimensions, >= 0.
+        eps: Added to the variance before the square root, > 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -46,28 +46,29 @@ class VICRegLoss(nn.Module):
         self.eps = eps
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """Compares the two views' embeddings, both (N, D).
+        """Computes the loss from the embeddings of two views, both (N, D).
 
         Returns:
-            Scalar >= 0: the weighted sum of the mean squared difference, the mean hinge over dimensions and views,
-            and the sum over the views of the squared off-diagonal covariances, divided by D.
+            Scalar >= 0: the weighted sum of the mean squared difference, the hinge averaged over dimensions and views,
+            and the squared off-diagonal covariances, summed over both views and divided by D.
 
         Raises:
-            ValueError: The views are not float matrices of one shape, or hold fewer than 2 images over all processes.
+            ValueError: The views are not float matrices of the same shape, or the global batch has fewer than 2 images.
         """
         check_pair(z_a, z_b)
         with without_autocast(z_a):
             z_a, z_b = upcast(z_a, z_b)
             invariance = F.mse_loss(z_a, z_b)
-            (hinge_a, covariance_a), (hinge_b, covariance_b) = self._spread(z_a), self._spread(z_b)
+            hinge_a, covariance_a = self._variance_and_covariance(z_a)
+            hinge_b, covariance_b = self._variance_and_covariance(z_b)
             return (
                 self.invariance_weight * invariance
                 + self.variance_weight * (hinge_a + hinge_b) / 2
                 + self.covariance_weight * (covariance_a + covariance_b)
             )
 
-    def _spread(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """One view's hinge and covariance terms."""
+    def _variance_and_covariance(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the hinge and covariance terms of one view."""
         z = batch_center(z)
         covariance = all_reduce_sum(z.T @ z) / (world_size() * len(z) - 1)  # (D, D)
         hinge = F.relu(1.0 - (covariance.diagonal() + self.eps).sqrt()).mean()

@@ -1,4 +1,4 @@
-"""Self-supervised methods, one file each."""
+"""Self-supervised learning methods, one file per method."""
 
 from ssl_lib.methods.barlow_twins import BarlowTwins
 from ssl_lib.methods.base import Method

@@ -1,4 +1,4 @@
-"""Barlow Twins: redundancy reduction."""
+"""Barlow Twins: self-supervised learning by redundancy reduction."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from ssl_lib.types import Progress, StepOutput, Views
 class BarlowTwins(Method):
     """Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230; facebookresearch/barlowtwins, main.py).
 
-    Each view passes the networks apart.
+    Each view is a separate forward pass, so BatchNorm uses the statistics of one view.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim).
         hidden_dim: Width of the projector's two hidden layers.
         out_dim: Width of the embedding.
-        redundancy_weight: Of the off-diagonal terms, >= 0.
-        scale: Factor of the whole loss, > 0; solo-learn's CIFAR recipe has 0.1.
-        bias_lr_scale: Learning rate of biases and norms as a share of the weights' (.0048 / .2 in the reference).
+        redundancy_weight: Weight of the off-diagonal terms, >= 0.
+        scale: Factor applied to the whole loss, > 0; 0.1 in solo-learn's CIFAR recipe.
+        bias_lr_scale: Learning rate of biases and norm layers divided by the learning rate of weights; 0.0048 / 0.2 in
+            the reference.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class BarlowTwins(Method):
         self.bias_lr_scale = bias_lr_scale
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Drives the cross-correlation of the two views' embeddings to the identity."""
+        """Compares the cross-correlation matrix of the two views' embeddings with the identity."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Biases and norms learn at a rate of their own."""
+        """Scales the learning rate of biases and norm layers by `bias_lr_scale`."""
         groups = super().param_groups(weight_decay)
         return [group | {"lr_scale": 1.0 if group["adapt"] else self.bias_lr_scale} for group in groups]

@@ -1,8 +1,6 @@
-"""BYOL: bootstrap your own latent."""
+"""BYOL: bootstrap your own latent, self-supervised learning with an EMA teacher and no negatives."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from torch import nn
 
@@ -19,14 +17,14 @@ from ssl_lib.types import Progress, StepOutput, Views
 class BYOL(Method):
     """BYOL (Grill et al. 2020, arXiv:2006.07733; deepmind-research/byol/byol_experiment.py).
 
-    Each view passes the networks apart. The loss is the sum of the two regressions (2 - 2 cos), in [0, 8].
+    Each view is a separate forward pass. The loss is the sum of both regression losses (2 - 2 cos), in [0, 8].
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
-        hidden_dim: Hidden width of projector and predictor.
-        out_dim: Width of projection and prediction.
-        momentum: The teacher's at the start, in [0, 1], rising to 1 by cosine: .996 for 1000 epochs, .99 for 100 to
-            300, .97 for 40.
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Hidden width of the projector and the predictor.
+        out_dim: Width of the projection and the prediction.
+        momentum: Initial EMA momentum of the teacher, in [0, 1]; increases to 1 by a cosine. 0.996 for 1000 epochs,
+            0.99 for 100 to 300, 0.97 for 40.
     """
 
     def __init__(
@@ -48,6 +46,6 @@ class BYOL(Method):
         loss_b = 2 + 2 * self.loss(self.predictor(z_b), self.teacher(x_a))
         return StepOutput(loss_a + loss_b, embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
-    def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
-        """The teacher has no predictor."""
+    def ema_pairs(self) -> list[tuple[EMATeacher, tuple[nn.Module, ...]]]:
+        """The teacher averages the backbone and projector; it has no predictor."""
         return [(self.teacher, (self.backbone, self.projector))]

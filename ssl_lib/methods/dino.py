@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import nn
@@ -21,21 +19,24 @@ from ssl_lib.types import Progress, StepOutput, Views
 class DINO(Method):
     """DINO (Caron et al. 2021, arXiv:2104.14294; facebookresearch/dino, main_dino.py and vision_transformer.py).
 
-    Views of one size pass the networks together. The teacher, which sees the large views only, is what is evaluated.
+    Views of the same size share one forward pass. The teacher gets only the large views; its backbone is evaluated.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim); its drop path acts in the student only.
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim); its drop path is active only in the student.
         hidden_dim: Width of the head's two hidden layers.
         bottleneck_dim: Width of the normalized vector before the prototypes.
-        num_prototypes: Width of the output; 65536 on ImageNet, 4096 on CIFAR.
-        free_prototype_scale: Learn the prototypes' norms (boosted 300-epoch recipe) instead of fixing them at 1.
-        student_temperature: Of the student's softmax, > 0.
-        teacher_temperature: Of the teacher's softmax, > 0; .07 in the boosted recipe.
-        warmup_teacher_temperature: Where it begins, > 0, to rise epoch by epoch to `teacher_temperature`.
-        warmup_temperature_epochs: Epochs of that rise; 30 in the boosted recipe.
-        center_momentum: Of the center of the teacher's outputs, in [0, 1).
-        momentum: The teacher's at the start, rising to 1 by cosine; .9995 for batches of 256.
-        freeze_prototypes: Epochs in which the prototypes do not move.
+        num_prototypes: Number of prototypes, the output width; 65536 on ImageNet, 4096 on CIFAR.
+        free_prototype_scale: Whether to learn the prototypes' norms (boosted 300-epoch recipe) instead of fixing them
+            at 1.
+        student_temperature: Temperature of the student's softmax, > 0.
+        teacher_temperature: Temperature of the teacher's softmax after warmup, > 0; 0.07 in the boosted recipe.
+        warmup_teacher_temperature: Teacher temperature in the first epoch, > 0; increases linearly per epoch to
+            `teacher_temperature`.
+        warmup_temperature_epochs: Number of epochs of the temperature warmup; 30 in the boosted recipe.
+        center_momentum: Momentum of the center of the teacher's outputs, in [0, 1].
+        momentum: Initial EMA momentum of the teacher, in [0, 1]; increases to 1 by a cosine. 0.9995 for a batch size of
+            256.
+        freeze_prototypes: Number of initial epochs in which the prototypes are frozen.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class DINO(Method):
         self.prototypes = Prototypes(bottleneck_dim, num_prototypes, free_scale=free_prototype_scale)
         self.teacher = EMATeacher(self.backbone, self.projector, self.prototypes)
         self.loss = DINOLoss(num_prototypes, student_temperature, center_momentum)
-        rise = np.linspace(warmup_teacher_temperature, teacher_temperature, warmup_temperature_epochs)
-        self.teacher_temperatures = [*rise.tolist(), teacher_temperature]  # by epoch; the last one holds on
+        warmup = np.linspace(warmup_teacher_temperature, teacher_temperature, warmup_temperature_epochs)
+        self.teacher_temperatures = [*warmup.tolist(), teacher_temperature]  # by epoch, then constant
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Matches the student's output for each view to the teacher's for another view of the image."""
-        features = torch.cat([self.backbone(torch.cat(same)) for same in (views.large, views.small) if same])
+        """Matches the student's output for each view to the teacher's output for the other views of the image."""
+        features = torch.cat([self.backbone(torch.cat(group)) for group in (views.large, views.small) if group])
         student = self.prototypes(self.projector(features)).chunk(len(views.large + views.small))
         teacher = self.teacher(torch.cat(views.large)).chunk(len(views.large))
         temperature = self.teacher_temperatures[min(progress.epoch, len(self.teacher_temperatures) - 1)]
@@ -75,7 +76,7 @@ class DINO(Method):
         return StepOutput(self.loss(student, teacher, temperature), {}, first, second, assignments)
 
     def chance_loss(self, num_images: int) -> float:
-        """Every one of K prototypes is as likely: ln K."""
+        """Uniform distribution over K prototypes: ln K."""
         return float(np.log(self.loss.num_prototypes))
 
     @property
@@ -83,19 +84,19 @@ class DINO(Method):
         """The teacher's backbone."""
         return self.teacher.parts[0]
 
-    def ema_pairs(self) -> Sequence[tuple[EMATeacher, Sequence[nn.Module]]]:
-        """The teacher follows the backbone and the whole head."""
+    def ema_pairs(self) -> list[tuple[EMATeacher, tuple[nn.Module, ...]]]:
+        """The teacher averages the backbone, projector and prototypes."""
         return [(self.teacher, (self.backbone, self.projector, self.prototypes))]
 
     def before_update(self, progress: Progress) -> None:
-        """Drops the prototypes' gradient in the first epochs."""
+        """Freezes the prototypes in the first epochs by removing their gradients."""
         if progress.epoch < self.freeze_prototypes:
             self.prototypes.zero_grad(set_to_none=True)
 
     def after_update(self, progress: Progress) -> None:
-        """Moves the center."""
+        """Updates the center."""
         self.loss.update_center()
 
     def on_skipped_update(self, progress: Progress) -> None:
-        """Forgets what would have moved the center."""
+        """Discards the teacher outputs accumulated for the center."""
         self.loss.discard()

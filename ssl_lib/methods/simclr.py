@@ -1,4 +1,4 @@
-"""SimCLR: a simple framework for contrastive learning."""
+"""SimCLR: a simple framework for contrastive learning of visual representations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ssl_lib.types import Progress, StepOutput, Views
 class SimCLR(Method):
     """SimCLR (Chen et al. 2020, arXiv:2002.05709 and v2, arXiv:2006.10029; google-research/simclr, tf2/model.py).
 
-    Both views pass the backbone together, so that BatchNorm sees them as one batch.
+    Both views share one forward pass, so BatchNorm uses their joint statistics.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
-        hidden_dim: Width of the projector's hidden layers; the reference keeps the backbone's (2048 for ResNet-50).
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim).
+        hidden_dim: Width of the projector's hidden layers; the reference uses the feature width (2048 for ResNet-50).
         out_dim: Width of the embedding.
-        projector_layers: 3 as in v2; 2 as in the first paper.
-        temperature: Of the softmax, > 0; 0.1 on ImageNet, 0.5 on CIFAR-10.
-        chunk_size: Anchors per block of the similarity matrix; None computes it whole.
+        projector_layers: Number of Linear layers in the projector: 3 in SimCLR v2, 2 in the first paper.
+        temperature: Softmax temperature, > 0; 0.1 on ImageNet, 0.5 on CIFAR-10.
+        chunk_size: Number of anchors per block of the similarity matrix, to save memory; None computes the full matrix.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class SimCLR(Method):
         self.loss = NTXentLoss(temperature, chunk_size)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Contrasts each image's two views with all other views of the batch."""
+        """Contrasts the two views of each image with all other views of the batch."""
         z = self.projector(self.backbone(torch.cat(view_pair(views))))  # (2N, D)
         z_a, z_b = z.chunk(2)
         return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def chance_loss(self, num_images: int) -> float:
-        """Every other view is as likely to be the partner: ln(2N - 1)."""
+        """Uniform distribution over the 2N - 1 other views: ln(2N - 1)."""
         return math.log(2 * num_images - 1)

@@ -1,4 +1,4 @@
-"""SimSiam: simple siamese representation learning."""
+"""SimSiam: simple siamese representation learning with a stop-gradient."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ssl_lib.types import Progress, StepOutput, Views
 class SimSiam(Method):
     """SimSiam (Chen and He 2020, arXiv:2011.10566; facebookresearch/simsiam, simsiam/builder.py and main_simsiam.py).
 
-    Each view passes the networks apart. Every parameter is decayed, norms and biases too.
+    Each view is a separate forward pass. Weight decay applies to all parameters, including norm layers and biases.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim).
         hidden_dim: Width of the projector's two hidden layers.
-        out_dim: Width of projection and prediction.
+        out_dim: Width of the projection and the prediction.
         predictor_dim: Hidden width of the predictor.
-        fix_predictor_lr: The predictor's learning rate stays at its peak.
+        fix_predictor_lr: Whether to keep the predictor's learning rate constant at its peak.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class SimSiam(Method):
         self.loss = NegativeCosineLoss()
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Predicts the projection of each view from the other's, without gradient through the target."""
+        """Predicts the projection of each view from the other view, without gradient through the target."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         loss = (self.loss(self.predictor(z_a), z_b) + self.loss(self.predictor(z_b), z_a)) / 2
         return StepOutput(loss, embeddings=z_a.detach(), embeddings_b=z_b.detach())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Everything is decayed; the predictor's groups may keep the peak learning rate."""
+        """Applies weight decay to all parameters and optionally fixes the predictor's learning rate."""
         groups = param_groups(nn.ModuleList([self.backbone, self.projector]), weight_decay)
         predictor = param_groups(self.predictor, weight_decay)
         decay = {"weight_decay": weight_decay}

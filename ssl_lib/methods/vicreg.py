@@ -1,4 +1,4 @@
-"""VICReg: variance, invariance, covariance regularization."""
+"""VICReg: variance-invariance-covariance regularization."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ssl_lib.types import Progress, StepOutput, Views
 class VICReg(Method):
     """VICReg (Bardes et al. 2021, arXiv:2105.04906; facebookresearch/vicreg, main_vicreg.py).
 
-    Each view passes the networks apart.
+    Each view is a separate forward pass, so BatchNorm uses the statistics of one view.
 
     Args:
-        backbone: (N, C, H, W) -> (N, out_dim).
+        backbone: Network to train, (N, C, H, W) -> (N, out_dim).
         hidden_dim: Width of the expander's two hidden layers.
         out_dim: Width of the embedding.
-        invariance_weight: Of the mean squared distance of the two views, >= 0.
-        variance_weight: Of the hinge on the standard deviations, >= 0. The term is halved over the views, as in the
-            reference's code; solo-learn does not halve it, so that its 25 is 50 here.
-        covariance_weight: Of the squared off-diagonal covariances, >= 0.
+        invariance_weight: Weight of the mean squared difference between the two views, >= 0.
+        variance_weight: Weight of the hinge loss on the standard deviations, >= 0. The hinge is averaged over the two
+            views as in the reference code; solo-learn sums it, so its 25 corresponds to 50 here.
+        covariance_weight: Weight of the squared off-diagonal covariances, >= 0.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class VICReg(Method):
         self.loss = VICRegLoss(invariance_weight, variance_weight, covariance_weight)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Draws the two views together, keeps every dimension's spread and decorrelates the dimensions."""
+        """Computes the VICReg loss of the two views' embeddings."""
         x_a, x_b = view_pair(views)
         z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
         return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())

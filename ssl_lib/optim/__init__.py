@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups, schedules and gradient clipping."""
+"""Optimizers, parameter groups, learning rate schedules and gradient clipping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the optimizer and the clipping share: gradients listed by device, and all their norms at once."""
+"""Gradients grouped by device and their norms, computed together; used by LARS and gradient clipping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["by_device", "norms"]
 
 
 def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Pairs the parameters that have a gradient with it, in two parallel lists per device.
+    """Groups parameters that have a gradient by device, as parallel lists of parameters and gradients.
 
     Raises:
         ValueError: A gradient is sparse.
@@ -25,7 +25,7 @@ def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Ten
         if parameter.grad.is_sparse:
             raise ValueError(
                 f"the gradient of a parameter of shape {tuple(parameter.shape)} is sparse; "
-                "give the layer dense gradients (nn.Embedding(sparse=False))"
+                "use a layer with dense gradients, such as nn.Embedding(sparse=False)"
             )
         params, grads = lists.setdefault(parameter.device, ([], []))
         params.append(parameter)
@@ -34,18 +34,18 @@ def by_device(parameters: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Ten
 
 
 def norms(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of each of T tensors of one device, as a tensor (T,), without waiting for the device.
+    """Returns the Euclidean norms (T,) of T tensors on one device, without a device sync.
 
-    Of tensors that are sharded over the processes it is that of the whole.
+    For tensors sharded over processes, the norm of the full tensor is returned.
     """
-    parts = [local(tensor) for tensor in tensors]
-    on_cpu = parts[0].device.type == "cpu"
-    sizes = torch.stack([_norm(part) for part in parts] if on_cpu else torch._foreach_norm(parts))
-    return sizes if parts[0] is tensors[0] else all_reduce_sum(sizes.square()).sqrt()
+    shards = [local(tensor) for tensor in tensors]
+    on_cpu = shards[0].device.type == "cpu"
+    local_norms = torch.stack([_norm(shard) for shard in shards] if on_cpu else torch._foreach_norm(shards))
+    return local_norms if shards[0] is tensors[0] else all_reduce_sum(local_norms.square()).sqrt()
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    # Row by row: torch's full reduction runs on one CPU thread and loses four digits over a million float32 values.
+    # Row by row: torch's full CPU reduction is single-threaded and loses four digits over a million float32 values.
     if tensor.ndim > 1:
         tensor = torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)))
     norm: Tensor = torch.linalg.vector_norm(tensor)

@@ -1,4 +1,4 @@
-"""LARS: momentum SGD whose step in every layer is a fixed share of the layer's own norm."""
+"""LARS optimizer: momentum SGD with layer-wise adaptive learning rates."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class LARS(Optimizer):
     For a parameter `p` with gradient `g`, momentum buffer `mu` and trust coefficient `eta`:
 
         d  = g + weight_decay * p
-        d  = d * eta * |p| / |d|        where both norms are above 0, with weight decay and without
+        d  = d * eta * |p| / |d|        if both norms are above 0, also without weight decay
         mu = momentum * mu + d
         p  = p - lr * mu
 
-    A group with the key `adapt=False` leaves out the second line; `ssl_lib.optim.param_groups` sets it for biases
-    and norm layers. With `clip_lr` the factor of the second line is the clipped LARC rule of NVIDIA apex
-    (apex/parallel/LARC.py) and solo-learn (solo/utils/lars.py), that their CIFAR recipes need:
-    `min(eta * |p| / (|g| + weight_decay * |p| + eps) / lr, 1)` where both norms are above 0, else `d = g`.
+    A group with `adapt=False` skips the second line; `ssl_lib.optim.param_groups` sets it for biases and norm layers.
+    With `clip_lr` the factor in the second line is the clipped LARC rule of NVIDIA apex (apex/parallel/LARC.py) and
+    solo-learn (solo/utils/lars.py), which solo-learn's CIFAR recipes need:
+    `min(eta * |p| / (|g| + weight_decay * |p| + eps) / lr, 1)` if both norms are above 0, else `d = g`.
 
-    The step works in place and never waits for the device. It overwrites the gradients: read them before it.
+    The step works in place and never syncs with the device. It overwrites the gradients: read them before the step.
 
     Args:
-        params: Parameters or groups; the group keys are the arguments below and `adapt` (bool, default True).
-        lr: Learning rate, at least 0; a float that may change at every step.
-        momentum: In [0, 1).
-        weight_decay: At least 0.
-        trust_coefficient: `eta`, above 0.
-        clip_lr: Use the clipped LARC rule.
-        eps: Added to the denominator of the LARC rule alone, at least 0.
+        params: Parameters or parameter groups. Group keys are the arguments below and `adapt` (bool, default True).
+        lr: Learning rate, >= 0; it may change at every step.
+        momentum: Momentum in [0, 1).
+        weight_decay: Weight decay, >= 0.
+        trust_coefficient: Trust coefficient `eta`, > 0.
+        clip_lr: Whether to use the clipped LARC rule.
+        eps: Added to the denominator of the LARC rule only, >= 0.
 
     Raises:
-        ValueError: A value is out of range, or (in `step`) a gradient is sparse.
+        ValueError: A value is out of range, or a gradient is sparse (raised by `step`).
     """
 
     def __init__(
@@ -70,26 +70,26 @@ class LARS(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, after a look at its values; the constructor passes through here too."""
+        """Validates and adds a parameter group; also called by the constructor."""
         group = self.defaults | param_group
         for key in ("lr", "weight_decay", "eps"):
             if not group[key] >= 0.0:
                 raise ValueError(f"LARS: {key} must be at least 0, got {group[key]}")
         if not 0.0 <= group["momentum"] < 1.0:
-            raise ValueError(f"LARS: momentum must lie in [0, 1), got {group['momentum']}")
+            raise ValueError(f"LARS: momentum must be in [0, 1), got {group['momentum']}")
         if not group["trust_coefficient"] > 0.0:
             raise ValueError(f"LARS: trust_coefficient must be above 0, got {group['trust_coefficient']}")
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Makes one update; parameters without a gradient stay as they are.
+        """Performs one update; parameters without a gradient are left unchanged.
 
         Args:
-            closure: Computes the loss and its gradients anew, as in every torch optimizer.
+            closure: Recomputes the loss and its gradients, as in every torch optimizer.
 
         Returns:
-            The closure's loss.
+            The loss returned by the closure, or None.
         """
         loss = None
         if closure is not None:
@@ -119,7 +119,7 @@ class LARS(Optimizer):
 
 
 def _decay_and_ratios(params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> Tensor | None:
-    """Adds the weight decay to the gradients; returns the factor of each (T,), or None without adaptation."""
+    """Adds weight decay to the gradients; returns their factors (T,), or None if the group is not adapted."""
     weight_decay, adapt, clip_lr = group["weight_decay"], group["adapt"], group["clip_lr"]
     weight_norms = norms(params) if adapt else None
     plain_norms = norms(grads) if adapt and clip_lr else None
@@ -133,5 +133,5 @@ def _decay_and_ratios(params: list[Tensor], grads: list[Tensor], group: dict[str
         return torch.where((weight_norms > 0) & (update_norms > 0), ratios, 1.0)
     denominator = plain_norms + weight_decay * weight_norms + group["eps"]
     ratios = (group["trust_coefficient"] * weight_norms / denominator / group["lr"]).clamp_max(1.0)
-    # A zero gradient leaves the weights undecayed in this rule: factor 0, as d is nothing but the decay there.
+    # The LARC rule does not decay weights with a zero gradient. Factor 0, because d is only the weight decay there.
     return torch.where(weight_norms > 0, torch.where(plain_norms > 0, ratios, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""What holds for every registered backbone, checked without memory for weights: parameters live on the meta device."""
+"""Properties of every registered backbone; large ones are checked on the meta device to save memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import ssl_lib.backbones
 from ssl_lib.registry import BACKBONES
 
 NAMES = [name for name in BACKBONES if not name.endswith("/*")]
-# The smallest of each family; the rest differ in depth and width, and are checked with `-m slow`.
+# The smallest backbone of each family. The others differ in depth and width and are tested with `-m slow`.
 SMALLEST = [
     "alexnet",
     "convnext_tiny",
@@ -58,7 +58,7 @@ def meta_parameters() -> Iterator[None]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SMALLEST else pytest.mark.slow) for name in NAMES]
 )
-def test_out_dim_is_the_width_and_gradients_reach_every_parameter(name: str) -> None:
+def test_out_dim_is_the_feature_width_and_every_parameter_gets_a_gradient(name: str) -> None:
     with meta_parameters():
         net = BACKBONES[name](in_channels=5).to("meta")
     features = net(torch.empty(2, 5, 224, 224, device="meta"))
@@ -70,7 +70,7 @@ def test_out_dim_is_the_width_and_gradients_reach_every_parameter(name: str) -> 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("name", ["resnet18", "resnet_tiny", "vit_micro", "mobilenet_v3_small"])
-def test_takes_any_number_of_channels(name: str, channels: int) -> None:
+def test_any_number_of_channels_is_supported(name: str, channels: int) -> None:
     torch.manual_seed(0)
     net = BACKBONES[name](in_channels=channels)
     features = net(torch.randn(4, channels, 32, 32))
@@ -80,16 +80,16 @@ def test_takes_any_number_of_channels(name: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(BACKBONES))
-def test_arguments_are_keywords_with_resolvable_types_and_plain_defaults(name: str) -> None:
-    part = BACKBONES[name.replace("*", "any")]
-    hints = typing.get_type_hints(getattr(part, "func", part))
-    for argument, parameter in inspect.signature(part).parameters.items():
+def test_arguments_are_keyword_only_with_types_and_plain_defaults(name: str) -> None:
+    build = BACKBONES[name.replace("*", "any")]
+    hints = typing.get_type_hints(getattr(build, "func", build))
+    for argument, parameter in inspect.signature(build).parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert argument in hints
         assert isinstance(parameter.default, int | float | str | None)
 
 
-def test_every_public_name_is_there() -> None:
+def test_public_and_registered_names_exist() -> None:
     assert all(hasattr(ssl_lib.backbones, name) for name in ssl_lib.backbones.__all__)
     assert {"convnext_tiny", "regnet_y_400mf", "efficientnet_v2_s", "swin_t", "densenet121"} <= set(NAMES)
     assert set(SMALLEST) <= set(NAMES)

@@ -1,3 +1,5 @@
+"""timm backbones compared with timm."""
+
 from __future__ import annotations
 
 import sys
@@ -10,14 +12,14 @@ from ssl_lib.errors import ConfigError
 from ssl_lib.registry import BACKBONES
 
 
-def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_without_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
     with pytest.raises(ConfigError, match="needs timm: pip install timm"):
         timm_backbone("resnet18")
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto"])
-def test_features_are_timms_before_its_classifier(name: str) -> None:
+def test_features_equal_timm_before_the_classifier(name: str) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     ours = BACKBONES[f"timm/{name}"](in_channels=1, image_size=32, drop_path=0.1).eval()
@@ -39,7 +41,7 @@ def test_features_are_timms_before_its_classifier(name: str) -> None:
         ("resnet18.no_such_tag", {"pretrained": True}, "timm cannot build 'resnet18.no_such_tag'"),
     ],
 )
-def test_what_timm_cannot_build_is_named(name: str, arguments: dict[str, object], message: str) -> None:
+def test_unknown_models_options_and_tags_raise(name: str, arguments: dict[str, object], message: str) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ConfigError, match=message):
         timm_backbone(name, **arguments)

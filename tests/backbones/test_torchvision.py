@@ -1,3 +1,5 @@
+"""torchvision backbones compared with torchvision."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,7 @@ import torchvision
 from ssl_lib.backbones import torchvision_net
 from ssl_lib.errors import ConfigError
 
-# What stands where torchvision's classifier stood, and which of its keys are gone.
+# The classifier module, its remaining layers, and the removed layer.
 LAST = {
     "convnext_tiny": ("classifier", ["LayerNorm2d", "Flatten"], "classifier.2"),
     "densenet121": ("classifier", [], "classifier"),
@@ -20,28 +22,28 @@ LAST = {
 
 
 @pytest.mark.parametrize("name", LAST)
-def test_only_the_last_layer_and_its_dropout_are_gone(name: str) -> None:
-    place, kept, last = LAST[name]
+def test_only_the_last_layer_and_its_dropout_are_removed(name: str) -> None:
+    classifier, kept, removed = LAST[name]
     with torch.device("meta"):
         theirs, ours = torchvision.models.get_model(name, weights=None), torchvision_net(name)
-    assert [type(module).__name__ for module in ours.get_submodule(place)] == kept
-    assert list(ours.state_dict()) == [key for key in theirs.state_dict() if not key.startswith(last + ".")]
+    assert [type(module).__name__ for module in ours.get_submodule(classifier)] == kept
+    assert list(ours.state_dict()) == [key for key in theirs.state_dict() if not key.startswith(removed + ".")]
 
 
 @pytest.mark.parametrize(("name", "last"), [("mobilenet_v3_small", "classifier.3"), ("regnet_y_400mf", "fc")])
-def test_features_are_what_torchvisions_last_layer_sees(name: str, last: str) -> None:
+def test_features_equal_the_input_of_torchvisions_last_layer(name: str, last: str) -> None:
     torch.manual_seed(0)
     theirs, ours = torchvision.models.get_model(name, weights=None).eval(), torchvision_net(name).eval()
     ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith(last)})
-    seen: list[torch.Tensor] = []
-    theirs.get_submodule(last).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    features: list[torch.Tensor] = []
+    theirs.get_submodule(last).register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         theirs(images)
-        torch.testing.assert_close(ours(images), seen[0], rtol=0, atol=0)
+        torch.testing.assert_close(ours(images), features[0], rtol=0, atol=0)
 
 
-def test_a_new_stem_keeps_the_scale_of_its_outputs() -> None:
+def test_stem_for_other_channels_keeps_the_output_scale() -> None:
     torch.manual_seed(0)
     scales = []
     for channels in (3, 1, 12):
@@ -51,6 +53,6 @@ def test_a_new_stem_keeps_the_scale_of_its_outputs() -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [("convnext_tin", "Did you mean 'convnext_tiny'"), ("squeezenet1_0", "")])
-def test_an_unknown_or_unfit_name_is_named(name: str, hint: str) -> None:
+def test_unknown_or_unsupported_name_raises(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"no network {name!r} .*{hint}"):
         torchvision_net(name)

@@ -1,3 +1,5 @@
+"""Vision transformer compared with its definition in numpy and with timm."""
+
 from __future__ import annotations
 
 import math
@@ -14,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def randomize(net: nn.Module) -> nn.Module:
-    """Gives every parameter, norms and biases too, a random value."""
+    """Adds noise to every parameter, including norms and biases."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -22,8 +24,8 @@ def randomize(net: nn.Module) -> nn.Module:
 
 
 def layer_norm(x: Array, weight: Array, bias: Array) -> Array:
-    centerd = x - x.mean(-1, keepdims=True)
-    return centerd / np.sqrt((centerd**2).mean(-1, keepdims=True) + 1e-6) * weight + bias
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-6) * weight + bias
 
 
 def gelu(x: Array) -> Array:
@@ -31,7 +33,7 @@ def gelu(x: Array) -> Array:
 
 
 def numpy_vit(state: dict[str, Array], image: Array, patch: int, positions: Array, depth: int) -> Array:
-    """All tokens of one image (C, H, W), by the definition: CLS, registers, patches."""
+    """All tokens of one image (C, H, W) by definition: CLS, registers, patches."""
     c, h, w = image.shape
     patches = image.reshape(c, h // patch, patch, w // patch, patch).transpose(1, 3, 0, 2, 4)
     kernel = state["patch_embed.proj.weight"]
@@ -54,7 +56,7 @@ def numpy_vit(state: dict[str, Array], image: Array, patch: int, positions: Arra
 
 
 def bicubic_matrix(old: int, new: int) -> Array:
-    """Rows of bicubic weights (a = -0.75, edges repeated), the scale enlarged by 0.1 patches as in DINO."""
+    """Bicubic weights (a = -0.75, edges repeated), with 0.1 added to the new size as in DINO."""
     matrix = np.zeros((new, old))
     for row in range(new):
         center = (row + 0.5) * old / (new + 0.1) - 0.5
@@ -66,7 +68,7 @@ def bicubic_matrix(old: int, new: int) -> Array:
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 16), (8, 20), (16, 12), (32, 32)])
-def test_tokens_equal_the_definition(height: int, width: int) -> None:
+def test_tokens_equal_the_numpy_definition(height: int, width: int) -> None:
     torch.manual_seed(0)
     net = randomize(VisionTransformer(128, depth=2, patch_size=4, image_size=16, registers=3)).float()
     images = torch.randn(2, 3, height, width)
@@ -84,11 +86,11 @@ def test_tokens_equal_the_definition(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("registers", [0, 4])
-def test_weights_and_features_are_timms(registers: int) -> None:
+def test_state_dict_and_features_equal_timm(registers: int) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     theirs = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, reg_tokens=registers).eval()
-    if registers:  # timm gives registers a position: none here
+    if registers:  # timm adds a position embedding to registers, ssl_lib does not
         theirs.pos_embed.data[:, 1 : 1 + registers] = 0
     state = dict(theirs.state_dict())
     state["pos_embed"] = torch.cat((theirs.pos_embed[:, :1], theirs.pos_embed[:, 1 + registers :]), dim=1)
@@ -104,7 +106,7 @@ def test_weights_and_features_are_timms(registers: int) -> None:
 @pytest.mark.parametrize(
     ("build", "dim", "parameters"), [(vit_tiny, 192, 5.52e6), (vit_small, 384, 21.67e6), (vit_base, 768, 85.8e6)]
 )
-def test_sizes_are_the_published_ones(build: object, dim: int, parameters: float) -> None:
+def test_numbers_of_parameters_are_the_published_ones(build: object, dim: int, parameters: float) -> None:
     with torch.device("meta"):
         net = build()
     assert net.out_dim == dim
@@ -112,7 +114,7 @@ def test_sizes_are_the_published_ones(build: object, dim: int, parameters: float
     assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(parameters, rel=2e-3)
 
 
-def test_starts_as_dino_does() -> None:
+def test_initialization_equals_dino() -> None:
     torch.manual_seed(0)
     net = vit_tiny(registers=4)
     for name, parameter in net.named_parameters():
@@ -125,7 +127,7 @@ def test_starts_as_dino_does() -> None:
     assert net.reg_token.abs().max() < 1e-5
 
 
-def test_registers_change_no_shape_and_have_no_position() -> None:
+def test_registers_do_not_change_shapes_and_have_no_position() -> None:
     torch.manual_seed(0)
     plain, net = vit_micro(), vit_micro(registers=4)
     images = torch.randn(2, 3, 28, 28)
@@ -138,7 +140,7 @@ def test_registers_change_no_shape_and_have_no_position() -> None:
     assert not torch.allclose(net(images), before)
 
 
-def test_drop_path_is_off_in_eval() -> None:
+def test_drop_path_is_disabled_in_eval_mode() -> None:
     torch.manual_seed(0)
     net, plain = vit_micro(drop_path=0.5), vit_micro()
     plain.load_state_dict(net.state_dict())
@@ -147,14 +149,14 @@ def test_drop_path_is_off_in_eval() -> None:
     assert not torch.allclose(net.train()(images), plain(images))
 
 
-def test_drop_path_grows_over_depth_and_keeps_the_expectation() -> None:
+def test_drop_path_increases_with_depth_and_keeps_the_expectation() -> None:
     torch.manual_seed(0)
     depth, rate, count = 4, 0.6, 4000
     net = VisionTransformer(64, depth, patch_size=4, image_size=4, drop_path=rate)
     net.norm = nn.Identity()
     with torch.no_grad():
         net.cls_token.zero_(), net.pos_embed.zero_()
-        for i, block in enumerate(net.blocks):  # attention of block i adds 1 to coordinate i, MLPs add nothing
+        for i, block in enumerate(net.blocks):  # attention of block i adds 1 to coordinate i, MLPs add 0
             for parameter in (block.attn.proj.weight, block.mlp.fc2.weight):
                 parameter.zero_()
             block.attn.proj.bias[i] = 1.0
@@ -167,17 +169,17 @@ def test_drop_path_grows_over_depth_and_keeps_the_expectation() -> None:
     assert bound[1:].min() > 0 and kept[:, 0].all()
 
 
-def test_hidden_patches_become_the_mask_token() -> None:
+def test_masked_patches_are_replaced_by_the_mask_token() -> None:
     torch.manual_seed(0)
     net = randomize(VisionTransformer(64, depth=0, patch_size=4, image_size=16))
     images, mask_token = torch.randn(3, 3, 16, 16), torch.randn(64, requires_grad=True)
     masks = torch.rand(3, 16) < 0.5
-    _, hidden = net.tokens(images, masks, mask_token)
+    _, masked = net.tokens(images, masks, mask_token)
     _, plain = net.tokens(images)
-    assert torch.equal(hidden[~masks], plain[~masks])
+    assert torch.equal(masked[~masks], plain[~masks])
     expected = net.norm(mask_token + net.pos_embed[:, 1:]).expand(3, -1, -1)
-    assert torch.equal(hidden[masks], expected[masks])
-    hidden.square().sum().backward()
+    assert torch.equal(masked[masks], expected[masks])
+    masked.square().sum().backward()
     assert mask_token.grad.any()
 
 
@@ -190,9 +192,7 @@ def test_hidden_patches_become_the_mask_token() -> None:
         (torch.ones(2, 16), torch.ones(64), r"got torch.float32 \(2, 16\)"),
     ],
 )
-def test_masks_that_do_not_fit_are_named(
-    masks: torch.Tensor | None, mask_token: torch.Tensor | None, message: str
-) -> None:
+def test_bad_masks_raise(masks: torch.Tensor | None, mask_token: torch.Tensor | None, message: str) -> None:
     net = VisionTransformer(64, depth=1, patch_size=4, image_size=16)
     with pytest.raises(ValueError, match=message):
         net.tokens(torch.zeros(2, 3, 16, 16), masks, mask_token)
@@ -203,16 +203,16 @@ def test_masks_that_do_not_fit_are_named(
     [
         ({"dim": 100}, "multiple of 64.* got 100"),
         ({"image_size": 30}, "30 x 30 pixels do not divide into patches of 4"),
-        ({"drop_path": 1.0}, r"drop_path must lie in \[0, 1\), got 1.0"),
+        ({"drop_path": 1.0}, r"drop_path must be in \[0, 1\), got 1.0"),
         ({"registers": -1}, "registers must not be negative, got -1"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, float], message: str) -> None:
+def test_bad_arguments_raise(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VisionTransformer(**{"dim": 64, "depth": 1, "patch_size": 4, "image_size": 16, **arguments})
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 28), (28, 30), (0, 28)])
-def test_an_image_that_does_not_divide_is_named(height: int, width: int) -> None:
+def test_image_size_not_divisible_by_patch_size_raises(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=f"{height} x {width} pixels do not divide into patches of 4"):
         vit_micro()(torch.zeros(1, 3, height, width))

@@ -1,3 +1,5 @@
+"""Loading backbone weights from files, folders and torchvision."""
+
 from __future__ import annotations
 
 import re
@@ -16,15 +18,15 @@ from ssl_lib.errors import ConfigError
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[[object], str]:
     def write(content: object) -> str:
-        path = tmp_path / "start.pth"
+        path = tmp_path / "weights.pth"
         torch.save(content, path)
         return str(path)
 
     return write
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
-    a, b = one.state_dict(), other.state_dict()
+def have_equal_weights(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -40,27 +42,27 @@ def same(one: nn.Module, other: nn.Module) -> bool:
         ("module.", "encoder_q."),
     ],
 )
-def test_unwraps_levels_and_prefixes(
+def test_nested_keys_and_wrapper_prefixes_are_removed(
     save: Callable[[object], str], outer: str, inner: str, level: tuple[str, ...]
 ) -> None:
     donor = resnet_tiny()
     content: dict[str, object] = {outer + inner + key: value for key, value in donor.state_dict().items()}
     content[outer + inner + "fc.weight"] = torch.zeros(10, donor.out_dim)
-    if inner:  # beside the backbone stands a head of the method
+    if inner:  # the method also has a head next to the backbone
         content[outer + "projector.0.weight"] = torch.zeros(2, 2)
     for name in reversed(level):
         content = {name: content, "epoch": 3}
     net = resnet_tiny(weights=save(content))
-    assert same(net, donor)
+    assert have_equal_weights(net, donor)
 
 
-def test_prefixes_that_are_the_modules_own_stay(save: Callable[[object], str]) -> None:
+def test_prefixes_of_the_module_itself_are_kept(save: Callable[[object], str]) -> None:
     donor, net = (nn.ModuleDict({"encoder": nn.Linear(2, 3), "head": nn.Linear(3, 1)}) for _ in range(2))
     load_weights(net, save({f"module.{key}": value for key, value in donor.state_dict().items()}))
-    assert same(net, donor)
+    assert have_equal_weights(net, donor)
 
 
-def test_one_channel_takes_the_sum_of_three(save: Callable[[object], str]) -> None:
+def test_stem_with_one_channel_is_the_sum_over_three_channels(save: Callable[[object], str]) -> None:
     torch.manual_seed(0)
     for build in (resnet18, vit_micro):
         donor = build().eval()
@@ -69,8 +71,8 @@ def test_one_channel_takes_the_sum_of_three(save: Callable[[object], str]) -> No
         torch.testing.assert_close(net(gray), donor(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
-def test_a_folder_that_is_no_runs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"are a folder without checkpoints/last\.pt: give a run's folder"):
+def test_folder_without_a_run_raises(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"are a folder without checkpoints/last\.pt: give the folder of a run"):
         resnet_tiny(weights=str(tmp_path))
 
 
@@ -93,12 +95,16 @@ def drop_key(state: dict[str, Tensor]) -> dict[str, Tensor]:
             {"stem": "small"},
             r"conv1.weight \(64, 3, 7, 7\) instead of \(64, 3, 3, 3\)",
         ),
-        (lambda: {"student": resnet18().state_dict(), "epoch": 1}, {}, "holds keys student, epoch, not a state dict"),
-        (lambda: torch.zeros(3), {}, "holds a Tensor, not a state dict"),
-        (lambda: resnet_tiny(), {}, "as a file of plain tensors"),  # a pickled module could run any code
+        (
+            lambda: {"student": resnet18().state_dict(), "epoch": 1},
+            {},
+            "contains keys student, epoch, not a state dict",
+        ),
+        (lambda: torch.zeros(3), {}, "contains a Tensor, not a state dict"),
+        (lambda: resnet_tiny(), {}, "as a file of plain tensors"),  # unpickling a module can execute arbitrary code
     ],
 )
-def test_a_file_that_does_not_fit_is_named_with_its_keys(
+def test_message_for_mismatched_file_names_path_and_keys(
     save: Callable[[object], str], content: Callable[[], object], arguments: dict[str, object], message: str
 ) -> None:
     path = save(content())
@@ -106,7 +112,7 @@ def test_a_file_that_does_not_fit_is_named_with_its_keys(
         resnet18(weights=path, **arguments)
 
 
-def test_a_failed_load_changes_nothing(save: Callable[[object], str]) -> None:
+def test_failed_load_does_not_change_the_module(save: Callable[[object], str]) -> None:
     net, donor = resnet18(), resnet18()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(ConfigError):
@@ -115,50 +121,52 @@ def test_a_failed_load_changes_nothing(save: Callable[[object], str]) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
-def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+def test_message_for_damaged_file_names_the_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.pt"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cannot read the weights .*damaged\.pt"):
         resnet_tiny(weights=str(path))
 
 
-def test_an_unknown_source_is_named_with_the_nearest_name() -> None:
+def test_message_for_unknown_source_suggests_the_closest_name() -> None:
     with pytest.raises(ConfigError, match=r"'IMAGENET1K_V3' are neither a file .* Did you mean 'IMAGENET1K_V1'"):
         resnet18(weights="IMAGENET1K_V3")
-    with pytest.raises(ConfigError, match=r"'missing\.pt' are neither a file nor a name of torchvision's\. None"):
+    with pytest.raises(
+        ConfigError, match=r"'missing\.pt' are neither a file nor the name of torchvision weights\. None"
+    ):
         vit_micro(weights="missing.pt")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which torch looks for weights before it downloads them."""
+    """The cache folder of downloaded weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
 
 
-def test_torchvisions_names_load_their_files(hub: Path) -> None:
+def test_torchvision_weight_names_load_their_files(hub: Path) -> None:
     donor = torchvision.models.resnet18(weights=None)
     url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
     torch.save(donor.state_dict(), hub / url.rsplit("/", 1)[1])
     donor.fc = nn.Identity()
-    assert same(resnet18(weights="DEFAULT"), donor)
-    assert same(resnet18(weights="IMAGENET1K_V1"), donor)
+    assert have_equal_weights(resnet18(weights="DEFAULT"), donor)
+    assert have_equal_weights(resnet18(weights="IMAGENET1K_V1"), donor)
 
 
-def test_densenets_old_keys_are_renamed(hub: Path) -> None:
+def test_old_densenet_keys_are_renamed(hub: Path) -> None:
     donor = torchvision_net("densenet121")
     old = {re.sub(r"(denselayer\d+\.\w+?)([12]\.)", r"\1.\2", k): v for k, v in donor.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     url = torchvision.models.DenseNet121_Weights.DEFAULT.url
     torch.save(old, hub / url.rsplit("/", 1)[1])
-    assert same(torchvision_net("densenet121", weights="DEFAULT"), donor)
+    assert have_equal_weights(torchvision_net("densenet121", weights="DEFAULT"), donor)
 
 
-def test_a_failed_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_for_failed_download_names_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))  # a folder cannot be made there
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))  # a folder cannot be created inside a file
     with pytest.raises(
         ConfigError, match=r"cannot download the weights 'DEFAULT' of resnet18 from https://.*give its path"
     ):

@@ -1,4 +1,4 @@
-"""The MLP builder gives the references' heads, layer by layer."""
+"""The MLP builder creates the heads of the reference implementations, layer by layer."""
 
 import copy
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_lib.heads import mlp
 
-# (in, out, bias) of a Linear, (width, affine) of a BatchNorm, or the activation's class
+# Each layer: (in, out, bias) of a Linear, (width, affine) of a BatchNorm, or the class of the activation.
 HEADS: dict[str, tuple[list[int], dict[str, Any], list[Any]]] = {
     "simclr": (
         [16, 16, 16, 8],
@@ -56,12 +56,12 @@ def describe(layer: nn.Module) -> Any:
 
 
 @every_head
-def test_layers(name: str) -> None:
+def test_layers_match_the_reference(name: str) -> None:
     assert [describe(layer) for layer in build(name)] == HEADS[name][2]
 
 
 @every_head
-def test_batch_norms_are_torch_defaults(name: str) -> None:
+def test_batch_norms_use_torch_defaults(name: str) -> None:
     for layer in build(name):
         if isinstance(layer, nn.BatchNorm1d):
             assert (layer.eps, layer.momentum, layer.track_running_stats) == (1e-5, 0.1, True)
@@ -80,7 +80,7 @@ def test_every_trainable_parameter_has_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "std"), [("simclr", 0.01), ("dino", 0.02)])
-def test_initialization(name: str, std: float) -> None:
+def test_init_std_gives_normal_weights_and_zero_biases(name: str, std: float) -> None:
     torch.manual_seed(0)
     _, arguments, _ = HEADS[name]
     for layer in mlp([300, 300, 300], **arguments):
@@ -91,7 +91,7 @@ def test_initialization(name: str, std: float) -> None:
             assert layer.bias is None or (layer.bias == 0).all()
 
 
-def test_without_init_std_torch_initializes() -> None:
+def test_default_initialization_is_torchs() -> None:
     torch.manual_seed(0)
     head = mlp([5, 4, 3], norm=False)
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def test_without_init_std_torch_initializes() -> None:
         assert torch.equal(layer.weight, expected.weight) and torch.equal(layer.bias, expected.bias)
 
 
-def test_scale_without_shift() -> None:
+def test_last_norm_scale_trains_the_scale_only() -> None:
     torch.manual_seed(0)
     head = mlp([5, 4], last_bias=False, last_norm="scale")
     optimizer = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=1.0)
@@ -113,14 +113,14 @@ def test_scale_without_shift() -> None:
     torch.testing.assert_close(out.std(0, correction=0), head[1].weight.abs(), rtol=1e-3, atol=1e-3)
 
 
-def test_scale_without_shift_survives_copy_state_dict_and_sync_batch_norm() -> None:
+def test_last_norm_scale_survives_copy_state_dict_and_sync_batchnorm() -> None:
     head = mlp([5, 4], last_norm="scale")
     for twin in (copy.deepcopy(head), nn.SyncBatchNorm.convert_sync_batchnorm(mlp([5, 4], last_norm="scale"))):
         twin.load_state_dict(head.state_dict())
         assert not twin[1].bias.requires_grad and twin[1].weight.requires_grad and (twin[1].bias == 0).all()
 
 
-def test_two_widths_make_one_linear() -> None:
+def test_two_widths_give_one_linear_layer() -> None:
     assert [describe(layer) for layer in mlp([5, 4])] == [(5, 4, True)]
     assert [describe(layer) for layer in mlp([5, 4], last_norm="affine")] == [(5, 4, True), (4, True)]
 
@@ -137,6 +137,6 @@ def test_two_widths_make_one_linear() -> None:
         ([5, 3], {"init_std": float("nan")}, "init_std must be positive.*got nan"),
     ],
 )
-def test_refuses_bad_arguments(dims: list[int], arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_raise(dims: list[int], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mlp(dims, **arguments)

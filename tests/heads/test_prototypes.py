@@ -1,4 +1,4 @@
-"""The prototypes against torch's own weight normalization."""
+"""Prototypes compared with torch's weight normalization."""
 
 import copy
 
@@ -12,7 +12,7 @@ from ssl_lib.heads import Prototypes
 
 
 @pytest.mark.parametrize("free_scale", [False, True])
-def test_equals_weight_norm(free_scale: bool) -> None:
+def test_output_and_gradient_equal_weight_norm(free_scale: bool) -> None:
     torch.manual_seed(0)
     layer = Prototypes(5, 7, free_scale=free_scale).double()
     reference = weight_norm(nn.Linear(5, 7, bias=False, dtype=torch.float64))
@@ -28,12 +28,12 @@ def test_equals_weight_norm(free_scale: bool) -> None:
     actual, expected = layer(x), reference(F.normalize(x, dim=-1))
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     expected_gradients = torch.autograd.grad((expected * mix).sum(), (x, direction, scale))
-    wanted = (x, layer.weight, layer.scale) if free_scale else (x, layer.weight)
-    gradients = torch.autograd.grad((actual * mix).sum(), wanted)
-    torch.testing.assert_close(gradients, expected_gradients[: len(wanted)], rtol=1e-10, atol=1e-12)
+    inputs = (x, layer.weight, layer.scale) if free_scale else (x, layer.weight)
+    gradients = torch.autograd.grad((actual * mix).sum(), inputs)
+    torch.testing.assert_close(gradients, expected_gradients[: len(inputs)], rtol=1e-10, atol=1e-12)
 
 
-def test_starts_as_a_linear_with_unit_norms() -> None:
+def test_initialized_like_a_linear_layer_with_unit_norms() -> None:
     torch.manual_seed(0)
     layer = Prototypes(9, 2000, free_scale=True)
     torch.manual_seed(0)
@@ -42,7 +42,7 @@ def test_starts_as_a_linear_with_unit_norms() -> None:
     assert (layer.scale == 1).all()
 
 
-def test_scores_are_cosines() -> None:
+def test_scores_are_cosine_similarities() -> None:
     torch.manual_seed(0)
     layer = Prototypes(5, 7)
     scores = layer(100 * layer.weight)
@@ -61,7 +61,7 @@ def test_every_parameter_has_a_gradient(free_scale: bool, names: list[str]) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_row_of_zeros_is_finite(dtype: torch.dtype) -> None:
+def test_zero_row_gives_zero_scores_and_finite_gradient(dtype: torch.dtype) -> None:
     layer = Prototypes(5, 7).to(dtype)
     x = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
     scores = layer(x)
@@ -70,6 +70,6 @@ def test_a_row_of_zeros_is_finite(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("widths", [(0, 7), (5, 0), (-1, 3)])
-def test_refuses_bad_widths(widths: tuple[int, int]) -> None:
+def test_bad_widths_raise(widths: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"must be positive, got {widths[0]} and {widths[1]}"):
         Prototypes(*widths)

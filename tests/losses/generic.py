@@ -1,4 +1,4 @@
-"""Any public loss, built and called by its signature, so that losses to come are tested without being listed."""
+"""Builds and calls any public loss from its signature, so that new losses are tested automatically."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ LOSSES = [name for name in losses.__all__ if isinstance(getattr(losses, name), t
 
 
 def build(name: str, width: int) -> nn.Module:
-    """A loss, every width that it asks for being that of the embeddings."""
+    """Builds a loss; every required integer argument is set to the width of the embeddings."""
     required = {key: entry for key, entry in arguments_of(getattr(losses, name)).items() if entry.default is REQUIRED}
     unknown = {key for key, entry in required.items() if entry.annotation is not int}
-    assert not unknown, f"teach this function what {name} takes as {unknown}"
+    assert not unknown, f"extend this function to the arguments {unknown} of {name}"
     return getattr(losses, name)(**dict.fromkeys(required, width))
 
 
 def inputs(loss: nn.Module, make: Callable[[], Tensor]) -> dict[str, typing.Any]:
-    """An argument for each parameter of `forward` without a default, by its annotation."""
+    """Returns a value for each required argument of `forward`, chosen by its annotation."""
     hints = typing.get_type_hints(loss.forward)
-    given: dict[str, typing.Any] = {}
+    arguments: dict[str, typing.Any] = {}
     for name, entry in arguments_of(loss.forward).items():
         if entry.default is not REQUIRED:
             continue
         hint = hints[name]
         if hint is Tensor:
-            given[name] = make()
+            arguments[name] = make()
         elif typing.get_origin(hint) in (Sequence, list, tuple):
-            given[name] = [make(), make()]
+            arguments[name] = [make(), make()]
         elif hint is float:
-            given[name] = 0.04
+            arguments[name] = 0.04
         else:
-            raise AssertionError(f"teach this function what {type(loss).__name__}.forward takes as {name}: {hint}")
-    return given
+            raise AssertionError(
+                f"extend this function to the argument {name}: {hint} of {type(loss).__name__}.forward"
+            )
+    return arguments
 
 
-def move_on(loss: nn.Module) -> None:
-    """What a method does after the update, for losses with a center."""
+def after_update(loss: nn.Module) -> None:
+    """Updates the center of losses that have one, as a method does after an optimizer update."""
     if hasattr(loss, "update_center"):
         loss.update_center()

@@ -1,4 +1,4 @@
-"""The Barlow Twins loss against its formula."""
+"""Barlow Twins loss compared with its formula in numpy."""
 
 import numpy as np
 import pytest
@@ -19,26 +19,26 @@ def formula(z_a: np.ndarray, z_b: np.ndarray, redundancy_weight: float) -> float
 
 @pytest.mark.parametrize("batch", [2, 8])
 @pytest.mark.parametrize(("weight", "scale"), [(0.0051, 1.0), (0.0, 1.0), (2.5, 0.1)])
-def test_formula(batch: int, weight: float, scale: float) -> None:
+def test_loss_equals_the_formula(batch: int, weight: float, scale: float) -> None:
     z_a, z_b = np.random.default_rng(0).normal(2, 3, size=(2, batch, 5))
     value = BarlowTwinsLoss(weight, scale)(torch.from_numpy(z_a), torch.from_numpy(z_b))
     assert value.item() == pytest.approx(scale * formula(z_a, z_b, weight), rel=1e-12)
 
 
-def test_defaults() -> None:
+def test_default_weight_is_the_papers() -> None:
     z_a, z_b = np.random.default_rng(1).normal(size=(2, 8, 5))
     value = BarlowTwinsLoss()(torch.from_numpy(z_a), torch.from_numpy(z_b))
     assert value.item() == pytest.approx(formula(z_a, z_b, 0.0051), rel=1e-12)
 
 
-def test_shift_and_scale_of_a_column_do_not_matter() -> None:
+def test_loss_is_invariant_to_shift_and_scale_of_a_column() -> None:
     z_a, z_b = torch.randn(2, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1e6
     moved = z_a * torch.tensor([1.0, 2, 3, 4, 5]) + 1e6
     loss = BarlowTwinsLoss()
     assert loss(moved, z_b).item() == pytest.approx(loss(z_a, z_b).item(), rel=1e-9)
 
 
-def test_a_large_mean_does_not_spoil_float32() -> None:
+def test_large_mean_keeps_float32_accuracy() -> None:
     z = torch.randn(2, 64, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1000
     low = z.float()
     expected = BarlowTwinsLoss()(*low.double())

@@ -1,4 +1,4 @@
-"""What every loss of two views promises: precision, refusals, finite gradients, nothing changed in eval()."""
+"""Properties of every loss of two views: precision, input validation, finite gradients and invariances."""
 
 import copy
 
@@ -10,7 +10,7 @@ from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NegativeCosineLoss, NTXent
 
 
 class DINOPair(nn.Module):
-    """DINO's loss as a loss of two views: both are the student's, the second is the teacher's too."""
+    """DINO loss as a loss of two views: the student gets both views, the teacher gets the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def value_and_gradient(loss: nn.Module, z_a: Tensor, z_b: Tensor) -> tuple[Tenso
 
 @pair_losses
 @pytest.mark.parametrize("batch", [2, 5])
-def test_gradient(make, batch: int) -> None:
+def test_gradient_matches_finite_differences(make, batch: int) -> None:
     z_a, z_b = views(batch)
     if isinstance(make(), NegativeCosineLoss):
         z_b = z_b.detach()
@@ -55,14 +55,14 @@ def test_gradient(make, batch: int) -> None:
 
 
 @all_losses
-def test_float64_stays(make) -> None:
+def test_float64_inputs_give_a_float64_loss(make) -> None:
     value, gradient = value_and_gradient(make(), *views())
     assert value.shape == () and value.dtype == gradient.dtype == torch.float64
 
 
 @all_losses
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_is_computed_in_float32(make, dtype: torch.dtype) -> None:
+def test_low_precision_inputs_are_computed_in_float32(make, dtype: torch.dtype) -> None:
     low = views(dtype=dtype)
     full = [z.detach().float().requires_grad_() for z in low]
     value, gradient = value_and_gradient(make(), *low)
@@ -72,7 +72,7 @@ def test_low_precision_is_computed_in_float32(make, dtype: torch.dtype) -> None:
 
 
 @all_losses
-def test_autocast_changes_nothing(make) -> None:
+def test_autocast_does_not_change_loss_or_gradient(make) -> None:
     expected, expected_gradient = value_and_gradient(make(), *views(dtype=torch.float32))
     z_a, z_b = views(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -85,7 +85,7 @@ def test_autocast_changes_nothing(make) -> None:
 @all_losses
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["zeros", "constant", "one zero row", "duplicates", "same views", "batch of two"])
-def test_degenerate_batches_are_finite(make, kind: str, dtype: torch.dtype) -> None:
+def test_degenerate_batches_give_finite_loss_and_gradient(make, kind: str, dtype: torch.dtype) -> None:
     z_a, z_b = (z.detach() for z in views(dtype=dtype))
     if kind in ("zeros", "constant"):
         z_a, z_b = torch.full_like(z_a, float(kind == "constant")), torch.full_like(z_b, float(kind == "constant"))
@@ -105,21 +105,21 @@ def test_degenerate_batches_are_finite(make, kind: str, dtype: torch.dtype) -> N
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        (torch.zeros(4, 3), torch.zeros(4, 2), r"one shape.*\(4, 3\) and \(4, 2\)"),
-        (torch.zeros(4, 3), torch.zeros(5, 3), r"one shape.*\(4, 3\) and \(5, 3\)"),
+        (torch.zeros(4, 3), torch.zeros(4, 2), r"same shape.*\(4, 3\) and \(4, 2\)"),
+        (torch.zeros(4, 3), torch.zeros(5, 3), r"same shape.*\(4, 3\) and \(5, 3\)"),
         (torch.zeros(4), torch.zeros(4), r"shape \(N, D\).*\(4,\)"),
         (torch.zeros(4, 3, 1), torch.zeros(4, 3, 1), r"shape \(N, D\).*\(4, 3, 1\)"),
         (torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, 3), r"float tensor.*torch.int64"),
         (torch.zeros(0, 3), torch.zeros(0, 3), r"at least \d images.*\(0, 3\)"),
     ],
 )
-def test_refuses_bad_shapes(make, a: Tensor, b: Tensor, message: str) -> None:
+def test_bad_shapes_raise(make, a: Tensor, b: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()(a, b)
 
 
 @pytest.mark.parametrize("make", [NTXentLoss, BarlowTwinsLoss, VICRegLoss])
-def test_refuses_a_batch_of_one(make) -> None:
+def test_batch_of_one_raises(make) -> None:
     with pytest.raises(ValueError, match=r"at least 2 images, got z_a of shape \(1, 3\)"):
         make()(torch.ones(1, 3), torch.ones(1, 3))
 
@@ -137,13 +137,13 @@ def test_refuses_a_batch_of_one(make) -> None:
     ],
 )
 @pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
-def test_refuses_bad_constants(make, name: str, value: float) -> None:
+def test_bad_constructor_arguments_raise(make, name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
         make(**{name: value})
 
 
 @all_losses
-def test_eval_changes_nothing(make) -> None:
+def test_eval_mode_changes_neither_inputs_nor_state(make) -> None:
     loss = make().eval()
     before = copy.deepcopy(loss.__dict__), copy.deepcopy(loss.state_dict())
     z_a, z_b = views()
@@ -156,14 +156,14 @@ def test_eval_changes_nothing(make) -> None:
 
 
 @pair_losses
-def test_order_of_images_does_not_matter(make) -> None:
+def test_loss_is_invariant_to_the_order_of_images(make) -> None:
     z_a, z_b = views()
     order = torch.tensor([3, 0, 6, 1, 5, 4, 2])
     torch.testing.assert_close(make()(z_a[order], z_b[order]), make()(z_a, z_b), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", sorted(set(PAIR_LOSSES) - {"negative_cosine"}))
-def test_both_views_count_alike(name: str) -> None:
+def test_loss_is_symmetric_in_both_views(name: str) -> None:
     loss = PAIR_LOSSES[name]()
     z_a, z_b = views()
     swapped_b, swapped_a = (z.detach().requires_grad_() for z in (z_a, z_b))
@@ -175,7 +175,7 @@ def test_both_views_count_alike(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ntxent", "ntxent_chunked", "negative_cosine"])
-def test_lengths_of_the_vectors_do_not_matter(name: str) -> None:
+def test_loss_is_invariant_to_the_norms_of_embeddings(name: str) -> None:
     z_a, z_b = views()
     lengths = torch.logspace(-6, 6, 7, dtype=torch.float64)[:, None]
     loss = PAIR_LOSSES[name]()

@@ -1,4 +1,4 @@
-"""The DINO loss against its formula, and the movement of its center."""
+"""DINO loss compared with its formula in numpy, and the update of its center."""
 
 import copy
 
@@ -16,7 +16,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def formula(student: list[Tensor], teacher: list[Tensor], center: Tensor, t_student: float, t_teacher: float) -> float:
-    """The mean cross-entropy, pair by pair."""
+    """Mean cross-entropy over pairs of different views."""
     terms = []
     for i, t in enumerate(teacher):
         for j, s in enumerate(student):
@@ -33,7 +33,7 @@ def logits(views: int, batch: int = 3, seed: int = 0) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("num_teacher", "num_student"), [(1, 2), (1, 4), (2, 2), (2, 6), (3, 3), (3, 5)])
-def test_formula(num_teacher: int, num_student: int) -> None:
+def test_loss_equals_the_formula(num_teacher: int, num_student: int) -> None:
     loss = DINOLoss(6, student_temperature=0.3).double()
     loss.center.copy_(torch.linspace(-1, 1, 6))
     student, teacher = logits(num_student), logits(num_teacher, seed=1)
@@ -41,7 +41,7 @@ def test_formula(num_teacher: int, num_student: int) -> None:
     assert loss(student, teacher, 0.07).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_gradient() -> None:
+def test_gradient_reaches_only_the_student() -> None:
     loss, teacher = DINOLoss(6), [x.requires_grad_() for x in logits(2, batch=2, seed=1)]
     student = tuple(x.requires_grad_() for x in logits(3, batch=2))
     assert torch.autograd.gradcheck(lambda *views: loss(views, teacher, 0.5), student)
@@ -50,31 +50,31 @@ def test_gradient() -> None:
     assert all((view.grad != 0).all() for view in student)
 
 
-def test_extreme_logits_are_finite() -> None:
+def test_extreme_logits_give_finite_loss_and_gradient() -> None:
     student = [(1e4 * x).float().requires_grad_() for x in logits(3)]
     value = DINOLoss(6)(student, [(1e4 * x).float() for x in logits(2)], 0.04)
     value.backward()
     assert value.isfinite() and all(view.grad.isfinite().all() for view in student)
 
 
-def test_center_moves_when_told_and_once_per_update() -> None:
+def test_center_changes_once_per_update_center() -> None:
     loss = DINOLoss(6, center_momentum=0.7).double()
     expected = np.zeros((1, 6))
     for update in range(3):
         micro_batches = [logits(2, batch, seed=10 * update + batch) for batch in (3, 5)]
         for teacher in micro_batches:
             loss(teacher, teacher, 0.04)
-            np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="moved before update_center")
+            np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="changed before update_center")
         rows = np.concatenate([view.numpy() for teacher in micro_batches for view in teacher])  # (2 * (3 + 5), 6)
         expected = 0.7 * expected + 0.3 * rows.mean(0, keepdims=True)
         loss.update_center()
         np.testing.assert_allclose(loss.center.numpy(), expected, rtol=1e-12)
         expected = loss.center.numpy().copy()
         loss.update_center()
-        np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="moved twice")
+        np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="changed twice")
 
 
-def test_center_is_that_of_the_call_not_after_it() -> None:
+def test_forward_uses_the_center_before_the_update() -> None:
     loss, (student, teacher) = DINOLoss(6).double(), (logits(3), logits(2, seed=1))
     first = loss(student, teacher, 0.1)
     loss.update_center()
@@ -84,24 +84,24 @@ def test_center_is_that_of_the_call_not_after_it() -> None:
     assert first != second
 
 
-def test_nothing_is_collected_in_eval() -> None:
+def test_eval_mode_does_not_accumulate_for_the_center() -> None:
     loss = DINOLoss(6).eval()
     loss(logits(3), logits(2), 0.04)
     loss.update_center()
     assert (loss.center == 0).all()
 
 
-def test_discarded_batches_leave_no_trace() -> None:
+def test_discarded_batches_do_not_change_the_center() -> None:
     loss, twin = DINOLoss(6), DINOLoss(6)
     loss(logits(2), [x * float("nan") for x in logits(2)], 0.04)
     loss.discard()
-    for each in (loss, twin):
-        each(logits(2, seed=5), logits(2, seed=5), 0.04)
-        each.update_center()
+    for module in (loss, twin):
+        module(logits(2, seed=5), logits(2, seed=5), 0.04)
+        module.update_center()
     assert torch.equal(loss.center, twin.center) and (loss.center != 0).all()
 
 
-def test_nothing_collected_nothing_moved() -> None:
+def test_update_center_without_batches_does_nothing() -> None:
     loss = DINOLoss(6)
     loss.center.fill_(3)
     loss.update_center()
@@ -109,14 +109,14 @@ def test_nothing_collected_nothing_moved() -> None:
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [(1.0, 0.0), (0.0, 2.0)])
-def test_extreme_momenta(momentum: float, expected: float) -> None:
+def test_center_momentum_one_keeps_and_zero_replaces_the_center(momentum: float, expected: float) -> None:
     loss = DINOLoss(6, center_momentum=momentum)
     loss([torch.full((3, 6), 2.0)] * 2, [torch.full((3, 6), 2.0)] * 2, 0.04)
     loss.update_center()
     assert (loss.center == expected).all()
 
 
-def test_state_is_the_center_and_survives_a_copy() -> None:
+def test_state_dict_is_the_center_and_can_be_copied() -> None:
     loss = DINOLoss(6)
     loss(logits(2), logits(2), 0.04)
     twin = copy.deepcopy(loss)
@@ -146,7 +146,7 @@ X = torch.zeros(3, 6)
         (X, X, 0.04, r"student\[0\] must be a float tensor"),
     ],
 )
-def test_refuses_views_that_do_not_fit(student, teacher, temperature: float, message: str) -> None:
+def test_bad_views_or_temperature_raise(student, teacher, temperature: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DINOLoss(6)(student, teacher, temperature)
 
@@ -157,10 +157,10 @@ def test_refuses_views_that_do_not_fit(student, teacher, temperature: float, mes
         ({"num_prototypes": 0}, "num_prototypes must be positive and finite, got 0"),
         ({"student_temperature": -0.1}, "student_temperature must be positive and finite, got -0.1"),
         ({"student_temperature": float("nan")}, "student_temperature"),
-        ({"center_momentum": 1.1}, r"center_momentum must lie in \[0, 1\], got 1.1"),
+        ({"center_momentum": 1.1}, r"center_momentum must be in \[0, 1\], got 1.1"),
         ({"center_momentum": float("nan")}, "center_momentum"),
     ],
 )
-def test_refuses_bad_constants(arguments: dict[str, float], message: str) -> None:
+def test_bad_constructor_arguments_raise(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DINOLoss(**{"num_prototypes": 6, **arguments})

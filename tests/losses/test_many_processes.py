@@ -1,4 +1,4 @@
-"""The gradient averaged over several processes is that of one process on the joined batch, for every loss."""
+"""For every loss, the gradient averaged over processes equals the gradient of one process on the global batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_lib.distributed import all_reduce_sum, batch_normalize, gather, rank, world_size
 from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NTXentLoss
 from tests.distributed_helper import run_processes
-from tests.losses.generic import LOSSES, build, inputs, move_on
+from tests.losses.generic import LOSSES, after_update, build, inputs
 
 WORLD_SIZES = (2, 3, 4)
 WIDTH = 5
@@ -25,28 +25,31 @@ CASES: dict[str, Callable[[], nn.Module]] = {
 PER_PROCESS = (6, 1)  # images
 
 
-def joined_views(batch: int) -> list[Tensor]:
+def global_views(batch: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(batch)
     return [torch.randn(batch, 6, dtype=torch.float64, generator=generator) for _ in range(4)]
 
 
 def train(case: str, batch: int) -> dict[str, Tensor]:
-    """Two forward and backward passes of a linear model on this process's share, and what the loss keeps."""
+    """Runs two forward and backward passes of a linear model on this process's part of the batch.
+
+    Returns the loss values, the gradient and the state of the loss.
+    """
     loss = CASES[case]().double()
     weight = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(6, WIDTH).requires_grad_()
     values = []
-    for _ in range(2):  # the second with what the first has left, such as a center
-        shares = (view.chunk(world_size())[rank()] @ weight for view in joined_views(batch))
-        value = loss(**inputs(loss, shares.__next__))
+    for _ in range(2):  # the second pass uses state from the first, such as a center
+        parts = (view.chunk(world_size())[rank()] @ weight for view in global_views(batch))
+        value = loss(**inputs(loss, parts.__next__))
         value.backward()
-        move_on(loss)
+        after_update(loss)
         values.append(value.detach())
     assert weight.grad is not None
     return {"value": torch.stack(values), "gradient": weight.grad, **loss.state_dict()}
 
 
 def work() -> dict[str, Tensor]:
-    """All cases in this process."""
+    """Runs all cases in this process."""
     results = {
         f"{case} {batch} {key}": value
         for case in CASES
@@ -67,17 +70,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 @pytest.mark.parametrize("world", WORLD_SIZES)
 @pytest.mark.parametrize("batch", PER_PROCESS)
 @pytest.mark.parametrize("case", CASES)
-def test_processes_average_to_the_joined_batch(results, case, batch, world) -> None:
+def test_average_over_processes_equals_the_global_batch(results, case, batch, world) -> None:
     for key, expected in train(case, batch * world).items():
-        found = torch.stack([result[f"{case} {batch} {key}"] for result in results[world]])
-        error = (found.mean(0) - expected).norm() / expected.norm()
+        actual = torch.stack([result[f"{case} {batch} {key}"] for result in results[world]])
+        error = (actual.mean(0) - expected).norm() / expected.norm()
         assert error <= 1e-10, key
         if key not in ("value", "gradient"):
-            assert all(torch.equal(one, found[0]) for one in found), f"{key} differs between processes"
+            assert all(torch.equal(value, actual[0]) for value in actual), f"{key} differs between processes"
 
 
 @pytest.mark.parametrize("world", WORLD_SIZES)
-def test_collectives(results, world) -> None:
+def test_collectives_equal_one_process(results, world) -> None:
     parts = [torch.arange(6.0).reshape(2, 3).T + 10 * i for i in range(world)]
     joined = torch.cat([result["x"] for result in results[world]])
     norm = nn.BatchNorm1d(3, affine=False, dtype=torch.float64)(joined).chunk(world)

@@ -1,4 +1,4 @@
-"""What holds for every registered method, those to come included."""
+"""Properties of every registered method; new methods are tested automatically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def first_views(loader):
 
 
 def copies_of(pairs):
-    """The teachers' and students' parameters, detached from what happens next."""
+    """Returns copies of the parameters of each teacher and its student."""
     return [
         ([p.clone() for p in teacher.parameters()], [p.detach().clone() for part in parts for p in part.parameters()])
         for teacher, parts in pairs
@@ -28,7 +28,7 @@ def copies_of(pairs):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_loss_falls_in_20_steps(name, make_method, make_loader):
+def test_loss_decreases_in_20_steps(name, make_method, make_loader):
     method, loader = make_method(name), make_loader(name)
     views = first_views(loader)
     optimizer = torch.optim.AdamW(method.param_groups(0.0), lr=3e-3)
@@ -59,7 +59,7 @@ def test_param_groups_hold_every_trainable_parameter_once(name, make_method):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].ema_pairs is not Method.ema_pairs])
-def test_teachers_move_by_the_formula_once_per_update(name, make_method, make_loader):
+def test_teachers_follow_the_ema_formula_once_per_update(name, make_method, make_loader):
     method, loader = make_method(name), make_loader(name)
     before = copies_of(method.ema_pairs())
     buffers = [b.clone() for t, _ in method.ema_pairs() for b in t.buffers() if b.is_floating_point()]
@@ -73,12 +73,12 @@ def test_teachers_move_by_the_formula_once_per_update(name, make_method, make_lo
         for teacher_old, teacher_new, weight in zip(old, new, student, strict=True):
             expected = momentum * teacher_old.double() + (1 - momentum) * weight.double()
             torch.testing.assert_close(teacher_new.double(), expected, rtol=1e-6, atol=1e-7)
-    moved = [b for t, _ in method.ema_pairs() for b in t.buffers() if b.is_floating_point()]
-    assert any(not torch.equal(a, b) for a, b in zip(buffers, moved, strict=True)), "the teacher's BatchNorm is its own"
+    changed = [b for t, _ in method.ema_pairs() for b in t.buffers() if b.is_floating_point()]
+    assert any(not torch.equal(a, b) for a, b in zip(buffers, changed, strict=True)), "BatchNorm did not run"
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_checkpoint_round_trip(name, make_method, make_loader, tmp_path):
+def test_checkpoint_restores_the_state_dict(name, make_method, make_loader, tmp_path):
     method, loader = make_method(name), make_loader(name)
     trainer = Trainer(callbacks=[], precision="fp32")
     state = trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.1), Schedule(epochs=1))
@@ -90,7 +90,7 @@ def test_checkpoint_round_trip(name, make_method, make_loader, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_forward_in_eval_mode_changes_nothing(name, make_method, make_loader):
+def test_forward_in_eval_mode_does_not_change_the_state(name, make_method, make_loader):
     method = make_method(name).eval()
     before = copy.deepcopy(method.state_dict())
     method(first_views(make_loader(name)), PROGRESS)
@@ -100,7 +100,7 @@ def test_forward_in_eval_mode_changes_nothing(name, make_method, make_loader):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_bfloat16_autocast_gives_a_float32_loss_near_the_float32_one(name, make_method, make_loader):
+def test_bfloat16_autocast_loss_is_float32_and_close_to_full_precision(name, make_method, make_loader):
     views = first_views(make_loader(name))
     reference = make_method(name)(views, PROGRESS).loss
     with torch.autocast("cpu", torch.bfloat16):
@@ -110,7 +110,7 @@ def test_bfloat16_autocast_gives_a_float32_loss_near_the_float32_one(name, make_
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_embeddings_are_detached_rows_of_the_first_view(name, make_method, make_loader):
+def test_embeddings_are_detached_with_one_row_per_image(name, make_method, make_loader):
     output = make_method(name)(first_views(make_loader(name)), PROGRESS)
     assert output.embeddings is not None and not output.embeddings.requires_grad
     assert len(output.embeddings) == 32
@@ -118,6 +118,6 @@ def test_embeddings_are_detached_rows_of_the_first_view(name, make_method, make_
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_backbone_without_out_dim_is_refused(name):
+def test_backbone_without_out_dim_raises(name):
     with pytest.raises(ValueError, match="out_dim"):
         METHODS[name](torch.nn.Flatten())

@@ -1,3 +1,5 @@
+"""Per-parameter gradient clipping compared with the formula of DINO."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,7 @@ def make_params() -> list[nn.Parameter]:
     return params
 
 
-def test_equals_the_formula_of_dino():
+def test_clipped_gradients_equal_the_formula_of_dino():
     params = [*make_params(), nn.Parameter(torch.zeros(3))]
     grads = [param.grad.double().numpy().copy() for param in params[:-1]]
     total = clip_grad_per_parameter(iter(params), 0.5)
@@ -27,18 +29,18 @@ def test_equals_the_formula_of_dino():
     assert params[-1].grad is None
 
 
-def test_a_norm_below_the_limit_stays_bit_for_bit():
+def test_gradients_below_the_limit_are_unchanged():
     params = make_params()
     grads = [param.grad.clone() for param in params]
     clip_grad_per_parameter(params, 1e6)
     assert all(torch.equal(param.grad, grad) for param, grad in zip(params, grads, strict=True))
 
 
-def test_nothing_to_clip_has_norm_zero():
+def test_norm_without_gradients_is_zero():
     assert clip_grad_per_parameter([nn.Parameter(torch.zeros(3))], 1.0).item() == 0.0
 
 
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, float("nan")])
-def test_bad_max_norm(max_norm):
+def test_bad_max_norm_raises(max_norm):
     with pytest.raises(ValueError, match=f"max_norm must be above 0, got {max_norm}"):
         clip_grad_per_parameter(make_params(), max_norm)

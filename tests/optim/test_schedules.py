@@ -1,3 +1,5 @@
+"""Learning rate and weight decay schedules compared with the reference implementations."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,32 +17,32 @@ from ssl_lib.types import Progress
 
 
 def linspace_warmup(base: float, final: float, total: int, warmup: int, start: float) -> np.ndarray:
-    """The schedule of DINO and SwAV as an array over all updates."""
-    rise = np.linspace(start, base, warmup)
+    """Schedule of DINO and SwAV as an array over all updates."""
+    rising = np.linspace(start, base, warmup)
     falling = np.arange(total - warmup)
-    return np.concatenate([rise, final + 0.5 * (base - final) * (1 + np.cos(np.pi * falling / len(falling)))])
+    return np.concatenate([rising, final + 0.5 * (base - final) * (1 + np.cos(np.pi * falling / len(falling)))])
 
 
 def plain_warmup(base: float, final: float, total: int, warmup: int) -> np.ndarray:
-    """The schedule of VICReg and Barlow Twins as an array over all updates."""
+    """Schedule of VICReg and Barlow Twins as an array over all updates."""
     steps = np.arange(total)
-    share = 0.5 * (1 + np.cos(np.pi * (steps - warmup) / (total - warmup)))
-    return np.where(steps < warmup, base * steps / max(warmup, 1), base * share + final * (1 - share))
+    fraction = 0.5 * (1 + np.cos(np.pi * (steps - warmup) / (total - warmup)))
+    return np.where(steps < warmup, base * steps / max(warmup, 1), base * fraction + final * (1 - fraction))
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 2, 30, 99])
-def test_equals_dino_at_every_step(warmup):
+def test_cosine_schedule_equals_dino_at_every_step(warmup):
     ours = [cosine_schedule(s, 100, 5e-4, 1e-6, warmup, 1e-5, warmup_endpoint=True) for s in range(100)]
     np.testing.assert_allclose(ours, linspace_warmup(5e-4, 1e-6, 100, warmup, 1e-5), rtol=1e-12, atol=1e-18)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 2, 30, 99])
-def test_equals_vicreg_at_every_step(warmup):
+def test_cosine_schedule_equals_vicreg_at_every_step(warmup):
     ours = [cosine_schedule(s, 100, 0.8, 0.0008, warmup) for s in range(100)]
     np.testing.assert_allclose(ours, plain_warmup(0.8, 0.0008, 100, warmup), rtol=1e-12, atol=1e-18)
 
 
-def test_ends_at_the_end():
+def test_value_at_total_steps_is_end():
     assert cosine_schedule(10, 10, 0.996, 1.0) == pytest.approx(1.0, abs=1e-15)
 
 
@@ -54,13 +56,13 @@ def test_ends_at_the_end():
         (0, 10, -1, "got -1 of 10"),
     ],
 )
-def test_bad_steps(step, total, warmup, message):
+def test_bad_step_counts_raise(step, total, warmup, message):
     with pytest.raises(ValueError, match=message):
         cosine_schedule(step, total, 1.0, 0.0, warmup)
 
 
 @pytest.mark.parametrize("endpoint", [False, True])
-def test_factor_over_a_run(endpoint):
+def test_lr_factor_over_a_run(endpoint):
     schedule = Schedule(epochs=10, warmup_epochs=2.5, warmup_start=0.1, warmup_endpoint=endpoint, end=0.001)
     ours = [schedule.lr_factor(Progress(step, 80, 8)) for step in range(80)]
     if endpoint:
@@ -70,14 +72,14 @@ def test_factor_over_a_run(endpoint):
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
-def test_per_epoch_follows_simsiam():
+def test_per_epoch_lr_factor_equals_simsiam():
     schedule = Schedule(epochs=10, per_epoch=True)
     ours = [schedule.lr_factor(Progress(step, 80, 8)) for step in range(80)]
     np.testing.assert_allclose(ours, np.repeat(0.5 * (1 + np.cos(np.pi * np.arange(10) / 10)), 8), rtol=1e-12)
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 40])
-def test_a_run_cut_short_has_its_warmup_and_its_peak(total):
+def test_shortened_run_still_reaches_the_peak(total):
     schedule = Schedule(epochs=100, warmup_epochs=99)
     factors = [schedule.lr_factor(Progress(step, total, 8)) for step in range(total)]
     assert max(factors) == 1.0
@@ -85,14 +87,14 @@ def test_a_run_cut_short_has_its_warmup_and_its_peak(total):
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("linear", 4.0), ("sqrt", 2.0), ("none", 1.0)])
-def test_peak_lr(scaling, factor):
+def test_peak_lr_scales_with_the_batch_size(scaling, factor):
     assert Schedule(lr_scaling=scaling).peak_lr(0.3, 1024) == pytest.approx(0.3 * factor, rel=1e-15)
 
 
 @pytest.mark.parametrize(
     ("lr", "batch_size", "message"), [(-0.1, 256, "lr .* got -0.1"), (0.1, 0, "batch_size .* got 0")]
 )
-def test_bad_peak(lr, batch_size, message):
+def test_bad_peak_lr_arguments_raise(lr, batch_size, message):
     with pytest.raises(ValueError, match=message):
         Schedule().peak_lr(lr, batch_size)
 
@@ -113,12 +115,12 @@ def test_bad_peak(lr, batch_size, message):
         ("weight_decay_end", math.inf),
     ],
 )
-def test_bad_values_name_field_and_value(field, value):
+def test_message_for_bad_value_names_field_and_value(field, value):
     with pytest.raises(ValueError, match=rf"{field} .*{value}"):
         Schedule(**{field: value})
 
 
-def test_is_frozen_and_keyword_only():
+def test_schedule_is_frozen_and_keyword_only():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Schedule().epochs = 3
     with pytest.raises(TypeError):
@@ -142,12 +144,12 @@ def test_apply_sets_lr_and_weight_decay_of_every_group():
     other_decays = linspace_warmup(0.1, 0.4, 40, 0, 0)
     for step in range(40):
         assert schedule.apply(optimizer, Progress(step, 40, 4)) == pytest.approx(lrs[step], rel=1e-12)
-        got = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        actual = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         expected = [(lrs[step], decays[step]), (lrs[step] / 4, 0.0), (0.8, other_decays[step]), (0.4, decays[step])]
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
-def test_adamw_decays_by_the_scheduled_weight_decay():
+def test_adamw_uses_the_scheduled_weight_decay():
     module = nn.Linear(3, 3)
     start = [parameter.detach().double().numpy().copy() for parameter in (module.weight, module.bias)]
     optimizer = OPTIMIZERS["adamw"](param_groups(module, 0.04), lr=0.1)
@@ -162,14 +164,14 @@ def test_adamw_decays_by_the_scheduled_weight_decay():
     np.testing.assert_array_equal(module.bias.detach().numpy(), start[1])
 
 
-def test_without_weight_decay_end_the_weight_decay_is_left_alone():
+def test_weight_decay_is_constant_without_weight_decay_end():
     optimizer = OPTIMIZERS["sgd"](make_groups(), lr=0.8)
     Schedule().apply(optimizer, Progress(50, 100, 1))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.04, 0.0, 0.1, 0.04]
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_a_resumed_run_follows_the_same_curve(name):
+def test_resumed_run_follows_the_same_schedule(name):
     schedule = Schedule(epochs=5, warmup_epochs=1, weight_decay_end=0.4)
 
     def values(optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
@@ -179,17 +181,17 @@ def test_a_resumed_run_follows_the_same_curve(name):
             out += [group[key] for group in optimizer.param_groups for key in ("lr", "weight_decay")]
         return out
 
-    unbroken = values(OPTIMIZERS[name](make_groups(), lr=0.8), range(20))
+    uninterrupted = values(OPTIMIZERS[name](make_groups(), lr=0.8), range(20))
     first = OPTIMIZERS[name](make_groups(), lr=0.8)
     start = values(first, range(7))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     second = OPTIMIZERS[name](make_groups(), lr=0.8)
     second.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    assert start + values(second, range(7, 20)) == unbroken
+    assert start + values(second, range(7, 20)) == uninterrupted
 
 
-def test_applying_twice_changes_nothing():
+def test_apply_is_idempotent():
     optimizer = LARS(make_groups(), lr=0.8)
     schedule = Schedule(weight_decay_end=0.4)
     first = schedule.apply(optimizer, Progress(60, 100, 1)), [dict(g, params=None) for g in optimizer.param_groups]

@@ -1,3 +1,5 @@
+"""SGD and AdamW compared with their formulas."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from ssl_lib.optim import param_groups
 from ssl_lib.registry import OPTIMIZERS
 
 
-def test_sgd_equals_the_written_rule():
+def test_sgd_equals_the_formula():
     param = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = OPTIMIZERS["sgd"]([param], lr=0.1, weight_decay=0.5)
     value, buffer = 2.0, 0.0
@@ -20,14 +22,14 @@ def test_sgd_equals_the_written_rule():
     assert param.item() == pytest.approx(value, rel=1e-14)
 
 
-def test_sgd_nesterov_looks_ahead():
+def test_sgd_with_nesterov_equals_the_formula():
     param = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     param.grad = torch.ones_like(param)
     OPTIMIZERS["sgd"]([param], lr=0.1, nesterov=True).step()
     assert param.item() == pytest.approx(2.0 - 0.1 * 1.9, rel=1e-14)
 
 
-def test_adamw_equals_the_written_rule():
+def test_adamw_equals_the_formula():
     param = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = OPTIMIZERS["adamw"]([param], lr=0.1, weight_decay=0.5, betas=(0.8, 0.95), eps=1e-3)
     value, mean, square = 2.0, 0.0, 0.0
@@ -41,7 +43,7 @@ def test_adamw_equals_the_written_rule():
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_every_optimizer_takes_the_groups_and_lowers_a_loss(name):
+def test_every_optimizer_accepts_param_groups_and_reduces_the_loss(name):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 1))
     inputs, targets = torch.randn(32, 4), torch.randn(32, 1)
