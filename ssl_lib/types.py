@@ -1,25 +1,79 @@
-"""The values that travel between the parts: views in, a step's output out."""
+"""Data structures passed between loader, views, methods and trainer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
-__all__ = ["NonFinite", "Progress", "StepOutput", "Views"]
+__all__ = ["Batch", "NonFinite", "Progress", "StepOutput", "Views"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of a loader: this process's images of one optimizer update.
+
+    Attributes:
+        images: uint8 (N, C, H, W); or one such tensor per view, if the workers have cropped the images.
+        labels: Class indices, int64 (N,), or None for data without labels.
+        indices: Positions of the images in the data set, int64 (N,).
+        numbers: The images' rows of `ViewPipeline.draw`, on the CPU; None lets the pipeline draw them.
+        rows: Positions of the images in the joined batch of all processes, int64 (N,), on the CPU.
+        joined: Number of images in the joined batch.
+        step: 0-based index of the update.
+    """
+
+    images: Tensor | tuple[Tensor, ...]
+    labels: Tensor | None
+    indices: Tensor
+    numbers: Tensor | None = None
+    rows: Tensor | None = None
+    joined: int = 0
+    step: int = 0
+
+    def to(self, device: torch.device) -> Batch:
+        """Copies images, labels and indices to a device, without waiting for the copy."""
+        send = functools.partial(Tensor.to, device=device, non_blocking=True)
+        images = send(self.images) if isinstance(self.images, Tensor) else tuple(map(send, self.images))
+        labels = None if self.labels is None else send(self.labels)
+        return replace(self, images=images, labels=labels, indices=send(self.indices))
+
+    def split(self, count: int) -> list[Batch]:
+        """Splits the batch into `count` micro-batches of equal size; `count` must divide the number of images."""
+
+        def chunks(x: Tensor | None) -> Iterable[Tensor | None]:
+            return [None] * count if x is None else x.chunk(count)
+
+        views = (self.images,) if isinstance(self.images, Tensor) else self.images
+        images = zip(*(view.chunk(count) for view in views), strict=True)
+        parts = zip(images, *map(chunks, (self.labels, self.indices, self.numbers, self.rows)), strict=True)
+        return [
+            replace(
+                self,
+                images=micro[0] if isinstance(self.images, Tensor) else micro,
+                labels=labels,
+                indices=indices,
+                numbers=numbers,
+                rows=rows,
+            )
+            for micro, labels, indices, numbers, rows in parts
+        ]
 
 
 @dataclass(frozen=True)
 class Views:
-    """The augmented views of one batch of images.
+    """Augmented views of one batch of images.
 
-    Every view is a float tensor (N, C, H, W) that shows the same images in the same order.
+    Every view is a float tensor (N, C, H, W) with the same images in the same order.
 
     Attributes:
-        large: The views at the largest size (DINO's global crops; all views where there is one size).
-        small: The views at smaller sizes (DINO's local crops).
-        labels: Class indices (N,), where the data have them. Methods ignore them unless supervised.
-        indices: Positions of the images in the data set (N,).
+        large: Views of the largest size (DINO's global crops); all views if they have the same size.
+        small: Views of smaller sizes (DINO's local crops).
+        labels: Class indices (N,), or None if the data set has no labels. Only supervised methods use them.
+        indices: Indices of the images in the data set (N,).
     """
 
     large: tuple[Tensor, ...]
@@ -30,11 +84,11 @@ class Views:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands.
+    """Training progress at one optimizer update.
 
     Attributes:
-        step: 0-based index of the optimizer update under way, the same in every hook and schedule of it.
-        total_steps: Number of optimizer updates of the whole run.
+        step: 0-based index of the current optimizer update, the same in all its hooks and schedules.
+        total_steps: Number of optimizer updates in the whole run.
         steps_per_epoch: Number of optimizer updates per epoch.
     """
 
@@ -44,25 +98,25 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """The share of the run before this update, in [0, 1]."""
+        """Fraction of the run completed before this update, in [0, 1]."""
         return min(1.0, self.step / self.total_steps)
 
     @property
     def epoch(self) -> int:
-        """0-based index of the epoch under way."""
+        """0-based index of the current epoch."""
         return self.step // self.steps_per_epoch
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a method returns for one batch.
+    """Output of a method's forward pass on one batch.
 
     Attributes:
         loss: Scalar to minimize.
         metrics: Detached scalars to log.
-        embeddings: Detached embeddings (N, D) of the batch's first view, for diagnosis.
-        embeddings_b: Those of the same images' second view (N, D).
-        assignments: Detached distributions (N, K) of the first view over prototypes, where there are prototypes.
+        embeddings: Detached embeddings (N, D) of the first view, for diagnostics.
+        embeddings_b: Detached embeddings (N, D) of the second view of the same images.
+        assignments: Detached probabilities (N, K) of the first view over the prototypes, if the method has prototypes.
     """
 
     loss: Tensor
@@ -78,11 +132,11 @@ class NonFinite:
 
     Attributes:
         step: 0-based index of the update.
-        reason: What became of what, in words.
-        indices: Positions of the update's images in the data set (N,), where they are still known.
-        loss: The bad loss, or the last one of the update; None where it is no longer known.
-        lr: The learning rate.
-        skipped: Number of updates skipped in a row, this one included; 0 where the run stops here.
+        reason: Message that says which value became NaN or infinite, and the likely cause.
+        indices: Indices of the update's images in the data set (N,); empty if unknown.
+        loss: The non-finite loss, or the last loss of the update; None if unknown.
+        lr: The learning rate of the update; None if unknown.
+        skipped: Number of consecutive skipped updates including this one; 0 if the run stops here.
     """
 
     step: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, Batch, ImageData, SkipImage, Split, image_name
+from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData, SkipImage, Split, image_name
 from ssl_lib.data.datasets.arrays import ArrayData, arrays
 from ssl_lib.data.datasets.fashion_mnist import fashion_mnist, fashion_mnist_mini
 from ssl_lib.data.datasets.folder import FolderData, image_folder
@@ -14,6 +14,7 @@ from ssl_lib.data.io.decode import decode_image
 from ssl_lib.data.loader import Loader, evaluation_batches
 from ssl_lib.data.pack import Packed, pack, pack_folder
 from ssl_lib.data.preview import preview
+from ssl_lib.types import Batch
 
 __all__ = [
     "IMAGENET_MEAN",

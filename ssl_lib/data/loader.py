@@ -1,7 +1,9 @@
-"""Batches in a reproducible order: shuffled for training, in order for evaluation."""
+"""Data loaders with a reproducible order: shuffled batches for training, ordered batches for evaluation."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_lib.data.base import Batch, ImageData
+from ssl_lib.data.base import ImageData
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.wrapped import as_image_data
 from ssl_lib.data.preprocessing import resize_and_crop
 from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, WorkerPool
 from ssl_lib.distributed import is_distributed, share, world_size
 from ssl_lib.errors import DataError
+from ssl_lib.types import Batch
 from ssl_lib.utils.seeding import seeded_generator
 
 if TYPE_CHECKING:
@@ -27,27 +30,29 @@ __all__ = ["Loader", "evaluation_batches"]
 
 
 class Loader:
-    """Training batches of a data set, in an order that depends on (seed, epoch) alone.
+    """Training batches of a data set, in an order that depends only on (seed, epoch).
 
-    An `ArrayData` is gathered in this process: `Batch.images` is one uint8 tensor (N, C, H, W). Any other data set is
-    read and cropped in worker processes: `Batch.images` is a tuple, one uint8 tensor per view. The crops depend on
-    (seed, epoch, index) alone, not on the number of workers. Neither touches the global random state.
+    An `ArrayData` is read in this process: `Batch.images` is one uint8 tensor (N, C, H, W). Any other data set is read
+    and cropped in worker processes: `Batch.images` is a tuple with one uint8 tensor per view. The crops depend only on
+    (seed, epoch, index), not on the number of workers. The global random state is never used.
+
+    Each batch carries the random numbers of its views, drawn for the joined batch of all processes by (seed, step).
 
     Args:
-        data: The images; any other torch data set is wrapped, see `WrappedDataset`.
-        views: The views to be made; workers use its `crop`.
-        batch_size: Images per batch over all processes; each process yields its share (see `distributed.share`).
+        data: The images. A torch Dataset that is not an `ImageData` is wrapped, see `WrappedDataset`.
+        views: The view pipeline. The workers use its `crop`.
+        batch_size: Images per batch over all processes. Each process yields its part (see `distributed.share`).
         seed: 0 or more.
-        workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
-        drop_last: Whether to leave out an epoch's last batch when it is not full.
-        indices: (N,), the images to take; None takes all.
+        workers: Number of worker processes. 0 reads in this process; None is the number of CPUs, at most 8.
+        drop_last: Whether to drop the last batch of an epoch if it is incomplete.
+        indices: Indices of the images to use (N,); None uses all images.
 
     Attributes:
-        steps_per_epoch: Number of batches in an epoch.
-        skipped: Files that could not be read and were skipped so far, where the data set allows that.
+        steps_per_epoch: Number of batches per epoch.
+        skipped: Unreadable files skipped so far, if the data set allows skipping.
 
     Raises:
-        DataError: `batch_size` is larger than the data set, with `drop_last`.
+        DataError: `batch_size` is larger than the data set and `drop_last` is true.
         ValueError: An argument is out of range, or does not fit the number of processes.
     """
 
@@ -55,7 +60,7 @@ class Loader:
         self,
         data: ImageData | Dataset[Any],
         views: ViewPipeline,
-        batch_size: int,
+        batch_size: int = 256,
         *,
         seed: int = 0,
         workers: int | None = None,
@@ -69,14 +74,16 @@ class Loader:
             raise ValueError(f"batch_size must be at least 1 and seed at least 0, got {batch_size} and {seed}")
         if drop_last and batch_size > count:
             raise DataError(
-                f"a batch of {batch_size} is larger than the data set, {count} images: set batch_size to "
-                f"{count} or less, or add images"
+                f"a batch of {batch_size} is larger than the data set of {count} images: set batch_size to {count} or "
+                "less, or add images"
             )
         if not drop_last and count % batch_size == 1:
-            raise ValueError(f"the last batch of {count} images would be a single one: choose another batch_size")
+            raise ValueError(
+                f"batch_size {batch_size} leaves 1 of {count} images for the last batch: choose another batch_size"
+            )
         check_divisible(batch_size)
         if is_distributed() and not drop_last:
-            raise ValueError(f"{world_size()} processes can share full batches only: leave drop_last true")
+            raise ValueError(f"{world_size()} processes need complete batches: set drop_last to true")
         self.data, self.views, self.batch_size, self.seed, self.drop_last = data, views, batch_size, seed, drop_last
         self.steps_per_epoch = count // batch_size if drop_last else math.ceil(count / batch_size)
         self.skipped: list[str] = getattr(data, "skipped", [])
@@ -85,7 +92,7 @@ class Loader:
             self._workers = WorkerPool(CropBatches(data, views, seed), workers, self.steps_per_epoch, self.skipped)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of one epoch from batch `start` on, the same ones whatever was drawn before.
+        """Yields the batches of one epoch, starting at batch `start`, independently of earlier calls.
 
         Args:
             epoch: 0-based index of the epoch.
@@ -100,34 +107,44 @@ class Loader:
                 f"epoch must be at least 0 and start in [0, {self.steps_per_epoch}], got {epoch} and {start}"
             )
         order = torch.randperm(len(self.indices), generator=seeded_generator("order", self.seed, epoch))
-        batches = torch.split(self.indices[order], self.batch_size)[start : self.steps_per_epoch]
-        batches = tuple(map(share, batches))
+        joined = torch.split(self.indices[order], self.batch_size)[start : self.steps_per_epoch]
+        batches = tuple(map(share, joined))
         if isinstance(self.data, ArrayData):
-            return _gathered(self.data, batches)
-        assert self._workers is not None
-        return (_batch(self.data, read, read.images) for read in self._workers.read(epoch, batches))
+            read = _gathered(self.data, batches)
+        else:
+            assert self._workers is not None
+            read = (_batch(self.data, found, found.images) for found in self._workers.read(epoch, batches))
+        first = epoch * self.steps_per_epoch + start
+        counts = map(len, joined)
+        return (self._with_numbers(*item) for item in zip(read, counts, itertools.count(first), strict=False))
+
+    def _with_numbers(self, batch: Batch, joined: int, step: int) -> Batch:
+        """Draws the random numbers of the joined batch's views; the batch keeps its own rows."""
+        numbers = self.views.draw(joined, seeded_generator("views", self.seed, step))
+        rows = share(torch.arange(joined))
+        return dataclasses.replace(batch, numbers=numbers[rows], rows=rows, joined=joined, step=step)
 
 
 def check_divisible(batch_size: int, accumulate: int = 1, processes: int | None = None) -> None:
-    """Refuses a batch that its micro-batches and the processes cannot share evenly.
+    """Checks that a batch can be divided evenly into the micro-batches of all processes.
 
     Args:
         batch_size: Images per optimizer update.
         accumulate: Micro-batches per update.
-        processes: Those that run, unless given.
+        processes: Number of processes; None is the number of running processes.
 
     Raises:
-        ValueError: There is a rest; the message has the nearest sizes without.
+        ValueError: There is a remainder. The message names the nearest valid batch sizes.
     """
     processes = world_size() if processes is None else processes
     parts = accumulate * processes
     if batch_size % parts == 0:
         return
     below = batch_size - batch_size % parts
-    among = [f"accumulate {accumulate}"] * (accumulate > 1) + [f"{processes} processes"] * (processes > 1)
+    divisors = [f"accumulate {accumulate}"] * (accumulate > 1) + [f"{processes} processes"] * (processes > 1)
     raise ValueError(
-        f"batch_size {batch_size} cannot be divided by {' times '.join(among)}: "
-        f"the nearest that can {f'are {below} and' if below else 'is'} {below + parts}"
+        f"batch_size {batch_size} cannot be divided by {' times '.join(divisors)}: "
+        f"the nearest valid {f'sizes are {below} and' if below else 'size is'} {below + parts}"
     )
 
 
@@ -141,20 +158,20 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
 
-    Images of an `ArrayData` stay as they are where `size` is None or their height and width. All others have their
-    shorter side resized to 256/224 of `size` (bicubic) and their center cropped, as in DINO's kNN evaluation
-    (dino/eval_knn.py); those of an `ArrayData` in this process, others in workers.
+    The images of an `ArrayData` are unchanged if `size` is None or equal to their height and width. All other images
+    are resized (shorter side to 256/224 of `size`, bicubic) and center-cropped, as in DINO's kNN evaluation
+    (dino/eval_knn.py). An `ArrayData` is resized in this process, any other data set in the workers.
 
     Args:
         data: The images.
-        batch_size: Images per batch; the last may be smaller.
-        size: Height and width of the images to yield.
-        workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
-        indices: (N,), the images to yield instead.
-        resize: Pixels that the shorter side is resized to instead, at least `size`.
+        batch_size: Images per batch. The last batch may be smaller.
+        size: Height and width of the output images.
+        workers: Number of worker processes. 0 reads in this process; None is the number of CPUs, at most 8.
+        indices: Indices of the images to yield (N,); None yields all images.
+        resize: Length of the shorter side after resizing, in pixels, at least `size`; None is 256/224 of `size`.
 
     Raises:
-        DataError: An image cannot be read. (One to be skipped is left out.)
+        DataError: An image cannot be read. An image that raises SkipImage is left out instead.
         ValueError: `batch_size`, `size` or `resize` is out of range, or `size` is None for images of various sizes.
     """
     if batch_size < 1 or (size is not None and size < 1):
@@ -168,7 +185,7 @@ def evaluation_batches(
         return _gathered(data, batches, lambda images: resize_and_crop(images, size, resize))
     if size is None:
         raise ValueError(
-            f"{type(data).__name__} may hold images of various sizes: give the side to show them at, in pixels, as in "
+            f"{type(data).__name__} may contain images of various sizes: set size in pixels, such as "
             "extract_features(encoder, data, size=224)"
         )
     pool = WorkerPool(EvaluationBatches(data, size, resize), workers, len(batches), getattr(data, "skipped", []))
@@ -183,8 +200,8 @@ def _gathered(
         images = transform(images) if transform else images
         return ReadBatch((images.pin_memory() if torch.cuda.is_available() else images,), indices, [])
 
-    ahead = data.memory_mapped or torch.cuda.is_available()  # else there is nothing to wait for meanwhile
-    reads = _one_ahead(gather, batches) if ahead else map(gather, batches)
+    prefetch = data.memory_mapped or torch.cuda.is_available()  # otherwise there is no latency to hide
+    reads = _prefetched(gather, batches) if prefetch else map(gather, batches)
     return (_batch(data, read, read.images[0]) for read in reads)
 
 
@@ -192,8 +209,8 @@ def _batch(data: ImageData, read: ReadBatch, images: Tensor | tuple[Tensor, ...]
     return Batch(images, None if data.labels is None else data.labels[read.indices], read.indices)
 
 
-def _one_ahead(gather: Callable[[Tensor], ReadBatch], batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-    """Gathers the next batch in a thread while this one is used: the disk is waited for in the background."""
+def _prefetched(gather: Callable[[Tensor], ReadBatch], batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
+    """Reads the next batch in a thread while the current batch is in use, to hide the latency of the disk."""
     with ThreadPoolExecutor(1) as thread:
         ahead: Future[ReadBatch] | None = None
         for indices in batches:

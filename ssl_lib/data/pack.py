@@ -1,4 +1,4 @@
-"""Image files to one memory-mappable array: decoded and resized once, not in every epoch."""
+"""Packs image files into one memory-mapped array, so that they are decoded and resized only once."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from ssl_lib.utils.files import whole_file, write_text
 
 __all__ = ["Packed", "pack", "pack_folder"]
 
-_BATCH = 32  # images that a worker hands over at once: 6 MB at 256 pixels
+_BATCH = 32  # images per batch of a worker: 6 MB at 256 pixels
 _LABELS = ("labels.npy", "classes.json")
 _WORDS = Words("a pack", "pack", "another folder or size")
-_NONE = np.empty((0,), np.uint8)
+_EMPTY = np.empty((0,), np.uint8)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` made, or found complete.
+    """Result of `pack`.
 
     Attributes:
         images: uint8 .npy (count, size, size, C).
         labels: int64 .npy (count,), or None for data without labels.
-        classes: JSON list of the class names in the order of their indices, or None where they have none.
+        classes: JSON list of the class names in the order of their indices, or None without class names.
         count: Number of images in the file.
-        written: How many of them this call added; 0 if the file was complete already.
-        skipped: Images that could not be read and were left out.
+        written: Number of images added by this call; 0 if the file was already complete.
+        skipped: Names of the unreadable images that were left out.
     """
 
     images: Path
@@ -51,22 +51,22 @@ class Packed:
 def pack(
     data: ImageData, destination: str | Path, size: int, *, workers: int | None = None, progress: bool = True
 ) -> Packed:
-    """Writes a data set as arrays that `arrays` reads: images.npy, and with labels labels.npy and classes.json.
+    """Writes a data set as files for `arrays`: images.npy, and labels.npy and classes.json if there are labels.
 
-    Every image has its shorter side resized to `size` (bicubic, antialiased; smaller ones are enlarged) and its center
-    cropped. May be interrupted at any time: images.npy is images.npy.partial until all is complete, and a second call
-    goes on where pack.json says that the first one stopped.
+    The shorter side of every image is resized to `size` (bicubic, antialiased; smaller images are enlarged), then the
+    center is cropped. The call can be interrupted at any time: an incomplete images.npy is named images.npy.partial,
+    and a second call resumes from the state in pack.json.
 
     Args:
-        data: The images. Those that ask to be skipped (see `SkipImage`) are left out.
-        destination: The folder to write to, made if it is missing.
+        data: The images. An image that raises SkipImage is left out.
+        destination: The folder to write to. It is created if it does not exist.
         size: Height and width in pixels.
-        workers: Number of worker processes; 0 reads in this one, None is the number of CPUs, at most 8.
+        workers: Number of worker processes. 0 reads in this process; None is the number of CPUs, at most 8.
         progress: Whether to show a progress bar on a terminal.
 
     Raises:
-        DataError: An image cannot be read, a worker is killed, the destination is of another source or cannot be
-            written, the disk is too small, or no image can be read.
+        DataError: An image cannot be read, a worker is killed, the destination contains a pack from another source or
+            cannot be written, the disk is too small, or no image can be read.
         ValueError: `size` is below 1 or `workers` below 0.
     """
     if size < 1 or (workers is not None and workers < 0):
@@ -82,8 +82,8 @@ def pack(
             _finish(data, rows)
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be written ({error.strerror}); free space or choose another folder. A second call "
-            "with this folder goes on where this one stopped"
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another folder. Packing "
+            "into this folder again resumes where it stopped"
         ) from error
     return _result(rows, written=rows.count - before)
 
@@ -98,14 +98,14 @@ def pack_folder(
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[Split, Packed]:
-    """Packs every split of an image folder, each into a subfolder of its name: `train` and, where there is one, `test`.
+    """Packs every split of an image folder into a subfolder with its name: `train` and, if it exists, `test`.
 
-    `root`, `channels` and `on_error` are those of `image_folder`, the rest is as in `pack`; so are the errors raised.
-    The destination may not lie in `root`, where it would be one more class.
+    `root`, `channels` and `on_error` are passed to `image_folder`, the other arguments to `pack`. Both functions
+    document the errors. The destination must not be inside `root`, where it would become an additional class.
     """
-    source, made = Path(root).expanduser().resolve(), Path(destination).expanduser().resolve()
-    if made == source or source in made.parents:
-        raise DataError(f"{destination} lies in the folder of the images, {root}; choose a folder outside of it")
+    source, target = Path(root).expanduser().resolve(), Path(destination).expanduser().resolve()
+    if target == source or source in target.parents:
+        raise DataError(f"{destination} is inside the folder of the images, {root}; choose a folder outside of it")
     splits: dict[Split, ImageData | None] = {
         "train": image_folder(root, channels=channels, on_error=on_error),
         "test": image_folder(root, channels=channels, on_error=on_error, split="test"),
@@ -118,31 +118,31 @@ def pack_folder(
 
 
 def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
-    """The file of the images; what lies in the folder and is not ours stays as it is."""
+    """Opens the file of the images. Files in the folder that `pack` did not write are never overwritten."""
     if not (folder / "pack.json").exists():
-        found = [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]
-        if found:
-            raise DataError(f"{folder} holds {', '.join(found)} of another origin; choose another folder")
+        existing = [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]
+        if existing:
+            raise DataError(f"{folder} contains {', '.join(existing)} not written by pack; choose another folder")
     source = {**describe_source(data), "size": size}
     shape = (size, size, data.channels)
     return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, _WORDS)
 
 
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:
-    """Appends the images that are not done yet."""
+    """Appends the images that are not written yet."""
     batches = torch.arange(rows.done, len(data)).split(_BATCH)
     reader = WorkerPool(EvaluationBatches(data, size, size), workers, len(batches), [])
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
-        for wanted, read in zip(batches, reader.read(0, batches), strict=True):
-            images = read.images[0].permute(0, 2, 3, 1).numpy() if len(read.indices) else _NONE
-            left_out = sorted(set(wanted.tolist()).difference(read.indices.tolist()))
-            rows.append(file, rows.done + len(wanted), images, dict(zip(left_out, read.skipped, strict=True)))
-            bar.update(len(wanted))
+        for indices, read in zip(batches, reader.read(0, batches), strict=True):
+            images = read.images[0].permute(0, 2, 3, 1).numpy() if len(read.indices) else _EMPTY
+            left_out = sorted(set(indices.tolist()).difference(read.indices.tolist()))
+            rows.append(file, rows.done + len(indices), images, dict(zip(left_out, read.skipped, strict=True)))
+            bar.update(len(indices))
 
 
 def _finish(data: ImageData, rows: RowFile) -> None:
-    """Writes labels and class names, and gives the array its name, if that is still to do."""
+    """Writes labels and class names and renames the array to images.npy, unless this is already done."""
     if rows.target.exists():
         return
     if not rows.count:

@@ -1,4 +1,4 @@
-"""A few images and their views, to be looked at."""
+"""Preview of a data set: a few evenly spaced images and their augmented views."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["preview"]
 
 
 def preview(data: ImageData, pipeline: ViewPipeline, count: int, seed: int = 0) -> tuple[list[Tensor], Views]:
-    """Evenly spaced images, uint8 (C, H, W) each, and their views.
+    """Returns evenly spaced images, each uint8 (C, H, W), and their views.
 
     Args:
-        data: The images; in the place of one to be skipped the next is taken.
-        pipeline: Makes the views.
-        count: In [1, N].
+        data: The images. An image that raises SkipImage is replaced by the next one.
+        pipeline: The pipeline that makes the views.
+        count: Number of images, in [1, N].
         seed: 0 or more.
 
     Raises:
@@ -33,7 +33,7 @@ def preview(data: ImageData, pipeline: ViewPipeline, count: int, seed: int = 0) 
         ValueError: The count is out of range.
     """
     if not 1 <= count <= len(data):
-        raise ValueError(f"the number of images must lie in [1, {len(data)}], got {count}")
+        raise ValueError(f"the number of images must be in [1, {len(data)}], got {count}")
     originals = [_readable(data, index * (len(data) - 1) // max(1, count - 1)) for index in range(count)]
     crops = [pipeline.crop(image, seeded_generator("crops", seed, i)) for i, image in enumerate(originals)]
     batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
@@ -41,7 +41,7 @@ def preview(data: ImageData, pipeline: ViewPipeline, count: int, seed: int = 0) 
 
 
 def _readable(data: ImageData, index: int) -> Tensor:
-    """The image at `index`, or the next that is not to be skipped."""
+    """Returns the image at `index`, or the next one that does not raise SkipImage."""
     for offset in range(len(data)):
         with contextlib.suppress(SkipImage):
             return data.read((index + offset) % len(data))

@@ -1,8 +1,7 @@
-"""Arrays that are filled image by image, and go on where they were broken off."""
+"""Resumable .npy files: arrays that are written image by image and can be interrupted at any time."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -21,15 +20,21 @@ import numpy.typing as npt
 from ssl_lib.data.base import ImageData
 from ssl_lib.data.datasets.folder import FolderData
 from ssl_lib.errors import DataError
-from ssl_lib.utils.files import write_text
+from ssl_lib.utils.files import locked, write_text
 
 __all__ = ["RowFile", "Words", "describe_source", "digest", "held"]
 
-_SAVE_EVERY = 1.0  # seconds
+_SAVE_EVERY = 1.0  # seconds between two writes of the state
 
 
 class Words(NamedTuple):
-    """How messages speak of a file of rows, such as `("a pack", "pack", "another folder or size")`."""
+    """Words for the error messages of a `RowFile`, such as `("a pack", "pack", "another folder or size")`.
+
+    Attributes:
+        what: The result that is written.
+        verb: The command that writes it.
+        other: What the user can choose instead.
+    """
 
     what: str
     verb: str
@@ -37,32 +42,39 @@ class Words(NamedTuple):
 
 
 class RowFile:
-    """A .npy file with a row per image, in their order, that may be broken off at any time.
+    """A .npy file with one row per image, in the order of the images, that can be interrupted at any time.
 
-    Until all is there it is `target` with `.partial` behind its name. A JSON file beside it says what the rows are made
-    of, how many images are done, and which were left out: a second `RowFile` of the same source goes on from there.
+    An unfinished file has the name of `target` followed by `.partial`. A JSON file in the same folder records the
+    source of the rows, the number of images done, and the skipped images. A second `RowFile` with the same source
+    resumes from this state.
 
     Args:
-        target: The .npy file to make.
-        state: Name of the JSON file beside it.
-        source: What tells these rows from others, as JSON has it.
+        target: The .npy file to write.
+        state: Name of the JSON file in the same folder.
+        source: JSON values that identify the images and settings of the rows.
         total: Number of images.
-        shape: Of a row.
-        dtype: Of a row.
-        words: For messages.
+        shape: Shape of a row.
+        dtype: Data type of a row.
+        words: Words for the error messages.
 
     Attributes:
-        done: Number of images that were seen to.
-        skipped: Those of them that have no row, by index, with their names.
+        done: Number of images processed, including the skipped ones.
+        skipped: Names of the skipped images, which have no row, by index.
 
     Raises:
-        DataError: What lies there is of another source, or damaged.
+        DataError: The existing files have a different source, or are damaged.
     """
 
     def __init__(
-        self, target: Path, state: str, source: Mapping[str, Any], total: int, shape: tuple[int, ...], dtype: Any,
+        self,
+        target: Path,
+        state: str,
+        source: Mapping[str, Any],
+        total: int,
+        shape: tuple[int, ...],
+        dtype: Any,
         words: Words,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.target, self.source, self.total, self.words = target, source, total, words
         self.done, self.skipped = 0, dict[int, str]()
         self._folder, self._state = target.parent, target.with_name(state)
@@ -74,7 +86,7 @@ class RowFile:
 
     @property
     def count(self) -> int:
-        """Number of rows so far."""
+        """Number of rows written so far."""
         return self.done - len(self.skipped)
 
     @property
@@ -84,19 +96,19 @@ class RowFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The file to `append` to, cut after the last row that is known to be whole; what is appended is kept."""
+        """Opens the file for `append`, truncated after the last complete row. On exit, the appended rows are saved."""
         row = self.width * self._dtype.itemsize
         start = len(self._header()) + self.count * row
         with self._partial.open("r+b" if self.done else "wb") as file:
             file.write(self._header())
             have = file.seek(0, os.SEEK_END)
             if have < start:
-                raise DataError(f"{self._partial} is shorter than {self._state.name} says; {self._again()}")
+                raise DataError(f"{self._partial} is shorter than {self._state.name} states; {self._again()}")
             needed, free = start + (self.total - self.done) * row - have, shutil.disk_usage(self._folder).free
             if needed > free:
                 raise DataError(
                     f"{self._folder}: the images need {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
-                    f"free some, or choose {self.words.other}"
+                    f"free disk space or choose {self.words.other}"
                 )
             file.truncate(start)
             file.seek(start)
@@ -107,7 +119,7 @@ class RowFile:
                 self._save(file)
 
     def append(self, file: BinaryIO, end: int, rows: npt.NDArray[Any], left_out: Mapping[int, str]) -> None:
-        """Adds the rows of the images from `done` to `end`, but for those left out, by index with their names."""
+        """Appends the rows of the images from `done` to `end`, except for `left_out`: names of images, by index."""
         assert len(rows) + len(left_out) == end - self.done
         if len(rows):
             file.write(np.ascontiguousarray(rows, self._dtype).data)
@@ -118,14 +130,14 @@ class RowFile:
             self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """Gives the array its true length and its name."""
+        """Writes the final length into the header and renames the file to `target`."""
         with self._partial.open("r+b") as file:
             file.write(self._header())
             _flush(file)
         os.replace(self._partial, self.target)
 
     def _header(self) -> bytes:
-        """The head of the .npy file; numpy leaves room in it, so that its length does not depend on the count."""
+        """Returns the .npy header. numpy pads it, so its length does not depend on the number of rows."""
         header = io.BytesIO()
         shape = (self.count, *self._shape)
         descr = np.lib.format.dtype_to_descr(self._dtype)
@@ -145,42 +157,36 @@ class RowFile:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self._state} cannot be read ({error}); {self._again()}") from error
         if not done:
-            return  # nothing of it was made
+            return  # there are no rows to resume
         if source != self.source:
             key = next(key for key in self.source if source.get(key) != self.source[key])
             raise DataError(
-                f"{self._folder} holds {self.words.what} of another source ({key}: {source.get(key)} there, "
-                f"{self.source[key]} here); choose {self.words.other}, or remove it and {self.words.verb} again"
+                f"{self._folder} contains {self.words.what} from another source ({key}: {source.get(key)} there, "
+                f"{self.source[key]} here); choose {self.words.other}, or remove it and run {self.words.verb} again"
             )
         if self._partial.exists() or self.target.exists():
             self.done, self.skipped = done, skipped
 
     def _again(self) -> str:
-        return f"remove {self._folder} and {self.words.verb} again"
+        return f"remove {self._folder} and run {self.words.verb} again"
 
 
 @contextmanager
 def held(folder: Path, verb: str) -> Iterator[None]:
-    """Holds a folder against a second process that would write to it.
+    """Locks a folder against a second process that writes to it.
 
     Raises:
-        DataError: There is one.
+        DataError: Another process holds the lock.
     """
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(folder / ".lock", wait=False):
+            yield
     except BlockingIOError as error:
-        os.close(handle)
-        raise DataError(f"{folder}: another {verb} is writing to it; wait for its end") from error
-    try:
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # for the worker processes too, which inherited it
-        os.close(handle)
+        raise DataError(f"{folder}: another {verb} is writing to it; wait until it has ended") from error
 
 
 def describe_source(data: ImageData) -> dict[str, Any]:
-    """What tells images from others: their files by name, labels and classes; not the files' contents."""
+    """Describes the images of a data set: file names, labels and classes, but not the contents of the files."""
     labels = b"" if data.labels is None else data.labels.numpy().tobytes() + json.dumps(data.class_names).encode()
     source: dict[str, Any] = {"images": len(data), "channels": data.channels, "labels": digest(labels)}
     if not isinstance(data, FolderData):
@@ -190,7 +196,7 @@ def describe_source(data: ImageData) -> dict[str, Any]:
 
 
 def digest(content: bytes) -> str:
-    """A short fingerprint."""
+    """Returns a short fingerprint."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What runs in worker processes: whole batches of images read and cropped."""
+"""DataLoader worker processes that read and crop whole batches of images."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 Request: TypeAlias = tuple[int, list[int]]
-"""The epoch and the indices of a batch; all that a worker is told, so that it holds no state."""
+"""The epoch and the image indices of a batch. Workers are stateless: they receive nothing else."""
 
 
 class ReadBatch(NamedTuple):
-    """A worker's answer: one tensor per view, the indices really read, the files skipped."""
+    """Result of a worker: one tensor per view, the indices of the images read, and the skipped files."""
 
     images: tuple[Tensor, ...]
     indices: Tensor
@@ -44,10 +44,10 @@ class ReadBatch(NamedTuple):
 
 
 class CropBatches(Dataset[ReadBatch | DataError]):
-    """Batches for training: every image cropped for each view by a generator seeded with (seed, epoch, index).
+    """Training batches: every image is cropped for each view, with a generator seeded by (seed, epoch, index).
 
-    An image that asks to be skipped is replaced by the next readable one. A DataError is returned, not raised, as
-    DataLoader would bury its message in a worker's traceback.
+    An image that raises SkipImage is replaced by the next readable image. A DataError is returned, not raised, because
+    DataLoader would bury its message in the traceback of a worker.
     """
 
     def __init__(self, data: ImageData, views: ViewPipeline, seed: int) -> None:
@@ -59,25 +59,25 @@ class CropBatches(Dataset[ReadBatch | DataError]):
         try:
             _prepare(self.data, indices)
             for index in indices:
-                image, found = self._read(index, skipped)
+                image, position = self._read(index, skipped)
                 crops.append(self.views.crop(image, seeded_generator("crops", self.seed, epoch, index)))
-                read.append(found)
+                read.append(position)
         except DataError as error:
             return error
         return ReadBatch(_stack(crops), torch.tensor(read), skipped)
 
     def _read(self, index: int, skipped: list[str]) -> tuple[Tensor, int]:
         for offset in range(len(self.data)):
-            found = (index + offset) % len(self.data)
+            position = (index + offset) % len(self.data)
             try:
-                return self.data.read(found), found
+                return self.data.read(position), position
             except SkipImage as error:
                 skipped.append(error.path)
         raise DataError(f"none of the {len(self.data)} images can be read; the first tried was {skipped[0]}")
 
 
 class EvaluationBatches(Dataset[ReadBatch | DataError]):
-    """Batches in order, see `resize_and_crop`; an image that asks to be skipped is left out."""
+    """Evaluation batches, see `resize_and_crop`. An image that raises SkipImage is left out."""
 
     def __init__(self, data: ImageData, size: int, shorter_side: int | None = None) -> None:
         self.data, self.size, self.shorter_side = data, size, shorter_side
@@ -99,13 +99,13 @@ class EvaluationBatches(Dataset[ReadBatch | DataError]):
 
 
 class WorkerPool:
-    """Worker processes that live until this object does and read the batches they are asked for, in order.
+    """Persistent worker processes that read the requested batches in order. They end with this object.
 
     Args:
         batches: `CropBatches` or `EvaluationBatches`.
-        count: Number of processes; 0 reads in this one, None is this process's part of the CPUs, at most 8.
-        most: Number of batches that will be asked for at once; there are no more processes than that.
-        skipped: Where skipped files are entered, each once.
+        count: Number of workers. 0 reads in this process; None is this process's part of the CPUs, at most 8.
+        most: Largest number of batches per call of `read`; an upper bound for the number of workers.
+        skipped: List to which the skipped files are added, each once.
 
     Raises:
         ValueError: `count` is negative.
@@ -124,30 +124,30 @@ class WorkerPool:
             batch_size=None,
             sampler=self._requests,
             num_workers=min(count, most),
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             worker_init_fn=start_worker,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=min(count, most) > 0,
-            generator=torch.Generator(),  # or else DataLoader draws a seed from the global one
+            generator=torch.Generator(),  # otherwise DataLoader draws a seed from the global generator
         )
 
     def read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-        """Yields the batches of these indices, in their order.
+        """Yields the batches with these indices, in order.
 
         Raises:
-            DataError: An image cannot be read, or a process was killed.
-            RuntimeError: Another epoch was begun meanwhile: the processes read for one at a time.
+            DataError: An image cannot be read, or a worker was killed.
+            RuntimeError: Another epoch was started in the meantime. The workers read one epoch at a time.
         """
         with worker_crashes():
             yield from self._read(epoch, batches)
 
     def _read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-        mine = self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
+        requests = self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
         results = iter(self._loader)
-        for _ in mine:
+        for _ in requests:
             result = next(results, None)
-            if result is None or self._requests.pending is not mine:
-                raise RuntimeError("two epochs of one Loader are read at once: make a Loader for each")
+            if result is None or self._requests.pending is not requests:
+                raise RuntimeError("two epochs of one Loader are read at the same time: create one Loader for each")
             if isinstance(result, DataError):
                 raise result
             self.skipped.extend(sorted(set(result.skipped).difference(self.skipped)))
@@ -155,7 +155,7 @@ class WorkerPool:
 
 
 class _Requests(Sampler[Request]):
-    """A sampler that can be told anew for each epoch, so that the workers persist."""
+    """A sampler whose requests can be replaced for each epoch, so that the workers persist."""
 
     def __init__(self) -> None:
         self.pending: list[Request] = []
@@ -168,16 +168,16 @@ class _Requests(Sampler[Request]):
 
 
 def start_worker(_: int) -> None:
-    """What a worker process does first: it leaves signals to its parent, and is silent where that hangs up.
+    """Initializes a worker process: leaves signals to its parent, and hides errors of a closed connection.
 
-    A parent that an error ends while it takes a batch, such as that of another worker, makes a thread of
-    `multiprocessing.resource_sharer` here print a traceback beside the error.
+    If the parent fails while it receives a batch, for example because another worker was killed, a thread of
+    `multiprocessing.resource_sharer` in this process would print a second traceback.
     """
     leave_signals_to_parent()
-    sys.excepthook = _print_unless_hung_up
+    sys.excepthook = _print_unless_disconnected
 
 
-def _print_unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_unless_disconnected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not isinstance(error, EOFError | ConnectionError):
         sys.__excepthook__(kind, error, trace)
 
@@ -191,7 +191,7 @@ def _stack(items: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.stack(images) for images in zip(*items, strict=True))
 
 
-def _as_it_is(result: Any) -> Any:
+def _identity(result: Any) -> Any:
     return result
 
 

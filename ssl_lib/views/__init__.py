@@ -1,4 +1,4 @@
-"""Views: random crops, colors and blurs of images, made in batches on their device."""
+"""Augmented views of image batches: random crops, flips, color jitter and blur, on any device."""
 
 from __future__ import annotations
 

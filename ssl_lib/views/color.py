@@ -1,6 +1,6 @@
-"""Color operations on batches: checked functions, and below them the same in place and unchecked.
+"""Color operations on image batches: functions with argument checks, and in-place versions without checks.
 
-In the functions whose names end in an underscore, `factor` is (N, 1, 1, 1).
+The names of the in-place versions end in an underscore. Their `factor` has shape (N, 1, 1, 1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
     Args:
         images: (N, C, H, W), in [0, 1].
-        factor: (N,), at least 0; 0 gives black, 1 the image itself.
+        factor: (N,), at least 0; 0 gives a black image, 1 the original image.
 
     Raises:
         ValueError: A shape is wrong.
@@ -53,12 +53,12 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blends each image with its mean gray level and clamps to [0, 1].
 
-    Equals `torchvision.transforms.v2.functional.adjust_contrast` image by image. With other than 3 channels the gray
-    level is the plain mean.
+    Equals `torchvision.transforms.v2.functional.adjust_contrast` image by image. If there are not 3 channels, the
+    gray level is the mean of the channels.
 
     Args:
         images: (N, C, H, W), in [0, 1].
-        factor: (N,), at least 0; 0 gives even gray, 1 the image itself.
+        factor: (N,), at least 0; 0 gives a uniform gray image, 1 the original image.
 
     Raises:
         ValueError: A shape is wrong.
@@ -68,13 +68,13 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends each image with its gray version and clamps to [0, 1]; gray images stay as they are.
+    """Blends each image with its grayscale version and clamps to [0, 1]. Gray images are unchanged.
 
     Equals `torchvision.transforms.v2.functional.adjust_saturation` image by image.
 
     Args:
         images: (N, 1 or 3, H, W), in [0, 1].
-        factor: (N,), at least 0; 0 gives the gray version, 1 the image itself.
+        factor: (N,), at least 0; 0 gives the grayscale version, 1 the original image.
 
     Raises:
         ValueError: A shape is wrong.
@@ -84,13 +84,13 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
-    """Turns the hue of each image in HSV space; gray images stay as they are.
+    """Shifts the hue of each image in HSV space. Gray images are unchanged.
 
     Equals `torchvision.transforms.v2.functional.adjust_hue` image by image.
 
     Args:
         images: (N, 1 or 3, H, W), in [0, 1].
-        factor: (N,), in turns of the color wheel, in [-0.5, 0.5].
+        factor: Hue shift (N,) in turns of the color wheel, in [-0.5, 0.5].
 
     Raises:
         ValueError: A shape is wrong.
@@ -100,7 +100,7 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def to_grayscale(images: Tensor) -> Tensor:
-    """Replaces every channel by the luminance; gray images stay as they are.
+    """Replaces every channel by the luminance. Gray images are unchanged.
 
     Equals `torchvision.transforms.v2.functional.rgb_to_grayscale(..., num_output_channels=3)`.
 
@@ -115,31 +115,31 @@ def to_grayscale(images: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Inverts the pixels at or above the threshold.
+    """Inverts the values at or above the threshold.
 
     Equals `torchvision.transforms.v2.functional.solarize`.
 
     Args:
         images: (N, C, H, W), in [0, 1].
-        threshold: In [0, 1], on the scale of the images: 128 of 255 is 0.5 here.
+        threshold: In [0, 1]; 0.5 is 128 of 255.
 
     Raises:
         ValueError: The shape or the threshold is wrong.
     """
     check_images(images)
     if not 0.0 <= threshold <= 1.0:
-        raise ValueError(f"the solarize threshold must lie in [0, 1] (0.5 is 128 of 255), got {threshold}")
+        raise ValueError(f"the solarize threshold must be in [0, 1] (0.5 is 128 of 255), got {threshold}")
     return solarize_(images.clone(), threshold)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keeps the leading bits of each image's values: 2**bits levels, from 0 to 1 - 2**-bits.
+    """Keeps the leading bits of the values of each image: 2**bits levels, from 0 to 1 - 2**-bits.
 
     Equals `torchvision.transforms.v2.functional.posterize` on float images, image by image.
 
     Args:
         images: (N, C, H, W), in [0, 1].
-        bits: (N,), whole numbers in [1, 8].
+        bits: (N,), integers in [1, 8].
 
     Raises:
         ValueError: A shape is wrong.
@@ -149,12 +149,12 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Subtracts the mean and divides by the standard deviation, channel by channel.
+    """Subtracts the mean and divides by the standard deviation of each channel.
 
     Args:
         images: (N, C, H, W).
-        mean: One number per channel, or one for all.
-        std: Likewise, positive.
+        mean: One value per channel, or one for all channels.
+        std: One positive value per channel, or one for all channels.
 
     Raises:
         ValueError: A shape is wrong, or a standard deviation is not positive.
@@ -165,15 +165,15 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def channel_statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C or 1, 1, 1), of the type and on the device of `images` (N, C, H, W).
+    """Returns mean and standard deviation as tensors (C or 1, 1, 1) with the dtype and device of `images` (N, C, H, W).
 
     Raises:
-        ValueError: There is neither one number per channel nor one for all, or a standard deviation is not positive.
+        ValueError: The number of values is neither 1 nor C, or a standard deviation is not positive.
     """
     channels = images.shape[1]
     for name, numbers in (("mean", mean), ("std", std)):
         if len(numbers) not in (1, channels):
-            raise ValueError(f"{name} must have 1 or {channels} numbers for {channels} channels, got {numbers!r}")
+            raise ValueError(f"{name} must have 1 or {channels} values for {channels} channels, got {numbers!r}")
     if min(std) <= 0:
         raise ValueError(f"std must be positive, got {std!r}")
     shift, scale = (torch.tensor(numbers, dtype=images.dtype).view(-1, 1, 1) for numbers in (mean, std))
@@ -204,16 +204,16 @@ def hue_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_hue`."""
     if images.shape[1] == 1:
         return images
-    red, green, blue = images.unbind(1)  # each (N, H, W), as all below
+    red, green, blue = images.unbind(1)  # each (N, H, W), like all tensors below
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = torch.minimum(torch.minimum(red, green), blue).neg_().add_(value)
-    # With red at 0, green at 2 and blue at 4 = -2, the distance of the hue from red is 2 + (G + B - R - max) / chroma
-    # in every sector, and its sign that of G - B.
+    # On a hue circle with red at 0, green at 2 and blue at 4 = -2, the distance of the hue from red is
+    # 2 + (G + B - R - max) / chroma in every sector. The sign of the hue is the sign of G - B.
     hue = torch.sub(green, red).add_(blue).sub_(value)
     scratch = chroma.clamp(min=torch.finfo(images.dtype).tiny)
     hue.div_(scratch).add_(2).copysign_(torch.sub(green, blue, out=scratch)).add_(6 * factor.squeeze(1))
     hue.sub_(torch.mul(hue, 1 / 6, out=scratch).round_(), alpha=6)  # in [-3, 3]
-    fall = torch.abs(hue, out=scratch).sub_(1).clamp_(0, 1)  # from value, in parts of the chroma
+    fall = torch.abs(hue, out=scratch).sub_(1).clamp_(0, 1)  # difference to `value` as a fraction of the chroma
     red.copy_(value).addcmul_(chroma, fall, value=-1)
     for channel, turn in ((green, 1), (blue, -1)):
         fall = torch.add(hue, turn, out=scratch).abs_().neg_().add_(2).clamp_(0, 1)
@@ -229,7 +229,7 @@ def grayscale_(images: Tensor) -> Tensor:
 def solarize_(images: Tensor, threshold: float) -> Tensor:
     """See `functional.solarize`."""
     bright = images.clone().ge_(threshold)  # ones and zeros
-    return images.sub_(bright).abs_()  # |x - 1| or |x - 0|, several times faster than torch.where on the CPU
+    return images.sub_(bright).abs_()  # |x - 1| or |x - 0|: several times faster than torch.where on the CPU
 
 
 def posterize_(images: Tensor, bits: Tensor) -> Tensor:

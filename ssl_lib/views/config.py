@@ -1,4 +1,4 @@
-"""One view, described as data."""
+"""Configuration of one augmented view: crop, flips, color jitter, blur and erasing."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ __all__ = ["ViewConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """What is done to an image to make one view of it: crop, flips and turns, jitter and what follows, in this order.
+    """How to make one view of an image: crop and resize, then the other operations in the order of the attributes.
 
-    The defaults are MoCo v2's (moco/main_moco.py) but for the crop, which is RandomResizedCrop's of torchvision.
-    Every probability is per image. Lists are taken as tuples.
+    The defaults are MoCo v2's (moco/main_moco.py), except for the crop, which has torchvision's RandomResizedCrop
+    defaults. Every probability is per image. Lists are converted to tuples.
 
     Attributes:
-        count: How many views are made in this way.
+        count: Number of views to make with these settings.
         size: Side of the view in pixels.
-        crop_scale: Smallest and largest share of the image's area to crop, in (0, 1].
-        crop_ratio: Smallest and largest width over height of the crop.
-        interpolation: Filter of the antialiased resize; the bicubic one's overshoot is clamped to [0, 1].
-        flip_p: Probability of mirroring left to right.
-        vertical_flip_p: Probability of turning upside down, for images without an up, such as those from above.
-        turn_p: Probability of turning by one, two or three right angles, each as likely.
-        rotate_p: Probability of rotating by any angle about the center; the corners become black.
-        rotate_degrees: Largest angle of that rotation, either way, in [0, 180].
-        jitter: Strengths of brightness, contrast and saturation (factors are uniform in [max(0, 1 - s), 1 + s]) and
-            of hue (uniform in [-s, s] turns, at most 0.5); the four come in random order.
-        jitter_p: Probability of jittering.
-        grayscale_p: Probability of losing the color.
+        crop_scale: Smallest and largest crop area as a fraction of the image area, in (0, 1].
+        crop_ratio: Smallest and largest width / height of the crop.
+        interpolation: Filter of the antialiased resize. The overshoot of "bicubic" is clamped to [0, 1].
+        flip_p: Probability of a horizontal flip.
+        vertical_flip_p: Probability of a vertical flip, for images without a fixed orientation, such as aerial images.
+        turn_p: Probability of a rotation by 90, 180 or 270 degrees, chosen uniformly.
+        rotate_p: Probability of a rotation by any angle about the center. The corners become black.
+        rotate_degrees: Largest rotation angle in either direction, in [0, 180].
+        jitter: Strengths s of brightness, contrast and saturation (factors are uniform in [max(0, 1 - s), 1 + s]) and
+            of hue (uniform in [-s, s] turns, at most 0.5). The four are applied in random order.
+        jitter_p: Probability of color jitter.
+        grayscale_p: Probability of conversion to grayscale.
         blur_p: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur, in pixels.
-        solarize_p: Probability of inverting the bright pixels.
-        solarize_threshold: Where bright begins, in [0, 1]; 0.5 is 128 of 255.
-        blur_kernel: Taps of the blur, odd. None: about a tenth of the side and at least 3; 23 at 224.
-        posterize_p: Probability of keeping `posterize_bits` bits of each value.
+        solarize_p: Probability of inverting all pixels at or above `solarize_threshold`.
+        solarize_threshold: In [0, 1]; 0.5 is 128 of 255.
+        blur_kernel: Kernel size of the blur in pixels, odd. None is about a tenth of `size` and at least 3; 23 at 224.
+        posterize_p: Probability of reducing each value to `posterize_bits` bits.
         posterize_bits: In [1, 8].
-        erase_p: Probability of erasing a box (RandomErasing), filled with the mean color.
-        erase_scale: Smallest and largest share of the view's area to erase, in (0, 1].
-        erase_ratio: Smallest and largest height over width of the box.
+        erase_p: Probability of erasing a box (RandomErasing). The box is filled with the mean color.
+        erase_scale: Smallest and largest area of the box as a fraction of the view area, in (0, 1].
+        erase_ratio: Smallest and largest height / width of the box.
 
     Raises:
-        ValueError: A value is out of range; the message names it.
+        ValueError: A value is out of range. The message names the attribute.
     """
 
     count: int = 1
@@ -73,48 +73,48 @@ class ViewConfig:
         for name in ("crop_scale", "crop_ratio", "jitter", "blur_sigma", "erase_scale", "erase_ratio"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
-        self._check("count", _whole(self.count), "a whole number, at least 1")
-        self._check("size", _whole(self.size), "a whole number of pixels, at least 1")
-        self._check("crop_scale", _range(self.crop_scale, 1.0), "a pair (low, high) with 0 < low <= high <= 1")
-        self._check("crop_ratio", _range(self.crop_ratio), "a pair (low, high) with 0 < low <= high")
+        self._check("count", _is_positive_int(self.count), "an integer, at least 1")
+        self._check("size", _is_positive_int(self.size), "an integer number of pixels, at least 1")
+        self._check("crop_scale", _is_range(self.crop_scale, 1.0), "a pair (low, high) with 0 < low <= high <= 1")
+        self._check("crop_ratio", _is_range(self.crop_ratio), "a pair (low, high) with 0 < low <= high")
         self._check("interpolation", self.interpolation in ("bilinear", "bicubic"), "'bilinear' or 'bicubic'")
         for name in (field.name for field in fields(self) if field.name.endswith(("_p", "_threshold"))):
-            self._check(name, _number(getattr(self, name), 1.0), "a number in [0, 1]")
-        strengths = isinstance(self.jitter, tuple) and len(self.jitter) == 4 and all(map(_number, self.jitter))
-        need = "four numbers: brightness, contrast and saturation, at least 0, and hue, in [0, 0.5]"
-        self._check("jitter", strengths and self.jitter[3] <= 0.5, need)
-        self._check("blur_sigma", _range(self.blur_sigma), "a pair (low, high) with 0 < low <= high")
-        self._check("rotate_degrees", _number(self.rotate_degrees, 180.0), "a number of degrees in [0, 180]")
-        bits = _whole(self.posterize_bits) and self.posterize_bits <= 8
-        self._check("posterize_bits", bits, "a whole number in [1, 8]")
-        self._check("erase_scale", _range(self.erase_scale, 1.0), "a pair (low, high) with 0 < low <= high <= 1")
-        self._check("erase_ratio", _range(self.erase_ratio), "a pair (low, high) with 0 < low <= high")
-        odd = self.blur_kernel is None or (_whole(self.blur_kernel) and self.blur_kernel % 2 == 1)
-        self._check("blur_kernel", odd, "None or an odd whole number of pixels")
+            self._check(name, _is_number(getattr(self, name), 1.0), "a number in [0, 1]")
+        strengths = isinstance(self.jitter, tuple) and len(self.jitter) == 4 and all(map(_is_number, self.jitter))
+        expected = "four numbers: brightness, contrast and saturation, at least 0, and hue, in [0, 0.5]"
+        self._check("jitter", strengths and self.jitter[3] <= 0.5, expected)
+        self._check("blur_sigma", _is_range(self.blur_sigma), "a pair (low, high) with 0 < low <= high")
+        self._check("rotate_degrees", _is_number(self.rotate_degrees, 180.0), "a number of degrees in [0, 180]")
+        bits = _is_positive_int(self.posterize_bits) and self.posterize_bits <= 8
+        self._check("posterize_bits", bits, "an integer in [1, 8]")
+        self._check("erase_scale", _is_range(self.erase_scale, 1.0), "a pair (low, high) with 0 < low <= high <= 1")
+        self._check("erase_ratio", _is_range(self.erase_ratio), "a pair (low, high) with 0 < low <= high")
+        odd = self.blur_kernel is None or (_is_positive_int(self.blur_kernel) and self.blur_kernel % 2 == 1)
+        self._check("blur_kernel", odd, "None or an odd integer number of pixels")
         if self.blur_p > 0 and self.kernel_size >= 2 * self.size:
             raise ValueError(
-                f"ViewConfig.blur_kernel: {self.kernel_size} taps do not fit a view of size {self.size} (the borders "
-                "are mirrored); set blur_p to 0, or a kernel below twice the size"
+                f"ViewConfig.blur_kernel: {self.kernel_size} pixels do not fit a view of size {self.size}; "
+                "set blur_kernel below twice the size, or blur_p to 0"
             )
 
     @property
     def kernel_size(self) -> int:
-        """Taps of the blur in pixels, odd."""
+        """Kernel size of the blur in pixels, odd."""
         return self.blur_kernel if self.blur_kernel is not None else max(3, 2 * (self.size // 20) + 1)
 
-    def _check(self, name: str, good: bool, need: str) -> None:
-        if not good:
-            raise ValueError(f"ViewConfig.{name} must be {need}; got {getattr(self, name)!r}")
+    def _check(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
+            raise ValueError(f"ViewConfig.{name} must be {expected}; got {getattr(self, name)!r}")
 
 
-def _whole(value: Any) -> bool:
+def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _number(value: Any, high: float = float("inf")) -> bool:
+def _is_number(value: Any, high: float = float("inf")) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= high
 
 
-def _range(value: Any, high: float = float("inf")) -> bool:
-    pair = isinstance(value, tuple) and len(value) == 2 and all(_number(number, high) for number in value)
+def _is_range(value: Any, high: float = float("inf")) -> bool:
+    pair = isinstance(value, tuple) and len(value) == 2 and all(_is_number(number, high) for number in value)
     return pair and 0 < value[0] <= value[1]

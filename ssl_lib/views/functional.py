@@ -1,6 +1,6 @@
-"""Batched image operations with one parameter per image; each equals torchvision's, applied image by image.
+"""Batched image operations with one parameter per image; each equals torchvision's operation, image by image.
 
-Images are floats in [0, 1] of shape (N, C, H, W) on any device; float64 stays float64. Nothing is changed in place.
+Images are floats in [0, 1] of shape (N, C, H, W) on any device. The dtype is kept. No operation works in place.
 """
 
 from __future__ import annotations

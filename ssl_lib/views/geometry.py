@@ -1,4 +1,4 @@
-"""Crops, flips, turns, blur and erasing, checked; see `functional`."""
+"""Geometric operations on image batches: crop, flip, rotate, blur, erase; with argument checks. See `functional`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ __all__ = ["erase", "gaussian_blur", "horizontal_flip", "quarter_turns", "resize
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """Cuts one box out of each image and resizes it to a square, with antialiasing.
+    """Crops one box out of each image and resizes it to a square, with antialiasing.
 
-    Equals `torchvision.transforms.v2.functional.resized_crop(..., antialias=True)` on float images, image by image:
-    the triangle filter, or the cubic one (a = -0.5) that PIL uses too. The cubic overshoots; nothing is clamped here.
-    On CUDA the products have the precision that `torch.set_float32_matmul_precision` sets.
+    Equals `torchvision.transforms.v2.functional.resized_crop(..., antialias=True)` on float images, image by image.
+    The filter is the triangle filter or the cubic filter of PIL (a = -0.5). The cubic filter overshoots; the result
+    is not clamped. On CUDA, `torch.set_float32_matmul_precision` sets the precision of the matrix products.
 
     Args:
         images: (N, C, H, W), floats.
-        boxes: (N, 4), each top, left, height, width in pixels, inside the image. Values are checked on the CPU only,
-            as on another device this would wait for it.
+        boxes: (N, 4), each top, left, height, width in pixels, inside the image. The values are checked on the CPU
+            only, because the check would synchronize with any other device.
         size: Side of the result in pixels.
         interpolation: "bilinear" or "bicubic".
 
     Returns:
-        (N, C, size, size), of the dtype of `images`.
+        (N, C, size, size), with the dtype of `images`.
 
     Raises:
-        ValueError: A shape, the size or the interpolation is wrong, or a box leaves its image.
+        ValueError: A shape, the size or the interpolation is wrong, or a box extends beyond its image.
     """
     check_images(images)
     if interpolation not in ("bilinear", "bicubic"):
@@ -41,11 +41,11 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = 
 
 
 def horizontal_flip(images: Tensor, mask: Tensor) -> Tensor:
-    """Mirrors the images of `mask` left to right.
+    """Flips the images selected by `mask` left to right.
 
     Args:
         images: (N, C, H, W).
-        mask: Booleans (N,).
+        mask: (N,), booleans.
 
     Raises:
         ValueError: A shape is wrong.
@@ -56,11 +56,11 @@ def horizontal_flip(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def vertical_flip(images: Tensor, mask: Tensor) -> Tensor:
-    """Turns the images of `mask` upside down.
+    """Flips the images selected by `mask` upside down.
 
     Args:
         images: (N, C, H, W).
-        mask: Booleans (N,).
+        mask: (N,), booleans.
 
     Raises:
         ValueError: A shape is wrong.
@@ -71,13 +71,13 @@ def vertical_flip(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns each image by a number of right angles, counter-clockwise.
+    """Rotates each image by a multiple of 90 degrees, counterclockwise.
 
     Equals `torch.rot90(image, k, (-2, -1))` image by image.
 
     Args:
         images: (N, C, S, S), square.
-        turns: Whole numbers (N,), of any sign.
+        turns: Number of quarter turns per image, integers (N,) of any sign.
 
     Raises:
         ValueError: A shape is wrong.
@@ -85,20 +85,20 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     check_images(images)
     check_mask(turns, images)
     if images.shape[-1] != images.shape[-2]:
-        raise ValueError(f"quarter turns of a batch need square images, got {tuple(images.shape)}")
+        raise ValueError(f"quarter_turns needs square images, got {tuple(images.shape)}")
     turns = turns.view(-1, 1, 1, 1) % 4
     turned = torch.where(turns >= 2, images.rot90(2, (-2, -1)), images)
     return torch.where(turns % 2 == 1, turned.rot90(1, (-2, -1)), turned)
 
 
 def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotates each image about its center, counter-clockwise; what comes in from outside is black.
+    """Rotates each image about its center, counterclockwise; pixels from outside the image are black.
 
     Equals `torchvision.transforms.v2.functional.rotate(..., interpolation=BILINEAR)` image by image.
 
     Args:
         images: (N, C, H, W), floats.
-        angle: (N,), in degrees.
+        angle: Rotation angle per image (N,), in degrees.
 
     Raises:
         ValueError: A shape is wrong.
@@ -108,14 +108,14 @@ def rotate(images: Tensor, angle: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Blurs each image with its own Gaussian, mirrored at the borders without repeating the edge.
+    """Blurs each image with its own Gaussian kernel; the border is reflected without repeating the edge pixels.
 
     Equals `torchvision.transforms.v2.functional.gaussian_blur` image by image.
 
     Args:
         images: (N, C, H, W), floats.
         sigma: Standard deviations (N,) in pixels, positive.
-        kernel_size: Number of taps, odd, below twice the shorter side.
+        kernel_size: In pixels, odd, less than twice the shorter side.
 
     Raises:
         ValueError: A shape or the kernel size is wrong.
@@ -123,7 +123,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     check_images(images)
     height, width = images.shape[-2:]
     if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size >= 2 * min(height, width):
-        allowed = f"odd, positive and below twice the shorter side of {height} x {width} images"
+        allowed = f"odd, positive and less than twice the shorter side of {height} x {width} images"
         raise ValueError(f"kernel_size must be {allowed}, got {kernel_size}")
     return resample.gaussian_blur(images, per_image(sigma, images), kernel_size)
 
@@ -135,12 +135,12 @@ def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        boxes: (N, 4), each top, left, height, width in pixels, inside the image; a height of 0 erases nothing. Values
-            are checked on the CPU only.
-        value: What to fill with.
+        boxes: (N, 4), each top, left, height, width in pixels, inside the image. A height of 0 erases nothing. The
+            values are checked on the CPU only.
+        value: Fill value.
 
     Raises:
-        ValueError: A shape is wrong, or a box leaves its image.
+        ValueError: A shape is wrong, or a box extends beyond its image.
     """
     check_images(images)
     check_boxes(boxes, images, smallest=0)

@@ -1,4 +1,4 @@
-"""Views as a picture, to be looked at."""
+"""Image grid of originals and their augmented views, for visual inspection."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ CELL = 112
 _GAP, _LINE = 4, 14  # pixels
 
 
-def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float], std: Sequence[float],
-               title: str) -> Image.Image:  # fmt: skip
-    """Draws a row per image: the original, then each of its views, on white, under a title and the columns' names.
+def draw_views(
+    originals: Sequence[Tensor], views: Views, mean: Sequence[float], std: Sequence[float], title: str
+) -> Image.Image:
+    """Draws one row per image, the original followed by its views, on white, below a title and the column names.
 
     Args:
         originals: One uint8 (C, H, W) per image.
-        views: Of these images, normalized.
-        mean: By which they were normalized.
-        std: By which they were normalized.
-        title: What to write above, such as the preset's name.
+        views: Normalized views of these images.
+        mean: Mean that the views were normalized with.
+        std: Standard deviation that the views were normalized with.
+        title: Text above the grid, such as the name of the preset.
     """
     columns = [("image", list(originals))]
-    for kind, made in (("large", views.large), ("small", views.small)):
-        columns += [(f"{kind} {number}", list(pixels(view, mean, std))) for number, view in enumerate(made, start=1)]
-    tall = len(originals) * (CELL + _GAP) + 2 * _LINE + _GAP
-    picture = Image.new("RGB", (len(columns) * (CELL + _GAP) + _GAP, tall), "white")
+    for kind, group in (("large", views.large), ("small", views.small)):
+        columns += [(f"{kind} {number}", list(pixels(view, mean, std))) for number, view in enumerate(group, start=1)]
+    grid_height = len(originals) * (CELL + _GAP) + 2 * _LINE + _GAP
+    picture = Image.new("RGB", (len(columns) * (CELL + _GAP) + _GAP, grid_height), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((_GAP, 1), title, "black")
     for x, (name, images) in enumerate(columns):
@@ -46,18 +47,18 @@ def draw_views(originals: Sequence[Tensor], views: Views, mean: Sequence[float],
 
 
 def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undoes the normalization of a view (N, C, H, W), by statistics per channel or for all: uint8 (N, C, H, W)."""
+    """Undoes the normalization of a view (N, C, H, W), with one mean and std or one per channel: uint8 (N, C, H, W)."""
     shift, scale = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
     return (view.cpu() * scale + shift).clamp(0, 1).mul(255).round().byte()
 
 
 def thumbnail(image: Tensor, side: int = CELL, ground: str = "white") -> Image.Image:
-    """Draws an image, uint8 (C, H, W), in a square of `side` pixels, its margins in the color `ground`.
+    """Draws an image, uint8 (C, H, W), in a square of `side` pixels with margins of the color `ground`.
 
-    Small images are enlarged without smoothing, and of many channels the first three are shown.
+    Small images are enlarged without smoothing. If there are more than three channels, the first three are drawn.
     """
-    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    picture = Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
+    rgb = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    picture = Image.fromarray(np.ascontiguousarray(rgb.permute(1, 2, 0).numpy()))
     longest = max(picture.size)
     filtering = Image.Resampling.NEAREST if longest <= side else Image.Resampling.LANCZOS
     picture = picture.resize([max(1, round(length * side / longest)) for length in picture.size], filtering)

@@ -1,4 +1,4 @@
-"""From uint8 images to normalized views, in batches, on the device of the images."""
+"""Pipeline that turns a batch of uint8 images into normalized augmented views, on the device of the images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from ssl_lib.types import Views
+from ssl_lib.types import Batch, Views
 from ssl_lib.views import resample
 from ssl_lib.views.color import channel_statistics
 from ssl_lib.views.config import ViewConfig
@@ -17,117 +17,123 @@ from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_eras
 
 __all__ = ["ViewPipeline"]
 
-_CACHED_PIXELS = 2**17  # of the images worked on at a time on the CPU
-_SMALL = 32  # sides up to which batched products crop faster than the CPU's kernel for bytes, image by image
+_CACHED_PIXELS = 2**17  # pixels processed at a time on the CPU, so that they stay in its cache
+_SMALL = 32  # up to this side, batched matrix products crop faster than the CPU's uint8 kernel, image by image
 
 
 class ViewPipeline:
-    """Makes the views of a batch: crop, resize, flips and turns, colors, blur, normalize, erase; see `ViewConfig`.
+    """Makes augmented views of a batch: crop, flips, rotation, color, blur, normalize, erase; see `ViewConfig`.
 
-    Every image has its own random parameters. They come from the CPU's generator, so that the same seed gives the
-    same views on any device, and an operation runs only on the images that drew it, without waiting for the device.
-    On the CPU images of more than 32 px a side are cropped as uint8, as torchvision crops them; smaller ones, and all
-    on other devices, are cropped as floats, without the rounding.
+    Every image has its own random parameters. They are drawn on the CPU, so a seed gives the same views on every
+    device. An operation runs only on the images that it is drawn for, without synchronizing with the device. On the
+    CPU, images larger than 32 x 32 are cropped as uint8, as torchvision does. Smaller images, and all images on other
+    devices, are cropped as floats, without rounding.
 
-    Two ways in. Images of one size go in as one batch and are cropped here. Images of mixed sizes are cropped one by
-    one with `crop`, by the worker that decodes them, and go in as a tuple with one batch per view.
+    There are two kinds of input. Images of one size are passed as one batch, and the pipeline crops them. Images of
+    different sizes are cropped one by one with `crop`, in the worker that decodes them, and are passed as a tuple with
+    one batch per view.
 
     Args:
-        configs: The views; those of the largest size become `Views.large`, the others `Views.small`.
-        mean: Per channel or one for all, of pixels in [0, 1]; subtracted at the end.
-        std: Likewise; divided by at the end.
+        configs: The views. Views of the largest size become `Views.large`, the others `Views.small`.
+        mean: Mean of pixels in [0, 1], per channel or one for all.
+        std: Standard deviation of pixels in [0, 1], per channel or one for all.
 
     Attributes:
         views: One config per view, each with `count` 1.
         size: Side of the large views in pixels.
-        mean: As given.
-        std: As given.
+        mean: The argument `mean`.
+        std: The argument `std`.
 
     Raises:
-        TypeError: The views are no list of `ViewConfig`.
-        ValueError: There is no view, or mean and std do not suit pixels in [0, 1].
+        TypeError: `configs` is not a list of `ViewConfig`.
+        ValueError: `configs` is empty, or mean or std is out of range for pixels in [0, 1].
     """
 
     def __init__(self, configs: Sequence[ViewConfig], mean: Sequence[float], std: Sequence[float]) -> None:
         if not isinstance(configs, Sequence) or not all(isinstance(config, ViewConfig) for config in configs):
             raise TypeError(
-                f"ViewPipeline takes a list of ViewConfig, such as presets.simclr(size=32), got {configs!r}"
+                f"ViewPipeline expects a list of ViewConfig, such as presets.simclr(size=32), got {configs!r}"
             )
         self.views = tuple(replace(config, count=1) for config in configs for _ in range(config.count))
         if not self.views:
             raise ValueError("ViewPipeline needs at least one ViewConfig")
         self.size = max(view.size for view in self.views)
         self.mean, self.std = tuple(mean), tuple(std)
-        good = self.mean and self.std and min(self.mean) >= 0 and max(self.mean) <= 1
-        if not good or not 0 < min(self.std) <= max(self.std) <= 1:
+        valid = self.mean and self.std and min(self.mean) >= 0 and max(self.mean) <= 1
+        if not valid or not 0 < min(self.std) <= max(self.std) <= 1:
             raise ValueError(
-                "mean and std need a number per channel or one for all, of pixels in [0, 1], std positive; "
-                f"got {mean} and {std}; divide those of uint8 by 255"
+                "mean and std need one value per channel or one for all, for pixels in [0, 1], with std positive; "
+                f"got {mean} and {std}; divide the statistics of uint8 pixels by 255"
             )
         self._compiled = False
 
     def compile(self) -> None:
-        """Has the color operations on CUDA fused by torch.compile: the same views, but for the last digits.
+        """Fuses the color operations on CUDA with torch.compile. The views are equal up to rounding errors.
 
-        The first batches take longer, as one function is compiled for each kind and size of view. On the CPU nothing
-        changes: there, working on the images that drew an operation is faster.
+        The first batches take longer, because one function is compiled per view config and size. Nothing changes on
+        the CPU, where it is faster to run an operation only on the images that it is drawn for.
         """
         self._compiled = True
 
     @torch.no_grad()
-    def __call__(
-        self, images: Tensor | Sequence[Tensor], generator: Generator | None = None, numbers: Tensor | None = None
-    ) -> Views:
+    def __call__(self, batch: Batch | Tensor | Sequence[Tensor], generator: Generator | None = None) -> Views:
         """Makes the views.
 
         Args:
-            images: uint8 (N, C, H, W), fastest in channels_last memory; or one uint8 (N, C, size, size) per view, as
-                stacked from `crop`, which is neither cropped nor resized again.
-            generator: On the CPU; None takes torch's default one. A batch in parts, one after the other, makes the
-                same views as the whole.
-            numbers: The images' rows of what `draw` gave, in place of a generator.
+            batch: A loader's batch; or uint8 images (N, C, H, W), fastest in channels_last memory format; or one uint8
+                (N, C, size, size) per view, stacked results of `crop`, which are not cropped or resized again.
+            generator: CPU generator, if the batch does not carry its random numbers; None uses torch's default
+                generator. Calls on consecutive parts of a batch with one generator give the same views as one call on
+                the whole batch.
 
         Returns:
-            Views of (N, C, size, size), float32, without labels and indices.
+            Views (N, C, size, size), float32, channels_last, with the batch's labels and indices.
 
         Raises:
-            ValueError: The images are not uint8 batches of the right shapes, the generator is not on the CPU, or
-                color operations or mean and std do not fit the number of channels.
+            ValueError: The images are not uint8 batches of the expected shapes, the generator is not on the CPU, or
+                the color operations, mean or std do not fit the number of channels.
         """
-        cropped = not isinstance(images, Tensor)
-        sources = (images,) if isinstance(images, Tensor) else tuple(images)
+        if not isinstance(batch, Batch):
+            images = batch if isinstance(batch, Tensor) else tuple(batch)
+            batch = Batch(images, labels=None, indices=torch.empty(0, dtype=torch.int64))
+        cropped = not isinstance(batch.images, Tensor)
+        sources = (batch.images,) if isinstance(batch.images, Tensor) else batch.images
         self._check(sources, cropped)
+        count = len(sources[0])
         if not cropped:
             as_bytes = sources[0].device.type == "cpu" and max(sources[0].shape[-2:]) > _SMALL
             sources = (sources[0] if as_bytes else _to_floats(sources[0]),) * len(self.views)
-        rows = self.draw(len(sources[0]), generator) if numbers is None else numbers
-        if rows.shape != (len(sources[0]), len(self.views), NUMBERS):
-            raise ValueError(f"{len(sources[0])} images need as many rows of `draw`, got {tuple(rows.shape)}")
+        rows = self.draw(count, generator) if batch.numbers is None else batch.numbers
+        if rows.shape != (count, len(self.views), NUMBERS):
+            raise ValueError(f"numbers must have the shape of `draw({count})`, got {tuple(rows.shape)}")
         with torch.autocast(sources[0].device.type, enabled=False):
-            made = [
+            outputs = [
                 self._make(source, view, cropped, RandomNumbers(row))
                 for source, view, row in zip(sources, self.views, rows.unbind(1), strict=True)
             ]
-        pairs = list(zip(self.views, made, strict=True))
+        pairs = list(zip(self.views, outputs, strict=True))
         return Views(
             large=tuple(images for view, images in pairs if view.size == self.size),
             small=tuple(images for view, images in pairs if view.size < self.size),
+            labels=batch.labels,
+            indices=batch.indices if len(batch.indices) else None,
         )
 
     def draw(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draws the random numbers behind the views of a batch: (count, views, NUMBERS) in [0, 1), float64.
+        """Draws the random numbers for the views of a batch: (count, views, NUMBERS) in [0, 1), float64.
 
-        Several processes draw those of the joined batch and take their own rows: they make the views of a single one.
+        In distributed training, every process draws the numbers of the global batch and uses its own rows. The views
+        are then the same as in a single process.
         """
         _check_generator(generator)
         return torch.rand(count, len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
 
     def crop(self, image: Tensor, generator: Generator | None = None) -> tuple[Tensor, ...]:
-        """Crops one image of any size for every view, as torchvision's RandomResizedCrop.
+        """Crops one image of any size for every view, like torchvision's RandomResizedCrop.
 
         Args:
-            image: uint8 (C, H, W), on the CPU, fastest in channels_last memory.
-            generator: On the CPU; None takes torch's default one.
+            image: uint8 (C, H, W), on the CPU, fastest in channels_last memory format.
+            generator: CPU generator; None uses torch's default generator.
 
         Returns:
             One uint8 (C, size, size) per view.
@@ -136,7 +142,7 @@ class ViewPipeline:
             ValueError: The image is not uint8 (C, H, W), or the generator is not on the CPU.
         """
         if image.dtype != torch.uint8 or image.ndim != 3:
-            raise ValueError(f"crop takes one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
+            raise ValueError(f"crop expects one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
         rows = self.draw(1, generator)
         height, width = image.shape[-2:]
         crops = []
@@ -146,53 +152,53 @@ class ViewPipeline:
         return tuple(crops)
 
     def _make(self, source: Tensor, view: ViewConfig, cropped: bool, numbers: RandomNumbers) -> Tensor:
-        """One view of all images, in parts small enough for the processor's cache."""
+        """Makes one view of all images, in chunks small enough for the CPU cache."""
         count, channels, height, width = source.shape
         boxes = draw_boxes(numbers, height, width, view.crop_scale, view.crop_ratio)
         turns, stages = draw_turns(view, numbers), draw_stages(view, numbers, channels)
         erased = draw_erased(numbers, view)
         shape = (count, channels, view.size, view.size)
-        made = torch.empty(shape, device=source.device, memory_format=torch.channels_last)
-        shift, scale = channel_statistics(made, self.mean, self.std)
+        output = torch.empty(shape, device=source.device, memory_format=torch.channels_last)
+        shift, scale = channel_statistics(output, self.mean, self.std)
         step = max(1, _CACHED_PIXELS // view.size**2) if source.device.type == "cpu" else count
         for part in [slice(start, start + step) for start in range(0, count, step)]:
             images = source[part].clone() if cropped else _crop(source[part], boxes[part], view)
             images = run_stages([stage.part(part) for stage in turns], images)
             images = images if images.is_floating_point() else _to_floats(images)
             images = run_stages([stage.part(part) for stage in stages], images, self._compiled and images.is_cuda)
-            made[part] = images.sub_(shift).div_(scale)
+            output[part] = images.sub_(shift).div_(scale)
         if view.erase_p > 0:
-            resample.erase_(made, erased.to(made.device, non_blocking=True), 0.0)
-        return made
+            resample.erase_(output, erased.to(output.device, non_blocking=True), 0.0)
+        return output
 
     def _check(self, batches: tuple[Tensor, ...], cropped: bool) -> None:
         for batch in batches:
             if batch.dtype != torch.uint8 or batch.ndim != 4:
                 raise ValueError(
-                    f"views are made of uint8 images (N, C, H, W) in [0, 255], got {batch.dtype} {tuple(batch.shape)}"
+                    f"expected uint8 images (N, C, H, W) in [0, 255], got {batch.dtype} {tuple(batch.shape)}"
                 )
         if cropped:
             sizes = [view.size for view in self.views]
-            wanted = [(*batches[0].shape[:2], size, size) for size in sizes] if batches else sizes
-            got = [tuple(batch.shape) for batch in batches]
-            if got != wanted:
-                raise ValueError(f"expected one batch per view, of the shapes {wanted}, got {got}")
+            expected = [(*batches[0].shape[:2], size, size) for size in sizes] if batches else sizes
+            shapes = [tuple(batch.shape) for batch in batches]
+            if shapes != expected:
+                raise ValueError(f"expected one batch per view with shapes {expected}, got {shapes}")
 
 
 def _crop(images: Tensor, boxes: Tensor, view: ViewConfig) -> Tensor:
-    """Bytes to bytes, or floats to floats."""
+    """Crops and resizes uint8 images to uint8, and float images to floats."""
     cubic = view.interpolation == "bicubic"
     if images.dtype == torch.uint8:
         return resample.resized_crop_bytes(images, boxes, view.size, cubic)
-    made = resample.resized_crop(images, boxes.to(images.device, non_blocking=True), view.size, cubic)
-    return made.clamp_(0, 1) if cubic else made
+    crops = resample.resized_crop(images, boxes.to(images.device, non_blocking=True), view.size, cubic)
+    return crops.clamp_(0, 1) if cubic else crops
 
 
 def _to_floats(images: Tensor) -> Tensor:
-    """Planes of floats in [0, 1], in memory of their own."""
+    """Converts uint8 images to a new contiguous float32 tensor in [0, 1]."""
     return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def _check_generator(generator: Generator | None) -> None:
     if generator is not None and generator.device.type != "cpu":
-        raise ValueError(f"random parameters are drawn on the CPU; pass a CPU generator, not {generator.device}")
+        raise ValueError(f"random parameters are drawn on the CPU: pass a CPU generator, got one on {generator.device}")

@@ -1,6 +1,6 @@
-"""The views of the published methods, as lists of `ViewConfig`.
+"""View presets: the augmentations of published methods, as lists of `ViewConfig`.
 
-A `size` is the side of the large views in pixels; the blur kernel follows it (`ViewConfig.kernel_size`).
+`size` is the side of the large views in pixels. The blur kernel scales with it (`ViewConfig.kernel_size`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STRONG_COLOR = (0.8, 0.8, 0.8, 0.2)
 
 @PRESETS.register("simclr")
 def simclr(size: int = 224) -> list[ViewConfig]:
-    """SimCLR, two views alike (paper, appendix A; google-research/simclr/tf2/data_util.py).
+    """SimCLR: two views with the same settings (paper, appendix A; google-research/simclr/tf2/data_util.py).
 
     The original does not normalize by mean and std.
 
@@ -45,10 +45,10 @@ def simclr(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("byol")
 def byol(size: int = 224) -> list[ViewConfig]:
-    """BYOL, an asymmetric pair (paper, appendix B; deepmind-research/byol/utils/augmentations.py).
+    """BYOL: two views with different settings (paper, appendix B; deepmind-research/byol/utils/augmentations.py).
 
-    The color steps are PIL's, as in Barlow Twins and VICReg: the original's brightness is additive and its contrast
-    about each channel's own mean.
+    The color operations are PIL's, as in Barlow Twins and VICReg. In the original, brightness is additive, and
+    contrast is relative to the mean of each channel.
 
     Args:
         size: Side of the views in pixels.
@@ -59,7 +59,7 @@ def byol(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("barlow_twins")
 def barlow_twins(size: int = 224) -> list[ViewConfig]:
-    """Barlow Twins, BYOL's pair (facebookresearch/barlowtwins/main.py).
+    """Barlow Twins: the two views of BYOL (facebookresearch/barlowtwins/main.py).
 
     Args:
         size: Side of the views in pixels.
@@ -69,7 +69,7 @@ def barlow_twins(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("vicreg")
 def vicreg(size: int = 224) -> list[ViewConfig]:
-    """VICReg, BYOL's pair (facebookresearch/vicreg/augmentations.py).
+    """VICReg: the two views of BYOL (facebookresearch/vicreg/augmentations.py).
 
     Args:
         size: Side of the views in pixels.
@@ -79,7 +79,7 @@ def vicreg(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("moco_v2")
 def moco_v2(size: int = 224) -> list[ViewConfig]:
-    """MoCo v2, two views alike (facebookresearch/moco/main_moco.py).
+    """MoCo v2: two views with the same settings (facebookresearch/moco/main_moco.py).
 
     Args:
         size: Side of the views in pixels.
@@ -89,7 +89,7 @@ def moco_v2(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("simsiam")
 def simsiam(size: int = 224) -> list[ViewConfig]:
-    """SimSiam, MoCo v2's views (facebookresearch/simsiam/main_simsiam.py).
+    """SimSiam: the two views of MoCo v2 (facebookresearch/simsiam/main_simsiam.py).
 
     Args:
         size: Side of the views in pixels.
@@ -99,23 +99,23 @@ def simsiam(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("moco_v3")
 def moco_v3(size: int = 224, crop_min: float = 0.2) -> list[ViewConfig]:
-    """MoCo v3, BYOL's pair with bilinear crops (facebookresearch/moco-v3/main_moco.py).
+    """MoCo v3: the two views of BYOL with bilinear crops (facebookresearch/moco-v3/main_moco.py).
 
     Args:
         size: Side of the views in pixels.
-        crop_min: Smallest share of the area: 0.2 for ResNet-50, 0.08 for ViT.
+        crop_min: Smallest crop area as a fraction of the image area: 0.2 for ResNet-50, 0.08 for ViT.
     """
     return [replace(view, interpolation="bilinear", crop_scale=(crop_min, 1.0)) for view in byol(size)]
 
 
 @PRESETS.register("swav")
 def swav(size: int = 224, small_size: int = 96, small_count: int = 6) -> list[ViewConfig]:
-    """SwAV, two large and several small views (facebookresearch/swav/src/multicropdataset.py, main_swav.py).
+    """SwAV: two large and several small views (facebookresearch/swav/src/multicropdataset.py, main_swav.py).
 
     Args:
         size: Side of the large views in pixels.
-        small_size: Side of the small views in pixels, below `size`.
-        small_count: Number of small views; 0 leaves them out.
+        small_size: Side of the small views in pixels, less than `size`.
+        small_count: Number of small views; 0 for none.
     """
     large = ViewConfig(count=2, size=size, crop_scale=(0.14, 1.0), jitter=_STRONG_COLOR)
     return [large, *_small(replace(large, crop_scale=(0.05, 0.14)), small_size, small_count)]
@@ -123,13 +123,13 @@ def swav(size: int = 224, small_size: int = 96, small_count: int = 6) -> list[Vi
 
 @PRESETS.register("dino")
 def dino(size: int = 224, small_size: int = 96, small_count: int = 8, scale_split: float = 0.4) -> list[ViewConfig]:
-    """DINO, an asymmetric pair of large views and several small ones (facebookresearch/dino/main_dino.py).
+    """DINO: two large views with different settings and several small views (facebookresearch/dino/main_dino.py).
 
     Args:
         size: Side of the large views in pixels.
-        small_size: Side of the small views in pixels, below `size`.
-        small_count: Number of small views; 0 leaves them out.
-        scale_split: Large crops take from this share of the area to all of it, small crops from 0.05 to this share.
+        small_size: Side of the small views in pixels, less than `size`.
+        small_count: Number of small views; 0 for none.
+        scale_split: Fraction of the image area: large crops cover at least this, small crops from 0.05 up to this.
     """
     first, second = (replace(view, crop_scale=(scale_split, 1.0)) for view in byol(size))
     small = replace(first, crop_scale=(0.05, scale_split), blur_p=0.5)
@@ -148,7 +148,7 @@ def simclr_small(size: int = 32) -> list[ViewConfig]:
 
 @PRESETS.register("byol_small")
 def byol_small(size: int = 32) -> list[ViewConfig]:
-    """BYOL's pair for CIFAR, without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml).
+    """BYOL for CIFAR: BYOL's two views without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml).
 
     Args:
         size: Side of the views in pixels.
@@ -158,7 +158,7 @@ def byol_small(size: int = 32) -> list[ViewConfig]:
 
 @PRESETS.register("vicreg_small")
 def vicreg_small(size: int = 32) -> list[ViewConfig]:
-    """VICReg for CIFAR, two views alike (solo-learn/scripts/pretrain/cifar/vicreg.yaml).
+    """VICReg for CIFAR: two views with the same settings (solo-learn/scripts/pretrain/cifar/vicreg.yaml).
 
     Args:
         size: Side of the views in pixels.
@@ -169,9 +169,9 @@ def vicreg_small(size: int = 32) -> list[ViewConfig]:
 
 @PRESETS.register("gray")
 def gray(size: int = 224) -> list[ViewConfig]:
-    """SimCLR's pair for gray images, such as X-rays or microscopy: brightness and contrast are what can vary.
+    """SimCLR for gray images, such as X-rays or microscopy: jitter of brightness and contrast only.
 
-    Ours; no paper's. Larger crops than SimCLR's, as what matters in such images is often small.
+    Not from a paper. The crops are larger than SimCLR's, because the relevant structures are often small.
 
     Args:
         size: Side of the views in pixels.
@@ -182,9 +182,9 @@ def gray(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("aerial")
 def aerial(size: int = 224) -> list[ViewConfig]:
-    """A pair for images from above or through a microscope, of any number of channels: all eight orientations.
+    """Two views for aerial or microscopy images with any number of channels: all eight orientations.
 
-    Ours; no paper's. No operation mixes channels, so that bands beyond red, green and blue are welcome.
+    Not from a paper. No operation mixes channels, so multispectral images work too.
 
     Args:
         size: Side of the views in pixels.
@@ -197,7 +197,7 @@ def _small(view: ViewConfig, size: int, count: int) -> list[ViewConfig]:
         return []
     if size >= view.size:
         raise ValueError(
-            f"small_size must be below the size of the large views, {view.size}, got {size}; "
-            f"{round(view.size * 96 / 224)} keeps the usual proportion, small_count=0 leaves the small views out"
+            f"small_size must be less than the size of the large views, {view.size}, got {size}; use "
+            f"{round(view.size * 96 / 224)} to keep the usual ratio (96 / 224), or small_count=0 for no small views"
         )
     return [replace(view, count=count, size=size)]

@@ -1,4 +1,4 @@
-"""The geometry behind `functional`, unchecked: crop, resize and blur are linear, two batched matrix products each."""
+"""Crop, resize, blur, rotation and erasing without argument checks, mostly as batched matrix products."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["erase_", "gaussian_blur", "resized_crop", "resized_crop_bytes", "rot
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
-    """See `functional.resized_crop`."""
+    """See `functional.resized_crop`; `cubic` selects bicubic interpolation."""
     height, width = images.shape[-2:]
-    exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot tell neighboring pixels apart
+    exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot represent pixel positions exactly
     top, left, box_height, box_width = boxes.to(exact).unsqueeze(2).unbind(1)  # each (N, 1)
     rows = _resize_weights(top, box_height, height, size, cubic)
     columns = _resize_weights(left, box_width, width, size, cubic)
@@ -22,10 +22,10 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tenso
 
 
 def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
-    """The same for uint8 images on the CPU, rounded to uint8 as torchvision does.
+    """Like `resized_crop`, for uint8 images on the CPU, rounded to uint8 as torchvision does.
 
-    torch's kernel for bytes is many times faster than products of floats, one image at a time as it is; on images
-    (N, C, H, W) that lie in channels_last memory twice as fast again.
+    torch's uint8 kernel is many times faster than float matrix products, even one image at a time. It is twice as fast
+    again on images (N, C, H, W) in channels_last memory format.
     """
     mode = "bicubic" if cubic else "bilinear"
     crops = [
@@ -38,10 +38,10 @@ def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) ->
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     """See `functional.gaussian_blur`; `sigma` is (N, 1, 1, 1)."""
     if images.device.type == "cpu":
-        reach = (4.5 * sigma.view(-1, 1)).ceil().clamp(max=kernel_size // 2)  # what lies further out weighs 7e-6
+        reach = (4.5 * sigma.view(-1, 1)).ceil().clamp(max=kernel_size // 2)  # weights further out sum to 7e-6
         radius = int(reach.max())
         kernel = _gaussian(sigma, kernel_size)[:, kernel_size // 2 : kernel_size // 2 + radius + 1]
-        kernel = kernel.masked_fill(torch.arange(radius + 1) > reach, 0)  # whatever the other images need
+        kernel = kernel.masked_fill(torch.arange(radius + 1) > reach, 0)  # independent of the other images' radius
         return _sum_of_shifts(_sum_of_shifts(images, kernel, 3), kernel, 2)
     height, width = images.shape[-2:]
     kernel = _gaussian(sigma, kernel_size)
@@ -72,13 +72,13 @@ def erase_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
 
 
 def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, cubic: bool) -> Tensor:
-    """Weights (N, side, size) of every input pixel in every output pixel; `start` and `length` are (N, 1)."""
+    """Computes the weight of every input pixel in every output pixel, (N, side, size); `start`, `length` are (N, 1)."""
     scale = length / size  # input pixels per output pixel
     radius = 2 if cubic else 1
-    spread = scale.clamp(min=1)  # the filter widens when shrinking and never narrows
+    spread = scale.clamp(min=1)  # the filter is wider for downsampling, never narrower
     outputs = torch.arange(0.5, size, dtype=start.dtype, device=start.device)
-    centers = outputs * scale  # (N, size), as all positions from the start of the box
-    # No filter reaches further than that of the whole image, so a window of few pixels holds the weights.
+    centers = outputs * scale  # (N, size), like all positions relative to the start of the box
+    # The filter is widest for a box as large as the image, so a window of `taps` pixels contains all weights.
     taps = min(side, math.ceil(2 * radius * max(1.0, side / size)) + 1)
     first = (centers - radius * spread + 0.5).floor_().clamp_(min=-start, max=side - taps - start)
     window = torch.arange(taps, dtype=start.dtype, device=start.device).unsqueeze(1)
@@ -92,7 +92,7 @@ def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, cubic: 
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """The cubic convolution kernel with a = -0.5, as a sum of a part that ends at 2 and one that ends at 1."""
+    """Cubic convolution kernel with a = -0.5, computed as the sum of a part on [0, 2] and a part on [0, 1]."""
     far = (2 - distance).clamp_(min=0)
     near = (far - 1).clamp_(min=0)
     weights = far.square().mul_(far - 1).mul_(0.5)
@@ -100,13 +100,13 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def _gaussian(sigma: Tensor, taps: int) -> Tensor:
-    """Weights (N, taps) of `sigma` (N, 1, 1, 1), with sum 1."""
+    """Computes Gaussian weights (N, taps) with sum 1 for `sigma` (N, 1, 1, 1)."""
     offsets = torch.arange(taps, device=sigma.device) - taps // 2
     return torch.softmax(-0.5 * (offsets / sigma.view(-1, 1)).square(), dim=1)
 
 
 def _sum_of_shifts(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
-    """Convolves along `dim` with the symmetric kernels whose center and right half is `kernel` (N, radius + 1)."""
+    """Convolves along `dim` with symmetric kernels, given by their center and right half `kernel` (N, radius + 1)."""
     radius, side = kernel.shape[1] - 1, images.shape[dim]
     margin = [radius, radius, 0, 0] if dim == 3 else [0, 0, radius, radius]
     padded = F.pad(images, margin, mode="reflect")
@@ -119,9 +119,9 @@ def _sum_of_shifts(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
 
 
 def _blur_weights(kernel: Tensor, offsets: Tensor, side: int) -> Tensor:
-    """Weights (N, side, side) of every pixel in every blurred pixel, for kernels (N, taps) at `offsets` (taps,)."""
+    """Computes the blur as matrices (N, side, side), for kernels (N, taps) at `offsets` (taps,)."""
     pixels = torch.arange(side, device=offsets.device)
-    sources = (pixels + offsets.unsqueeze(1)).abs()  # (taps, side), mirrored at 0 ...
+    sources = (pixels + offsets.unsqueeze(1)).abs()  # (taps, side), reflected at 0 ...
     sources = side - 1 - (side - 1 - sources).abs()  # ... and at side - 1
     taps = (sources.unsqueeze(1) == pixels.unsqueeze(1)).to(kernel.dtype)  # (taps, side, side)
     return torch.mm(kernel, taps.flatten(1)).view(-1, side, side)

@@ -1,4 +1,4 @@
-"""Random parameters of the views: drawn on the CPU, one set per image, so that a seed means the same on any device."""
+"""Random parameters of the augmentations, drawn on the CPU so that a seed gives the same views on every device."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ssl_lib.views.random_apply import Stage
 __all__ = ["NUMBERS", "RandomNumbers", "draw_boxes", "draw_erased", "draw_stages", "draw_turns"]
 
 NUMBERS = 72
-"""Random numbers that one view of one image takes, at most."""
+"""Maximum number of random numbers drawn for one view of one image."""
 
-_TRIES = 10  # as torchvision's RandomResizedCrop and RandomErasing
+_TRIES = 10  # candidate boxes per image, as in torchvision's RandomResizedCrop and RandomErasing
 _JITTERS = (color.brightness_, color.contrast_, color.saturation_, color.hue_)
 
 
 class RandomNumbers:
-    """Random numbers in [0, 1) for one view of a batch, a row per image.
+    """Random numbers in [0, 1) for one view of a batch, one row per image.
 
-    Every draw takes its columns whether they are used or not: what one operation is told does not shift the others,
-    and an image's parameters do not depend on the images beside it.
+    Every draw consumes its columns, even if they are not used. Therefore changing the settings of one operation does
+    not change the draws of the others, and the parameters of an image do not depend on the rest of the batch.
 
     Args:
         rows: (N, NUMBERS), float64, on the CPU.
@@ -39,51 +39,55 @@ class RandomNumbers:
         return len(self._rows)
 
     def table(self, columns: int) -> Tensor:
-        """Takes numbers (N, columns)."""
+        """Returns the next `columns` numbers of each image, (N, columns)."""
         start, self._taken = self._taken, self._taken + columns
-        assert self._taken <= self._rows.shape[1], "more numbers drawn than a view has"
+        assert self._taken <= self._rows.shape[1], "a view draws more than NUMBERS random numbers"
         return self._rows[:, start : self._taken]
 
     def uniform(self, low: float, high: float) -> Tensor:
-        """Draws (N,) in [low, high)."""
+        """Draws one number per image in [low, high), (N,)."""
         return self.table(1)[:, 0] * (high - low) + low
 
     def chance(self, probability: float) -> Tensor:
-        """Draws booleans (N,), each true with the given probability."""
+        """Draws one boolean per image, (N,), true with the given probability."""
         return self.table(1)[:, 0] < probability
 
 
 def draw_boxes(
     numbers: RandomNumbers, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Draws crops as torchvision's RandomResizedCrop does, for a batch at once.
+    """Draws the crop boxes of a batch with the distribution of torchvision's RandomResizedCrop.
 
-    The first of ten tries that fits is taken: area uniform in `scale`, log of width / height uniform in `ratio`. If
-    none fits, the largest central crop whose ratio is allowed.
+    Each image gets the first of ten candidates that fits inside it. The area is uniform in `scale`, the logarithm of
+    width / height is uniform in `ratio`. If no candidate fits, the box is the largest central crop with an allowed
+    ratio.
 
     Args:
-        numbers: Of N images.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
-        scale: Smallest and largest share of the area.
+        numbers: Random numbers of N images.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        scale: Smallest and largest fraction of the image area.
         ratio: Smallest and largest width / height.
 
     Returns:
-        (N, 4) whole numbers: top, left, height, width.
+        (N, 4), integers: top, left, height, width.
     """
     limit = torch.tensor([height, width])
     sizes = _draw_sizes(numbers, height * width, scale, ratio)
     fits = ((sizes > 0) & (sizes <= limit)).all(dim=2)  # (N, tries)
-    return torch.where(fits.any(1, keepdim=True), _place(numbers, sizes, fits, limit), _central(height, width, ratio))
+    return torch.where(
+        fits.any(1, keepdim=True), _place(numbers, sizes, fits, limit), _central_box(height, width, ratio)
+    )
 
 
 def draw_erased(numbers: RandomNumbers, config: ViewConfig) -> Tensor:
-    """Draws boxes to erase as torchvision's RandomErasing does; of no size where nothing is to be erased.
+    """Draws the boxes to erase with the distribution of torchvision's RandomErasing.
 
-    The first of ten tries that fits is taken; if none fits, nothing is erased.
+    Each image gets the first of ten candidates that fits inside it. If none fits, or if the image is not selected,
+    the box is empty.
 
     Returns:
-        (N, 4) whole numbers: top, left, height, width.
+        (N, 4), integers: top, left, height, width. All four are 0 for an empty box.
     """
     limit = torch.tensor([config.size, config.size])
     mask = numbers.chance(config.erase_p)
@@ -94,9 +98,9 @@ def draw_erased(numbers: RandomNumbers, config: ViewConfig) -> Tensor:
 
 
 def draw_turns(config: ViewConfig, numbers: RandomNumbers) -> list[Stage]:
-    """Draws flips and quarter turns, which move pixels and leave their values: uint8 or floats."""
+    """Draws flips and rotations by 90, 180 or 270 degrees. They only move pixels, so uint8 images are fine too."""
     flip, vertical_flip = numbers.chance(config.flip_p), numbers.chance(config.vertical_flip_p)
-    turned, quarters = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # one, two or three of them
+    turned, quarters = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # 0 to 2: one to three quarter turns
     turns = [partial(_turn, quarters=quarters) for quarters in (1, 2, 3)]
     return [
         Stage.single(_flip, flip),
@@ -106,68 +110,74 @@ def draw_turns(config: ViewConfig, numbers: RandomNumbers) -> list[Stage]:
 
 
 def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> list[Stage]:
-    """Draws what changes values: rotation, jitter in random order, grayscale, blur, solarize, posterize.
+    """Draws the operations on float images: rotation, jitter in random order, grayscale, blur, solarize, posterize.
 
     Args:
         config: The view.
-        numbers: Of N images.
-        channels: Of the images. One channel has no color, so that saturation, hue and grayscale fall away.
+        numbers: Random numbers of N images.
+        channels: Number of image channels. Gray images (1 channel) skip saturation, hue and grayscale.
 
     Raises:
-        ValueError: The view changes colors and the images have neither 1 nor 3 channels.
+        ValueError: The view changes colors, but the images do not have 1 or 3 channels.
     """
-    colorful = config.grayscale_p > 0 or (config.jitter_p > 0 and max(config.jitter[2:]) > 0)
-    if colorful and channels not in (1, 3):
+    changes_color = config.grayscale_p > 0 or (config.jitter_p > 0 and max(config.jitter[2:]) > 0)
+    if changes_color and channels not in (1, 3):
         raise ValueError(
-            f"images have {channels} channels, and saturation, hue and grayscale are defined for 1 or 3: set "
-            "grayscale_p to 0 and the last two strengths of jitter to 0"
+            f"images have {channels} channels, but saturation, hue and grayscale need 1 or 3: set grayscale_p to 0 "
+            "and the last two strengths of jitter to 0"
         )
-    one = Stage.single
+    single = Stage.single
     return [
-        one(_rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)),
+        single(
+            _rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)
+        ),
         *_jitter_stages(config, numbers, channels),
-        one(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0), fusible=True),
-        one(
+        single(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0), fusible=True),
+        single(
             partial(_blur, taps=config.kernel_size), numbers.chance(config.blur_p), numbers.uniform(*config.blur_sigma)
         ),
-        one(partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p), fusible=True),
-        one(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p), fusible=True),
+        single(
+            partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p), fusible=True
+        ),
+        single(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p), fusible=True),
     ]
 
 
 def _draw_sizes(numbers: RandomNumbers, area: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
-    """Heights and widths (N, tries, 2) of boxes: share of the area uniform, log of width / height uniform."""
-    share = numbers.table(_TRIES) * (scale[1] - scale[0]) + scale[0]
+    """Draws heights and widths of candidate boxes, (N, tries, 2): uniform area fraction and log of width / height."""
+    fraction = numbers.table(_TRIES) * (scale[1] - scale[0]) + scale[0]
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    shape = (numbers.table(_TRIES) * (high - low) + low).exp()
-    return torch.stack(((share * area / shape).sqrt(), (share * area * shape).sqrt()), dim=2).round().long()
+    aspect = (numbers.table(_TRIES) * (high - low) + low).exp()
+    return torch.stack(((fraction * area / aspect).sqrt(), (fraction * area * aspect).sqrt()), dim=2).round().long()
 
 
 def _place(numbers: RandomNumbers, sizes: Tensor, fits: Tensor, limit: Tensor) -> Tensor:
-    """Boxes (N, 4) of the first size that fits, anywhere inside the image."""
+    """Places the first size that fits uniformly inside the image; returns boxes (N, 4)."""
     chosen = sizes[torch.arange(len(sizes)), fits.int().argmax(dim=1)]  # (N, 2)
     starts = (numbers.table(2) * (limit - chosen + 1)).long()
     return torch.cat((starts, chosen), dim=1)
 
 
-def _central(height: int, width: int, ratio: tuple[float, float]) -> Tensor:
+def _central_box(height: int, width: int, ratio: tuple[float, float]) -> Tensor:
     box_height = min(height, max(1, round(width / ratio[0])))
     box_width = min(width, max(1, round(height * ratio[1])))
     return torch.tensor([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width])
 
 
 def _jitter_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> list[Stage]:
-    """At each of up to four places, one of brightness, contrast, saturation and hue."""
+    """Draws up to four stages: brightness, contrast, saturation and hue in a random order per image."""
     *strengths, hue = config.jitter
     bounds = [(max(0.0, 1 - strength), 1 + strength) for strength in strengths] + [(-hue, hue)]
     mask = numbers.chance(config.jitter_p)
-    places, factors = numbers.table(4), torch.stack([numbers.uniform(*pair) for pair in bounds], dim=1)
+    sort_keys, factors = numbers.table(4), torch.stack([numbers.uniform(*pair) for pair in bounds], dim=1)
     active = [index for index in range(4 if channels == 3 else 2) if config.jitter[index] > 0]
     operations = tuple(_JITTERS[index] for index in active)
-    order = places[:, active].argsort(dim=1)  # the operation at each place
+    order = sort_keys[:, active].argsort(dim=1)  # the operation at each position
     factors = factors[:, active].gather(1, order)
     order = order.masked_fill(~mask.unsqueeze(1), len(active))
-    return [Stage.of(operations, order[:, place], factors[:, place], fusible=True) for place in range(len(active))]
+    return [
+        Stage.of(operations, order[:, position], factors[:, position], fusible=True) for position in range(len(active))
+    ]
 
 
 def _flip(images: Tensor, _: Tensor) -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.pack_samples import SIZE
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -15,3 +17,14 @@ def folder(tmp_path):
         (tmp_path / f"class{index % 3}").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / f"class{index % 3}" / f"{index:02}.png")
     return tmp_path
+
+
+@pytest.fixture
+def many(tmp_path):
+    """150 images in three class folders: several batches of `pack`."""
+    rng = np.random.default_rng(0)
+    for index in range(150):
+        folder = tmp_path / "many" / f"class{index % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE + index % 5, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "many"

@@ -1,4 +1,4 @@
-"""Draws the embedded part of Fashion-MNIST: python tests/data/make_embedded.py [FOLDER OF THE IDX FILES]."""
+"""Draws the embedded subset of Fashion-MNIST: python tests/data/make_embedded.py [FOLDER WITH THE IDX FILES]."""
 
 from __future__ import annotations
 

@@ -14,15 +14,15 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("size", [None, 4])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_evaluation_leaves_arrays_of_that_size_as_they_are(tmp_path, size, mapped):
-    data = numbered(mapped_to=tmp_path if mapped else None)
+def test_arrays_of_the_target_size_are_unchanged(tmp_path, size, mapped):
+    data = numbered(folder=tmp_path if mapped else None)
     batches = list(evaluation_batches(data, batch_size=10, size=size))
     assert [len(batch.indices) for batch in batches] == [10, 10, 3]
     assert torch.equal(torch.cat([batch.images for batch in batches]), data.gather(torch.arange(23)))
     assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(0, 46, 2))
 
 
-def test_evaluation_of_a_run_that_resized_more_shows_less_of_arrays_too():
+def test_resize_also_crops_arrays_of_the_target_size():
     pixels = RNG.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     (batch,) = evaluation_batches(ArrayData(pixels), size=8, resize=12)
     for image, original in zip(batch.images.permute(0, 2, 3, 1).numpy(), pixels, strict=True):
@@ -31,7 +31,7 @@ def test_evaluation_of_a_run_that_resized_more_shows_less_of_arrays_too():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_resizes_and_crops_as_pillow_does(folder, workers):
+def test_resize_and_crop_equal_pillow(folder, workers):
     data = FolderData(folder)
     batches = list(evaluation_batches(data, batch_size=4, size=14, workers=workers))
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(11))
@@ -43,7 +43,7 @@ def test_evaluation_resizes_and_crops_as_pillow_does(folder, workers):
         np.testing.assert_allclose(image.astype(int), np.asarray(expected).astype(int), atol=1)
 
 
-def test_evaluation_resizes_arrays_in_this_process():
+def test_resized_arrays_equal_pillow():
     pixels = RNG.integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
     (batch,) = evaluation_batches(ArrayData(pixels), size=7)
     for image, original in zip(batch.images.permute(0, 2, 3, 1).numpy(), pixels, strict=True):

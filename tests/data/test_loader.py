@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 class Failing:
-    """Image data in which every third image asks to be skipped, or all do."""
+    """Image data in which every third image, or every image, raises SkipImage."""
 
     mean, std, labels, class_names, channels = (0.5,), (0.5,), torch.arange(10) * 10, (), 1
 
@@ -42,8 +42,8 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_arrays_every_image_once_in_another_order_each_epoch(tmp_path, mapped):
-    loader = Loader(numbered(mapped_to=tmp_path if mapped else None), TwoCrops(), 5, seed=3, drop_last=False)
+def test_each_epoch_has_every_image_once_in_a_different_order(tmp_path, mapped):
+    loader = Loader(numbered(folder=tmp_path if mapped else None), TwoCrops(), 5, seed=3, drop_last=False)
     assert loader.steps_per_epoch == 5
     orders = []
     for epoch in range(3):
@@ -58,12 +58,12 @@ def test_arrays_every_image_once_in_another_order_each_epoch(tmp_path, mapped):
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_drop_last_leaves_full_batches():
+def test_drop_last_yields_only_full_batches():
     loader = Loader(numbered(), TwoCrops(), 5)
     assert [len(batch.indices) for batch in loader.epoch(0)] == [5] * loader.steps_per_epoch == [5] * 4
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     def order(seed, epoch):
         return [index for batch in Loader(numbered(), TwoCrops(), 4, seed=seed).epoch(epoch) for index in batch.indices]
 
@@ -77,7 +77,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("start", [0, 1, 2])
-def test_an_epoch_from_the_middle_is_the_tail_of_the_whole(folder, workers, start):
+def test_epoch_with_start_yields_the_remaining_batches(folder, workers, start):
     for data in (numbered(), FolderData(folder)):
         whole = list(Loader(data, TwoCrops(), 4, seed=5, workers=workers).epoch(7))
         tail = list(Loader(data, TwoCrops(), 4, seed=5, workers=workers).epoch(7, start=start))
@@ -85,7 +85,7 @@ def test_an_epoch_from_the_middle_is_the_tail_of_the_whole(folder, workers, star
         assert all(same(a, b) for a, b in zip(whole[start:], tail, strict=True))
 
 
-def test_crops_do_not_depend_on_workers_or_batches_but_on_seed_and_epoch(folder):
+def test_crops_depend_only_on_seed_epoch_and_index(folder):
     data = FolderData(folder)
 
     def crops(workers=0, batch_size=4, seed=1, epoch=1):
@@ -106,7 +106,7 @@ def test_crops_do_not_depend_on_workers_or_batches_but_on_seed_and_epoch(folder)
     assert not torch.equal(crops(epoch=2), expected)
 
 
-def test_workers_persist_and_survive_an_epoch_left_early(folder):
+def test_workers_persist_after_an_unfinished_epoch(folder):
     loader = Loader(FolderData(folder), TwoCrops(), 3, workers=2)
     next(loader.epoch(0))
     fresh = Loader(FolderData(folder), TwoCrops(), 3, workers=0)
@@ -114,7 +114,7 @@ def test_workers_persist_and_survive_an_epoch_left_early(folder):
         assert all(same(a, b) for a, b in zip(loader.epoch(epoch), fresh.epoch(epoch), strict=True))
 
 
-def test_the_view_pipeline_takes_what_both_kinds_of_loader_yield(folder):
+def test_view_pipeline_accepts_batches_of_folders_and_arrays(folder):
     views = ViewPipeline([ViewConfig(count=2, size=16), ViewConfig(count=1, size=8)], (0.5,) * 3, (0.5,) * 3)
     in_memory = ArrayData(RNG.integers(0, 256, (6, 20, 20, 3), dtype=np.uint8))
     for data in (FolderData(folder), in_memory):
@@ -124,7 +124,7 @@ def test_the_view_pipeline_takes_what_both_kinds_of_loader_yield(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_file_surfaces_as_a_data_error(folder, workers):
+def test_unreadable_file_raises_a_data_error(folder, workers):
     bad = folder / "class1" / "04.png"
     bad.write_bytes(bad.read_bytes()[:60])
     for batches in (
@@ -146,13 +146,13 @@ def test_skipped_files_are_replaced_and_listed(folder, workers):
     for epoch in range(2):
         batches = list(loader.epoch(epoch))
         assert [len(batch.images[1]) for batch in batches] == [4, 4, 3]
-        seen = torch.cat([batch.indices for batch in batches]).tolist()
-        assert sorted(seen) == [0, 3, 3, 3, *range(4, 11)]
+        indices = torch.cat([batch.indices for batch in batches]).tolist()
+        assert sorted(indices) == [0, 3, 3, 3, *range(4, 11)]
         assert all(torch.equal(batch.labels, data.labels[batch.indices]) for batch in batches)
     assert sorted(loader.skipped) == sorted(data.skipped) == [str(path) for path in bad]
 
 
-def test_any_image_data_may_ask_to_be_skipped():
+def test_skip_image_of_a_custom_data_set_is_supported():
     data = Failing()
     loader = Loader(data, TwoCrops(), 10, workers=0)
     (batch,) = loader.epoch(0)
@@ -166,7 +166,7 @@ def test_any_image_data_may_ask_to_be_skipped():
     assert list(evaluation_batches(Failing(all_of_them=True), size=9, workers=0)) == []
 
 
-def test_a_batch_larger_than_the_data_set():
+def test_batch_larger_than_the_data_set_raises_an_error():
     with pytest.raises(DataError, match=r"a batch of 24 .* 23 images: set batch_size to 23 or less"):
         Loader(numbered(), TwoCrops(), 24)
     (batch,) = Loader(numbered(), TwoCrops(), 24, drop_last=False).epoch(0)
@@ -174,12 +174,12 @@ def test_a_batch_larger_than_the_data_set():
 
 
 @pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 2, "seed": -1}])
-def test_bad_arguments(arguments):
+def test_invalid_batch_size_or_seed_raises_an_error(arguments):
     with pytest.raises(ValueError, match="at least"):
         Loader(numbered(), TwoCrops(), **arguments)
 
 
-def test_bad_epochs_sizes_and_workers(folder):
+def test_invalid_epoch_size_or_workers_raises_an_error(folder):
     loader = Loader(numbered(), TwoCrops(), 5)
     for epoch, start in ((-1, 0), (0, -1), (0, 5)):
         with pytest.raises(ValueError, match="start in"):
@@ -187,7 +187,7 @@ def test_bad_epochs_sizes_and_workers(folder):
     assert list(loader.epoch(0, start=4)) == []
     with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
         Loader(FolderData(folder), TwoCrops(), 2, workers=-1)
-    with pytest.raises(ValueError, match=r"give the side .* extract_features\(encoder, data, size=224\)"):
+    with pytest.raises(ValueError, match=r"set size in pixels, such as extract_features\(encoder, data, size=224\)"):
         evaluation_batches(FolderData(folder))
     with pytest.raises(ValueError, match="at least 1"):
         evaluation_batches(numbered(), size=0)
@@ -195,7 +195,7 @@ def test_bad_epochs_sizes_and_workers(folder):
 
 @pytest.fixture
 def process():
-    """Enters a process group of a size and a rank in which nobody else is there."""
+    """Returns a function that starts a fake process group with a given rank and size."""
 
     def enter(rank, world_size):
         leave()
@@ -209,20 +209,20 @@ def process():
     leave()
 
 
-def test_processes_share_a_batch(process):
+def test_processes_divide_a_batch(process):
     whole = [batch.indices for batch in Loader(numbered(), TwoCrops(), 6).epoch(0)]
-    shares = []
+    parts_of_ranks = []
     for rank in range(3):
         process(rank, 3)
-        shares.append([batch.indices for batch in Loader(numbered(), TwoCrops(), 6).epoch(0)])
-    for *parts, batch in zip(*shares, whole, strict=True):
-        assert torch.equal(torch.stack(parts, dim=1).flatten(), batch)  # by turns
+        parts_of_ranks.append([batch.indices for batch in Loader(numbered(), TwoCrops(), 6).epoch(0)])
+    for *parts, batch in zip(*parts_of_ranks, whole, strict=True):
+        assert torch.equal(torch.stack(parts, dim=1).flatten(), batch)  # interleaved
     for arguments in ({"batch_size": 7}, {"batch_size": 6, "drop_last": False}):
         with pytest.raises(ValueError, match="3 processes"):
             Loader(numbered(), TwoCrops(), **arguments)
 
 
-def test_two_epochs_at_once_are_refused_and_an_abandoned_one_is_not_in_the_way(folder):
+def test_two_concurrent_epochs_raise_an_error_but_an_abandoned_epoch_does_not(folder):
     loader = Loader(FolderData(folder), ViewPipeline([ViewConfig(size=8)], [0.5], [0.25]), 2, workers=2)
     expected = [batch.indices.tolist() for batch in loader.epoch(1)]
     first = loader.epoch(0)
@@ -232,13 +232,13 @@ def test_two_epochs_at_once_are_refused_and_an_abandoned_one_is_not_in_the_way(f
         list(first)
 
 
-def test_a_last_batch_of_one_is_refused():
+def test_last_batch_with_one_image_raises_an_error():
     data = ArrayData(torch.zeros(33, 1, 8, 8, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="would be a single one"):
+    with pytest.raises(ValueError, match="leaves 1 of 33 images for the last batch"):
         Loader(data, ViewPipeline([ViewConfig(size=8)], [0.5], [0.25]), 16, drop_last=False)
 
 
-def test_random_streams_of_different_uses_differ():
+def test_random_streams_for_different_uses_differ():
     streams = [torch.rand(4, generator=seeded_generator(use, 0, 3)) for use in ("order", "crops", "views")]
     streams += [torch.rand(4, generator=seeded_generator("crops", 0, 3, 1))]
     assert len(torch.stack(streams).unique(dim=0)) == 4

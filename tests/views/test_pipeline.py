@@ -1,4 +1,4 @@
-"""The views of a batch: their distribution, their order of operations, their reproducibility."""
+"""ViewPipeline: order of operations, distribution and reproducibility of the views."""
 
 import math
 import pickle
@@ -23,11 +23,11 @@ def random_images(count, channels=3, side=16, seed=0):
 
 
 def pixels(**config):
-    """A pipeline of one view whose result is in [0, 1]."""
+    """Returns a pipeline with one view whose values are in [0, 1]."""
     return ViewPipeline([ViewConfig(**config)], [0.0], [1.0])
 
 
-def test_without_randomness_a_view_is_the_normalized_image():
+def test_view_without_random_operations_is_the_normalized_image():
     images = random_images(4)
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
     for interpolation in ("bilinear", "bicubic"):
@@ -54,7 +54,7 @@ def test_large_and_small_views_keep_their_order():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_seed_decides_everything_and_the_input_stays(channels):
+def test_same_seed_gives_same_views_and_input_is_unchanged(channels):
     pipeline = ViewPipeline(presets.dino(size=16, small_size=8, small_count=2), [0.5], [0.25])
     images = random_images(8, channels)
     before = images.clone()
@@ -64,9 +64,9 @@ def test_a_seed_decides_everything_and_the_input_stays(channels):
         assert not torch.equal(a, c)
     assert torch.equal(images, before)
     torch.manual_seed(3)
-    by_default = pipeline(images).large[0]
+    default = pipeline(images).large[0]
     torch.manual_seed(3)
-    assert torch.equal(pipeline(images).large[0], by_default)
+    assert torch.equal(pipeline(images).large[0], default)
     assert torch.equal(pickle.loads(pickle.dumps(pipeline))(images, seeded(1)).large[0], first.large[0])
 
 
@@ -85,14 +85,14 @@ def test_bicubic_overshoot_is_clamped():
     assert view.min() == 0 and view.max() == 1
 
 
-def test_solarize_inverts_from_128_of_255():
+def test_solarize_inverts_values_from_128():
     images = torch.tensor([0, 1, 127, 128, 255], dtype=torch.uint8).view(5, 1, 1, 1).expand(-1, 3, 4, 4)
     (view,) = pixels(size=4, solarize_p=1.0, **PLAIN, **WHOLE)(images).large
     expected = torch.tensor([0, 1, 127, 127, 0]) / 255
     torch.testing.assert_close(view[:, 0, 0, 0], expected, rtol=0, atol=1e-6)
 
 
-def test_certain_flip_and_grayscale():
+def test_flip_and_grayscale_with_probability_one():
     images = random_images(4)
     before = images.clone()
     for batches in (images, (images,)):
@@ -102,7 +102,7 @@ def test_certain_flip_and_grayscale():
         assert torch.equal(images, before)
 
 
-def test_gray_images_have_no_color_to_change():
+def test_gray_images_skip_color_operations():
     images = random_images(16, channels=1)
     colors = {**PLAIN, "jitter": (0.0, 0.0, 0.8, 0.2), "jitter_p": 1.0, "grayscale_p": 1.0}
     (view,) = pixels(size=16, **colors, **WHOLE)(images).large
@@ -112,7 +112,7 @@ def test_gray_images_have_no_color_to_change():
     assert stages[1].operations == stages[2].operations == (color.brightness_, color.contrast_)
 
 
-def test_images_of_many_channels():
+def test_images_with_five_channels_need_views_without_color_operations():
     images = random_images(4, channels=5)
     for colors in ({"grayscale_p": 0.1}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
         with pytest.raises(ValueError, match=r"5 channels.*grayscale_p to 0"):
@@ -123,9 +123,11 @@ def test_images_of_many_channels():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("height", "width"), [(33, 48), (24, 32)])
-def test_crop_takes_the_drawn_box(height, width, interpolation):
+def test_crop_uses_the_drawn_box(height, width, interpolation):
     config = ViewConfig(count=2, size=20, interpolation=interpolation, **PLAIN)  # never flipped
-    waves = (torch.arange(height).view(-1, 1) / 5).sin() * (torch.arange(width) / 7).cos()  # smooth: rounded twice
+    waves = (torch.arange(height).view(-1, 1) / 5).sin() * (
+        torch.arange(width) / 7
+    ).cos()  # smooth, because it is rounded twice
     image = (waves * torch.tensor([90.0, 60.0, 30.0]).view(3, 1, 1) + 128).to(torch.uint8)
     crops = ViewPipeline([config], [0.5], [0.5]).crop(image, seeded(4))
     rows = torch.rand(1, 2, NUMBERS, generator=seeded(4), dtype=torch.float64)
@@ -135,23 +137,23 @@ def test_crop_takes_the_drawn_box(height, width, interpolation):
         assert crop.dtype == torch.uint8
         assert (crop - 255 * exact).abs().max() < 1.5
     views = ViewPipeline([config], [0.0], [1.0])(image[None], seeded(4)).large
-    for view, crop in zip(views, crops, strict=True):  # of whole batches the small ones are cropped without rounding
+    for view, crop in zip(views, crops, strict=True):  # small images in a batch are cropped without rounding
         torch.testing.assert_close(255 * view[0], crop.float(), rtol=0, atol=1e-3 if width > 32 else 1.5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_batch_in_parts_makes_the_same_views(channels):
+def test_batch_in_parts_gives_the_same_views(channels):
     images = random_images(11, channels, side=24)
     pipeline = ViewPipeline(presets.dino(size=20, small_size=8, small_count=2), [0.5], [0.25])
     whole = pipeline(images, seeded(0))
     generator = seeded(0)
     parts = [pipeline(part, generator) for part in images.split([1, 7, 3])]
     for index, view in enumerate(whole.large + whole.small):
-        together = torch.cat([(part.large + part.small)[index] for part in parts])
-        assert torch.equal(together, view)
+        joined = torch.cat([(part.large + part.small)[index] for part in parts])
+        assert torch.equal(joined, view)
 
 
-def test_erased_boxes_have_the_mean_color_and_the_rest_is_left():
+def test_erased_boxes_have_the_mean_color_and_other_pixels_are_unchanged():
     images = random_images(64)
     kept, erased = (
         ViewPipeline([ViewConfig(size=16, erase_p=p)], [0.4], [0.2])(images, seeded(0)).large[0] for p in (0.0, 0.5)
@@ -161,23 +163,23 @@ def test_erased_boxes_have_the_mean_color_and_the_rest_is_left():
     assert torch.equal(erased.masked_fill(zero.unsqueeze(1), 0), kept.masked_fill(zero.unsqueeze(1), 0))
 
 
-def test_crops_made_by_workers_are_distributed_as_those_of_batches(two_sample_distance):
+def test_single_image_crops_have_the_distribution_of_batch_crops(two_sample_distance):
     count = 1_500
     ramp = torch.arange(0, 240, 8, dtype=torch.uint8)
     image = torch.stack((ramp.expand(30, 30), ramp.expand(30, 30).T, torch.zeros(30, 30, dtype=torch.uint8)))
     pipeline = pixels(size=4, **{**PLAIN, "flip_p": 0.5})
-    (together,) = pipeline(image.expand(count, -1, -1, -1), seeded(0)).large
+    (batched,) = pipeline(image.expand(count, -1, -1, -1), seeded(0)).large
     generator = seeded(1)
     crops = [pipeline.crop(image, generator) for _ in range(count)]
     batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
-    (apart,) = pipeline(batches, generator).large
-    assert apart.shape == together.shape
+    (single,) = pipeline(batches, generator).large
+    assert single.shape == batched.shape
     for channel, row, column in [(0, 0, 0), (0, 2, 3), (1, 0, 0), (1, 3, 2)]:
-        a, b = (255 * view[:, channel, row, column] for view in (together, apart))
+        a, b = (255 * view[:, channel, row, column] for view in (batched, single))
         assert two_sample_distance(a.round(), b.round()) < 1.95 * math.sqrt(2 / count)
 
 
-def test_autocast_does_not_reach_the_views():
+def test_autocast_does_not_change_the_views():
     pipeline = ViewPipeline(presets.byol(16), [0.5], [0.25])
     images = random_images(6)
     plain = pipeline(images, seeded(0)).large
@@ -187,7 +189,7 @@ def test_autocast_does_not_reach_the_views():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_makes_the_same_views_and_never_waits():
+def test_cuda_gives_the_same_views_without_synchronization():
     pipeline = ViewPipeline(presets.dino(size=24, small_size=12), [0.5], [0.25])
     images = random_images(16, side=32)
     expected = pipeline(images, seeded(0))
@@ -199,7 +201,7 @@ def test_cuda_makes_the_same_views_and_never_waits():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for a, b in zip(actual.large + actual.small, expected.large + expected.small, strict=True):
-        # All but the few pixels that a rounding error carries over the solarize threshold.
+        # A rounding error can move a few pixels across the solarize threshold.
         assert ((a.cpu() - b).abs() < 1e-3).double().mean() > 0.999
 
 
@@ -213,25 +215,25 @@ def test_cuda_makes_the_same_views_and_never_waits():
         ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),) * 2, r"one batch per view.*\(2, 3, 8, 8\)"),
     ],
 )
-def test_wrong_images_are_named(images, message):
+def test_wrong_images_raise_a_clear_error(images, message):
     pipeline = ViewPipeline([ViewConfig(size=16), ViewConfig(size=8)], [0.5], [0.5])
     with pytest.raises(ValueError, match=message):
         pipeline(images)
 
 
-def test_wrong_pipelines_are_named():
+def test_wrong_pipeline_arguments_raise_a_clear_error():
     with pytest.raises(ValueError, match="at least one ViewConfig"):
         ViewPipeline([], [0.5], [0.5])
     with pytest.raises(ValueError, match=r"std positive; got \[0.5\] and \[0.0\]"):
         ViewPipeline([ViewConfig()], [0.5], [0.0])
-    with pytest.raises(ValueError, match="divide those of uint8 by 255"):
+    with pytest.raises(ValueError, match="divide the statistics of uint8 pixels by 255"):
         ViewPipeline([ViewConfig()], [127.0], [64.0])
     for views in ("simclr", presets.simclr, ["simclr"]):
-        with pytest.raises(TypeError, match="takes a list of ViewConfig"):
+        with pytest.raises(TypeError, match="expects a list of ViewConfig"):
             ViewPipeline(views, [0.5], [0.5])
     with pytest.raises(ValueError, match="mean and std need"):
         ViewPipeline([ViewConfig()], [], [1.0])
-    with pytest.raises(ValueError, match="mean must have 1 or 3 numbers"):
+    with pytest.raises(ValueError, match="mean must have 1 or 3 values"):
         ViewPipeline([ViewConfig(size=8)], [0.5, 0.5], [0.5])(random_images(2))
     with pytest.raises(ValueError, match=r"one uint8 image \(C, H, W\)"):
         ViewPipeline([ViewConfig(size=8)], [0.5], [0.5]).crop(random_images(2))
@@ -239,7 +241,7 @@ def test_wrong_pipelines_are_named():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_compiled_views_equal_the_plain_ones():
+def test_compiled_views_equal_uncompiled_views():
     plain, compiled = (ViewPipeline(presets.simclr(24), [0.5], [0.25]) for _ in range(2))
     compiled.compile()
     images = random_images(64, side=32).cuda()

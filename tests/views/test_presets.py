@@ -1,4 +1,4 @@
-"""The presets' numbers as the papers and their repositories have them."""
+"""Presets compared with the settings in the papers and their repositories."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from ssl_lib.registry import PRESETS
 from ssl_lib.views import ViewConfig, ViewPipeline, presets
 
-# Per view: count, size, smallest and largest crop, interpolation, jitter, blur p, solarize p
+# Per view: count, size, smallest and largest crop area, interpolation, jitter, blur_p, solarize_p
 WEAK, STRONG, EVEN = (0.4, 0.4, 0.2, 0.1), (0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)
 PAIR = [
     (1, 224, 0.08, 1.0, "bicubic", WEAK, 1.0, 0.0),
@@ -45,7 +45,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_numbers_equal_the_reference(name):
+def test_preset_equals_the_reference_settings(name):
     expected = [
         ViewConfig(
             count=count,
@@ -67,36 +67,36 @@ def test_numbers_equal_the_reference(name):
     assert PRESETS[name]() == expected
 
 
-def test_every_preset_is_registered_public_and_documented_with_its_source():
+def test_every_preset_is_registered_and_public_and_names_its_source():
     assert set(PRESETS) == set(presets.__all__) == {*EXPECTED, *OURS}
     for name in PRESETS:
         assert PRESETS[name] is getattr(presets, name)
-        sources = ("Ours; no paper's",) if name in OURS else (".py", ".yaml", ".md")
+        sources = ("Not from a paper.",) if name in OURS else (".py", ".yaml", ".md")
         assert any(source in PRESETS[name].__doc__ for source in sources)
 
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("channels", [1, 3, 12])
-def test_our_own_presets_take_any_channels(name, channels):
+def test_presets_without_a_paper_accept_any_number_of_channels(name, channels):
     images = torch.randint(256, (5, channels, 28, 28), dtype=torch.uint8)
     views = ViewPipeline(PRESETS[name](size=20), [0.5], [0.25])(images)
     assert [view.shape for view in views.large] == [(5, channels, 20, 20)] * 2
 
 
-def test_aerial_views_have_all_eight_orientations():
+def test_aerial_views_have_all_eight_orientations_equally_often():
     square = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
-    square[..., 0, 1] = 255  # a mark that no flip or turn leaves where it is
+    square[..., 0, 1] = 255  # a mark that every flip or turn moves
     plain = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "jitter_p": 0.0, "blur_p": 0.0}
     configs = [replace(view, **plain) for view in PRESETS["aerial"](size=8)]
     views = ViewPipeline(configs, [0.0], [1.0])(square.expand(4000, 1, 8, 8), torch.Generator().manual_seed(0))
-    places, counts = views.large[0].flatten(1).argmax(1).unique(return_counts=True)
-    assert places.tolist() == [1, 6, 8, 15, 48, 55, 57, 62]
+    positions, counts = views.large[0].flatten(1).argmax(1).unique(return_counts=True)
+    assert positions.tolist() == [1, 6, 8, 15, 48, 55, 57, 62]
     assert (counts - 500).abs().max() < 4 * (500 * 7 / 8) ** 0.5
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_preset_makes_views_at_small_sizes(name, channels):
+def test_every_preset_works_at_small_sizes(name, channels):
     multi_crop = {"small_size": 16} if name in ("dino", "swav") else {}
     configs = PRESETS[name](size=28, **multi_crop)
     images = torch.randint(256, (5, channels, 28, 28), dtype=torch.uint8)
@@ -106,7 +106,7 @@ def test_every_preset_makes_views_at_small_sizes(name, channels):
     assert all(view.isfinite().all() for view in (*views.large, *views.small))
 
 
-def test_options():
+def test_preset_arguments_change_the_views():
     assert presets.moco_v3(crop_min=0.08)[1].crop_scale == (0.08, 1.0)
     assert len(presets.dino(size=32, small_count=0)) == 2
     first, second, small = presets.dino(size=64, small_size=32, small_count=4, scale_split=0.25)
@@ -115,6 +115,6 @@ def test_options():
 
 
 @pytest.mark.parametrize("name", ["dino", "swav"])
-def test_small_views_that_are_not_small(name):
-    with pytest.raises(ValueError, match=r"small_size must be below .* 32, got 96; 14 keeps"):
+def test_small_size_not_below_size_raises_an_error(name):
+    with pytest.raises(ValueError, match=r"small_size must be less than .* 32, got 96; use 14 to keep"):
         PRESETS[name](size=32)

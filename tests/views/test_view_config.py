@@ -1,4 +1,4 @@
-"""What a ViewConfig accepts."""
+"""Validation of ViewConfig."""
 
 import re
 
@@ -36,18 +36,18 @@ from ssl_lib.views import ViewConfig
         ("blur_kernel", -3),
     ],
 )
-def test_wrong_values_are_named(field, value):
+def test_invalid_value_raises_an_error_with_the_attribute(field, value):
     with pytest.raises(ValueError, match=rf"ViewConfig\.{field} must be .*; got {re.escape(repr(value))}"):
         ViewConfig(**{field: value})
 
 
-def test_blur_kernels_follow_the_size():
+def test_blur_kernel_scales_with_the_size():
     assert [ViewConfig(size=size).kernel_size for size in (16, 28, 32, 64, 96, 224)] == [3, 3, 3, 7, 9, 23]
     assert ViewConfig(size=32, blur_kernel=5).kernel_size == 5
-    with pytest.raises(ValueError, match="blur_kernel: 23 taps do not fit a view of size 8"):
+    with pytest.raises(ValueError, match="blur_kernel: 23 pixels do not fit a view of size 8"):
         ViewConfig(size=8, blur_kernel=23)
     assert ViewConfig(size=1, blur_p=0.0).size == 1
 
 
-def test_lists_are_taken_as_tuples():
+def test_lists_are_converted_to_tuples():
     assert ViewConfig(crop_scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1]) == ViewConfig(crop_scale=(0.2, 1.0))

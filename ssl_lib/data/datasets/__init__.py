@@ -1,1 +1,1 @@
-"""Data sets: folders, arrays, shards, and other libraries' data sets."""
+"""Data sets: image folders, arrays, WebDataset shards, and wrappers for torchvision, Hugging Face and PyTorch."""

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: the whole set from its idx files, and a small part of it that comes with the package."""
+"""Fashion-MNIST: the full data set from its idx files, and a small subset that is included in the package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["fashion_mnist", "fashion_mnist_mini", "read_idx"]
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, STD = (0.2860,), (0.3530,)
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # installed by the package dataset-fashion-mnist
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "fashion_mnist_mini.npz"
 _PREFIX: dict[Split, str] = {"train": "train", "test": "t10k"}
 
@@ -32,20 +32,20 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False, split:
     """Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images, gray, 28 x 28, 10 classes.
 
     Args:
-        root: A folder of the four idx files, gzipped or not, or a root folder of torchvision's FashionMNIST; None is
+        root: A folder with the four idx files, gzipped or not, or a root folder of torchvision's FashionMNIST. None is
             the folder of the Debian package dataset-fashion-mnist.
-        download: Whether torchvision may download what `root` lacks into it.
-        split: See `Split`; there is no "bank", as all training images have labels.
+        download: Whether torchvision may download missing files into `root`.
+        split: See `Split`; there is no "bank", because all training images have labels.
 
     Raises:
-        DataError: Files are missing, damaged, or do not match, or the download failed.
+        DataError: Files are missing or damaged, do not belong together, or the download failed.
     """
     if split == "bank":
         return None
     if root is None and not DEBIAN_FOLDER.is_dir():
         raise DataError(
-            f"fashion_mnist: {DEBIAN_FOLDER} does not exist; run `apt-get install dataset-fashion-mnist`, or give "
-            "`root` (and `download: true` to fetch the files into it)"
+            f"fashion_mnist: {DEBIAN_FOLDER} does not exist; run `apt-get install dataset-fashion-mnist`, or set "
+            "`root` (and `download: true` to download the files into it)"
         )
     folder = DEBIAN_FOLDER if root is None else Path(root).expanduser()
     names = [f"{_PREFIX[split]}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
@@ -64,10 +64,10 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False, split:
 
 @DATASETS.register("fashion_mnist_mini")
 def fashion_mnist_mini(split: Split = "train") -> ImageData | None:
-    """The part of Fashion-MNIST that comes with the package: 6,000 training and 1,000 test images, classes balanced.
+    """The subset of Fashion-MNIST in this package: 6,000 training and 1,000 test images with balanced classes.
 
     Args:
-        split: See `Split`; there is no "bank", as all training images have labels.
+        split: See `Split`; there is no "bank", because all training images have labels.
     """
     if split == "bank":
         return None
@@ -79,7 +79,7 @@ def fashion_mnist_mini(split: Split = "train") -> ImageData | None:
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Reads an idx file of unsigned bytes, gzipped if its name ends in .gz.
 
-    The format (LeCun et al., the MNIST database): two zero bytes, the type (8: unsigned byte), the number of
+    The format (LeCun et al., the MNIST database) is two zero bytes, the type (8: unsigned byte), the number of
     dimensions, each dimension as a big-endian uint32, then the values in C order.
 
     Raises:
@@ -89,13 +89,15 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); fetch it anew") from error
+        raise DataError(f"{path}: cannot be read ({error}); download it again") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(f"{path}: not an idx file of unsigned bytes")
     start = 4 + 4 * content[3]
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if len(content) - start != math.prod(shape):
-        raise DataError(f"{path}: holds {len(content) - start} values where its header says {shape}; fetch it anew")
+        raise DataError(
+            f"{path}: contains {len(content) - start} values, but its header says {shape}; download it again"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -108,7 +110,7 @@ def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
     path = _find(folder, name)
     if path is None:
         raise DataError(
-            f"fashion_mnist: no {name} or {name}.gz in {folder} or {folder / 'FashionMNIST' / 'raw'}; give the folder "
-            "of the four idx files as `root`, or `download: true`"
+            f"fashion_mnist: no {name} or {name}.gz in {folder} or {folder / 'FashionMNIST' / 'raw'}; set `root` to "
+            "the folder with the four idx files, or set `download: true`"
         )
     return read_idx(path)

@@ -1,4 +1,4 @@
-"""A folder of image files, with or without class folders."""
+"""Image folder data set, with one subfolder per class or without labels."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ __all__ = ["EXTENSIONS", "FolderData", "image_folder"]
 class FolderData(ImageDataset):
     """An `ImageData` of the image files under a folder, sorted by path (see `list_images`).
 
-    Where the folder holds no images itself and at least two of its subfolders do (at any depth), these subfolders are
-    the classes, in the order of their names. In any other tree the images have no labels.
+    If the folder itself contains no images and at least two of its subfolders do (at any depth), these subfolders are
+    the classes, sorted by name. Otherwise the images have no labels.
 
     Args:
         root: The folder.
         channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
-        on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
-        class_names: The classes to expect, so that labels agree with another folder's; none: those of the folder.
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
+        class_names: The expected classes, so that the labels match those of another folder. If empty, the subfolders
+            are the classes.
 
     Attributes:
-        skipped: The unreadable files that loaders came upon and skipped, whichever process read them.
+        skipped: The unreadable files that loaders skipped so far, in any worker process.
 
     Raises:
         DataError: The folder is missing, is a file, has no images, or has a class that is not in `class_names`.
@@ -64,18 +65,18 @@ class FolderData(ImageDataset):
         return len(self._paths)
 
     def path(self, index: int) -> str:
-        """Returns the file of one image."""
+        """Returns the path of one image."""
         return os.path.join(self.root, self.name(index))
 
     def name(self, index: int) -> str:
-        """Returns the file of one image, relative to the folder."""
+        """Returns the path of one image relative to the folder."""
         return os.fsdecode(self._paths[index])
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
 
         Raises:
-            DataError: The file cannot be read; a SkipImage where `on_error` is "skip".
+            DataError: The file cannot be read. This is a SkipImage if `on_error` is "skip".
         """
         path = self.path(index)
         return read_image(path, path, self.channels, self.on_error)
@@ -92,21 +93,22 @@ def image_folder(
     on_error: OnError = "raise",
     split: Split = "train",
 ) -> ImageData | None:
-    """Image files: PNG, JPEG, WebP, BMP, TIFF, in class folders or in any tree without labels (see `FolderData`).
+    """Image files (PNG, JPEG, WebP, BMP, TIFF) in class folders, or in any tree without labels (see `FolderData`).
 
     Args:
-        root: The training images; or a folder of `train` and `val` or `test`, where `val` goes before `test`.
+        root: Folder of the training images; or a folder with the subfolders `train` and `val` or `test` (`val` is
+            preferred).
         test_root: Labeled test images in class folders.
-        bank_root: Labeled training images in class folders, for evaluation where those of `root` have no labels.
+        bank_root: Labeled training images in class folders, for evaluation if the images of `root` have no labels.
         channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
-        on_error: What an unreadable image does: "raise" a DataError, or "skip" (left out, listed at the end).
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (listed at the end).
         split: See `Split`.
 
     Raises:
         DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
-            images have a class that the training images lack.
+            images have a class that the training images do not have.
     """
     train, found_test = _split_folders(Path(root).expanduser())
     if split == "train":
@@ -125,7 +127,7 @@ def image_folder(
     problem = f"{folder}: the {split} images need labels, one subfolder per class"
     if split == "test" and not test_root:
         if rank() == 0:
-            warnings.warn(f"{problem}; evaluation goes without them", stacklevel=2)
+            warnings.warn(f"{problem}; they are not used for evaluation", stacklevel=2)
         return None
     raise DataError(problem)
 
@@ -138,19 +140,19 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
         if (root / name).is_dir():
             return root / "train", root / name
     try:
-        alone = all(name == "train" for name in os.listdir(root) if not name.startswith("."))
+        only_train = all(name == "train" for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
         raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    return (root / "train" if alone else root), None
+    return (root / "train" if only_train else root), None
 
 
 def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...], npt.NDArray[np.bytes_]]:
-    """Labels, class names and files (relative to the root) of a folder."""
+    """Returns labels, class names and relative paths of the images in a folder."""
     _check_folder(root)
     images = list_images(root)
     if not images:
-        raise DataError(f"{root}: no images in it or its subfolders (looked for *{', *'.join(EXTENSIONS)})")
-    # One array of bytes: a list's reference counts would copy its memory into every forked worker.
+        raise DataError(f"{root}: no images in this folder or its subfolders (expected *{', *'.join(EXTENSIONS)})")
+    # One array of bytes, not a list: updating reference counts would copy the list in every forked worker.
     paths = np.array(os.fsencode("\0".join(folder + name for folder, names in images for name in names)).split(b"\0"))
     folders = _class_folders(images, at_least=1 if class_names else 2)
     if not folders:
@@ -159,8 +161,8 @@ def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple
     unknown = sorted(set(folders) - set(names))
     if unknown:
         raise DataError(
-            f"{os.path.join(root, unknown[0])}: no class {unknown[0]!r} among the {len(names)} of the training images "
-            f"({listed(names, 8)})"
+            f"{os.path.join(root, unknown[0])}: the training images have no class {unknown[0]!r}; "
+            f"their {len(names)} classes are {listed(names, 8)}"
         )
     classes = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([classes[_top(folder)] for folder, _ in images])
@@ -168,7 +170,7 @@ def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple
 
 
 def _class_folders(images: list[tuple[str, list[str]]], at_least: int = 2) -> list[str]:
-    """Names of the subfolders with images; none where images lie beside them or there are fewer than `at_least`."""
+    """Returns the subfolders with images; empty if the folder itself has images or there are fewer than `at_least`."""
     names = list(dict.fromkeys(_top(folder) for folder, _ in images))
     return names if len(names) >= at_least and "" not in names else []
 
@@ -179,6 +181,6 @@ def _top(folder: str) -> str:
 
 def _check_folder(root: str) -> None:
     if not os.path.isdir(root):
-        what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        cure = "" if os.path.isabs(root) else f" ({root!r} is relative to the working directory)"
-        raise DataError(f"{os.path.abspath(root)} {what}; a folder of images was looked for{cure}")
+        problem = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        hint = "" if os.path.isabs(root) else f" ({root!r} is relative to the working directory)"
+        raise DataError(f"{os.path.abspath(root)} {problem}; expected a folder of images{hint}")

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub or saved by its library `datasets`; needs the extra `hub`."""
+"""Data sets from the Hugging Face Hub or saved by its library `datasets`; needs the extra `hub`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["huggingface"]
 
 
 class _Images:
-    """The image column of a table, with its labels as torchvision's sets name them."""
+    """The image column of a table, with `targets` and `classes` as in the data sets of torchvision."""
 
     def __init__(self, table: Any, image: str, label: str | None) -> None:
         self._images = table.select_columns([image])
@@ -44,21 +44,21 @@ def huggingface(
     std: tuple[float, ...] | None = None,
     split: Split = "train",
 ) -> ImageData | None:
-    """A data set of Hugging Face's `datasets`: a folder of `save_to_disk`, or a name on the hub.
+    """A Hugging Face data set: a folder written by `save_to_disk`, or a name on the Hub.
 
     Args:
-        path: The folder; or the hub's name, such as "uoft-cs/cifar10", which is downloaded into the library's cache.
-        configuration: Of a data set on the hub that has several.
-        train_split: Name of the split to train on.
-        test_split: Name of the split to test on; one that is not there means no evaluation.
+        path: The folder; or a name on the Hub, such as "uoft-cs/cifar10", downloaded to the Hugging Face cache.
+        configuration: Name of the configuration, if the data set on the Hub has several.
+        train_split: Name of the training split.
+        test_split: Name of the test split. There is no evaluation if the split does not exist.
         image: Column of the images.
-        label: Column of the class indices; one that is not there, or holds -1 alone, means no labels.
-        mean: Mean per channel in [0, 1]; None is ImageNet's.
-        std: Standard deviation per channel; None is ImageNet's.
+        label: Column of the class indices. There are no labels if the column does not exist or contains only -1.
+        mean: Mean of each channel in [0, 1]; None is ImageNet's.
+        std: Standard deviation of each channel; None is ImageNet's.
         split: See `Split`; there is no "bank".
 
     Raises:
-        ConfigError: `datasets` is not installed, or a split or column is not there.
+        ConfigError: `datasets` is not installed, or a split or column does not exist.
         DataError: The data set cannot be opened.
     """
     tables = _open(str(path), configuration)
@@ -77,12 +77,12 @@ def huggingface(
 
 
 def _labeled(table: Any, label: str) -> bool:
-    """Whether any image has a label: on the hub, those of a hidden test set are -1."""
+    """Whether any image has a label. On the Hub, the labels of hidden test sets are -1."""
     return len(table) == 0 or any(value is not None and value >= 0 for value in table[label])
 
 
 def _open(path: str, configuration: str | None) -> Any:
-    """The splits by name."""
+    """Returns the splits by name."""
     with needs("datasets", "data huggingface"):
         datasets: Any = importlib.import_module("datasets")
     try:
@@ -90,6 +90,6 @@ def _open(path: str, configuration: str | None) -> Any:
             tables = datasets.load_from_disk(str(Path(path).expanduser()))
         else:
             tables = datasets.load_dataset(path, configuration)
-    except Exception as error:  # of many types: no such set, no network, damaged files
-        raise DataError(f"{path}: cannot be opened by Hugging Face's datasets: {error}") from error
+    except Exception as error:  # many types: unknown data set, no network, damaged files
+        raise DataError(f"{path}: cannot be opened by the library datasets of Hugging Face: {error}") from error
     return {"train": tables} if hasattr(tables, "column_names") and isinstance(tables.column_names, list) else tables

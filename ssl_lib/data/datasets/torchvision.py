@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and STL-10, read by torchvision into memory."""
+"""CIFAR-10, CIFAR-100 and STL-10, read into memory by torchvision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ssl_lib.utils.files import locked
 
 __all__ = ["cifar10", "cifar100", "stl10"]
 
-# Over all pixels of the training images; STL-10's over the 105,000 that "train" returns.
+# Mean and std over all pixels of the training images; for STL-10, over the 105,000 images of the "train" split.
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR100_STATISTICS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 STL10_STATISTICS = ((0.4409, 0.4279, 0.3868), (0.2683, 0.2611, 0.2687))
@@ -32,9 +32,9 @@ def cifar10(root: str | Path, download: bool = False, split: Split = "train") ->
     """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images, RGB, 32 x 32, 10 classes.
 
     Args:
-        root: torchvision's root folder, which holds `cifar-10-batches-py`.
+        root: torchvision's root folder, which contains `cifar-10-batches-py`.
         download: Whether torchvision may download the files into `root`.
-        split: See `Split`; there is no "bank", as all training images have labels.
+        split: See `Split`; there is no "bank", because all training images have labels.
 
     Raises:
         DataError: Files are missing or damaged, or the download failed.
@@ -47,9 +47,9 @@ def cifar100(root: str | Path, download: bool = False, split: Split = "train") -
     """CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images, RGB, 32 x 32, 100 (fine) classes.
 
     Args:
-        root: torchvision's root folder, which holds `cifar-100-python`.
+        root: torchvision's root folder, which contains `cifar-100-python`.
         download: Whether torchvision may download the files into `root`.
-        split: See `Split`; there is no "bank", as all training images have labels.
+        split: See `Split`; there is no "bank", because all training images have labels.
 
     Raises:
         DataError: Files are missing or damaged, or the download failed.
@@ -59,13 +59,13 @@ def cifar100(root: str | Path, download: bool = False, split: Split = "train") -
 
 @DATASETS.register("stl10")
 def stl10(root: str | Path, download: bool = False, split: Split = "train") -> ImageData | None:
-    """STL-10 (Coates et al., 2011), RGB, 96 x 96, 10 classes.
+    """STL-10 (Coates et al., 2011): 105,000 training and 8,000 test images, RGB, 96 x 96, 10 classes.
 
-    The training images are the 5,000 labeled and the 100,000 unlabeled ones together, without labels (2.9 GB of
-    memory); "bank" is the 5,000 labeled ones, "test" the 8,000 test images.
+    "train" combines the 5,000 labeled and the 100,000 unlabeled images, without labels (2.9 GB of memory). "bank" has
+    the 5,000 labeled images, "test" the 8,000 test images.
 
     Args:
-        root: torchvision's root folder, which holds `stl10_binary`.
+        root: torchvision's root folder, which contains `stl10_binary`.
         download: Whether torchvision may download the files into `root`.
         split: See `Split`.
 
@@ -87,19 +87,21 @@ def _cifar(
 def _stl10(kind: type[STL10], root: str | Path, download: bool, split: Split) -> ArrayData:
     dataset = _open(kind, root, download, split=STL10_SPLITS[split])
     labels = None if split == "train" else torch.from_numpy(dataset.labels)
-    class_names = tuple(getattr(dataset, "classes", ()))  # absent where class_names.txt is
+    class_names = tuple(getattr(dataset, "classes", ()))  # missing if class_names.txt is missing
     return ArrayData(torch.from_numpy(dataset.data), labels, class_names, *STL10_STATISTICS)
 
 
 def _open(kind: Callable[..., Any], root: str | Path, download: bool, **which: Any) -> Any:
-    """The torchvision data set, which checks the files' md5 sums before it reads (and CIFAR's: unpickles) them."""
+    """Opens a torchvision data set. torchvision checks the md5 sums before it reads or (CIFAR) unpickles the files."""
     root = Path(root).expanduser()
     try:
         with locked(root / ".download.lock") if download else nullcontext(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"dtype\(\): align")  # numpy's, on CIFAR's old pickles
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align")  # numpy warns about CIFAR's old pickles
             return kind(root, download=download, **which)
     except (OSError, RuntimeError, URLError) as error:
         name = getattr(kind, "__name__", str(kind))
-        verb, cure = ("downloaded to", "fetch its files by other means and put them") if download else ("opened in", "")
-        cure = f"{cure} there" if cure else "give torchvision's folder as data.root, or data.download=true"
-        raise DataError(f"{name} could not be {verb} {root.absolute()}: {error}; {cure}") from error
+        if download:
+            action, fix = "downloaded to", "download the files in another way and put them there"
+        else:
+            action, fix = "opened in", "set data.root to torchvision's folder, or set data.download=true"
+        raise DataError(f"{name} could not be {action} {root.absolute()}: {error}; {fix}") from error

@@ -1,4 +1,4 @@
-"""WebDataset shards: images in tar files, read by index, so that no archive is unpacked and no image comes twice."""
+"""WebDataset shards: images in local or remote tar files, read by index without unpacking the archives."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ssl_lib.registry import DATASETS
 
 __all__ = ["ShardData", "webdataset"]
 
-_AT_ONCE = 16  # images of a batch that are waited for at a time
+_CONCURRENT_READS = 16  # images of a batch
 
 
-class _Place(NamedTuple):
-    """Where an image lies; as text, what to call it in a message."""
+class _Location(NamedTuple):
+    """Location of an image in a shard; its text is the name in messages."""
 
     shard: str
     member: str
@@ -42,26 +42,27 @@ class _Place(NamedTuple):
 class ShardData(ImageDataset):
     """An `ImageData` of the images in uncompressed tar files, in the order of the files and of their members.
 
-    As in WebDataset, members of one name up to the first dot belong together: `0001.jpg` and `0001.cls`, which holds
-    the class index as text. At the start only the headers are read; later each image, from where it lies. The list of
-    a remote shard is kept in `$XDG_CACHE_HOME/ssl_lib` until the server names another version of the shard.
+    As in WebDataset, members with the same name up to the first dot belong together: `0001.jpg` is the image and
+    `0001.cls` its class index as text. The constructor reads only the tar headers; `read` reads a single image from the
+    archive. The list of images of a remote shard is cached in `$XDG_CACHE_HOME/ssl_lib` until the version of the shard
+    on the server changes.
 
     Args:
-        urls: Shards or lists of them: paths, with patterns as in "shards/*.tar" in the order of their names; or, with
-            the extra `remote`, URLs. Braces are spelt out in both: "https://host/train-{000..146}.tar".
+        urls: One or several shards: paths or glob patterns such as "shards/*.tar" (sorted by name); or URLs, with the
+            extra `remote`. Braces are expanded in both: "https://host/train-{000..146}.tar".
         channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
-        on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
 
     Attributes:
         shards: Path or URL of each shard.
-        skipped: The unreadable images that loaders came upon and skipped, as shard:member.
+        skipped: The unreadable images that loaders skipped so far, as shard:member.
 
     Raises:
-        DataError: A shard is missing, damaged or compressed, there are no images, or some lack a label; a server does
-            not answer, or hands out whole files only.
-        ConfigError: A package that reads such URLs is missing.
+        DataError: A shard is missing, damaged or compressed, there are no images, or some images have no label; or a
+            server does not answer or does not support byte ranges.
+        ConfigError: A package for such URLs is missing.
         ValueError: `channels`, `on_error` or the statistics are out of range.
     """
 
@@ -79,45 +80,46 @@ class ShardData(ImageDataset):
         self.class_names: tuple[str, ...] = ()
         self.skipped: list[str] = []
         self._fetched: dict[int, bytes] = {}
-        self.shards = _spell_out([urls] if isinstance(urls, str) else urls)
+        self.shards = _expand([urls] if isinstance(urls, str) else urls)
         tables = tables_of(self.shards)
         self._images = np.concatenate(tables)
         self._shard_of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         if not len(self):
-            raise DataError(f"{urls}: no images in these shards (looked for *{', *'.join(EXTENSIONS)})")
+            raise DataError(f"{urls}: no images in these shards (expected *{', *'.join(EXTENSIONS)})")
         labels = torch.from_numpy(self._images["label"].copy())
         missing = int((labels == NO_LABEL).sum())
         if 0 < missing < len(self):
-            raise DataError(f"{urls}: {missing} of {len(self)} images have no .cls beside them")
+            raise DataError(f"{urls}: {missing} of {len(self)} images have no .cls file; add one for each, or for none")
         self.labels = None if missing else labels
 
     def __len__(self) -> int:
         return len(self._images)
 
     def prepare(self, indices: Sequence[int]) -> None:
-        """Fetches those images of a batch that lie in remote shards all at once, for `read` to find them here."""
-        places = {index: self._place(index) for index in indices}
-        remote = {index: place for index, place in places.items() if is_remote(place.shard)}
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        """Downloads the images of a batch that are in remote shards concurrently, for the following calls of `read`."""
+        locations = {index: self._locate(index) for index in indices}
+        remote = {index: location for index, location in locations.items() if is_remote(location.shard)}
+        with ThreadPoolExecutor(_CONCURRENT_READS) as threads:
             self._fetched = dict(zip(remote, threads.map(_content, remote.values()), strict=True))
 
     def name(self, index: int) -> str:
-        """Returns the shard and the member in it."""
-        return str(self._place(index))
+        """Returns the name of one image as shard:member."""
+        return str(self._locate(index))
 
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
 
         Raises:
-            DataError: It cannot be read; a SkipImage where `on_error` is "skip" and it is its content that cannot.
+            DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip" and its content is damaged.
         """
-        place = self._place(index)
+        location = self._locate(index)
         content = self._fetched.pop(index, None)
-        return read_image(_content(place) if content is None else content, str(place), self.channels, self.on_error)
+        content = _content(location) if content is None else content
+        return read_image(content, str(location), self.channels, self.on_error)
 
-    def _place(self, index: int) -> _Place:
+    def _locate(self, index: int) -> _Location:
         member, offset, size, _ = self._images[index].tolist()
-        return _Place(self.shards[int(self._shard_of[index])], os.fsdecode(member), offset, size)
+        return _Location(self.shards[int(self._shard_of[index])], os.fsdecode(member), offset, size)
 
 
 @DATASETS.register("webdataset")
@@ -130,21 +132,21 @@ def webdataset(
     on_error: OnError = "raise",
     split: Split = "train",
 ) -> ImageData | None:
-    """WebDataset shards: tar files of images, with `.cls` files where they have labels (see `ShardData`).
+    """WebDataset shards: tar files of images, with `.cls` files for the labels (see `ShardData`).
 
     Args:
-        urls: The training shards, as a text or a list: "train-{000..146}.tar", "shards/*.tar", or URLs such as
-            "https://host/train-{000..146}.tar" and "s3://bucket/train-{000..146}.tar" with the extra `remote`.
-        test_urls: Labeled test shards, likewise.
+        urls: The training shards, one string or a list: "train-{000..146}.tar", "shards/*.tar", or, with the extra
+            `remote`, URLs such as "https://host/train-{000..146}.tar" and "s3://bucket/train-{000..146}.tar".
+        test_urls: The labeled test shards, in the same form.
         channels: 3 for RGB, 1 for gray.
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
-        on_error: What an unreadable image does: "raise" a DataError, or "skip" (left out, listed at the end).
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (listed at the end).
         split: See `Split`; there is no "bank".
 
     Raises:
-        DataError: As `ShardData`; or the test images have no labels.
-        ConfigError: As `ShardData`.
+        DataError: See `ShardData`; or the test images have no labels.
+        ConfigError: See `ShardData`.
     """
     if split == "train":
         return ShardData(urls, channels, mean, std, on_error)
@@ -152,34 +154,34 @@ def webdataset(
         return None
     data = ShardData(test_urls, channels, mean, std, on_error)
     if data.labels is None:
-        raise DataError(f"{test_urls}: the test images need labels, a .cls beside each")
+        raise DataError(f"{test_urls}: the test images need labels, a .cls file for each image")
     return data
 
 
-def _spell_out(urls: list[str]) -> list[str]:
-    """The shards that patterns stand for."""
-    shards = [shard for text in urls for url in _without_braces(text) for shard in _matches(url)]
+def _expand(urls: list[str]) -> list[str]:
+    """Expands braces and glob patterns to a list of shards."""
+    shards = [shard for text in urls for url in _expand_braces(text) for shard in _expand_glob(url)]
     if not shards:
-        raise DataError("no shards are named: urls is empty")
+        raise DataError("urls is empty: set it to at least one shard")
     return shards
 
 
-def _without_braces(text: str) -> list[str]:
-    """`a-{00..02}.tar` and `{a,b}.tar` as lists."""
-    parts = re.split(r"\{([^{}]*)\}", text)  # text and braces by turns
+def _expand_braces(text: str) -> list[str]:
+    """Expands `a-{00..02}.tar` and `{a,b}.tar` to lists."""
+    parts = re.split(r"\{([^{}]*)\}", text)  # alternates between plain text and the content of braces
     choices = []
-    for place, part in enumerate(parts):
-        span = re.fullmatch(r"(\d+)\.\.(\d+)", part) if place % 2 else None
+    for position, part in enumerate(parts):
+        span = re.fullmatch(r"(\d+)\.\.(\d+)", part) if position % 2 else None
         if span:
             numbers = range(int(span[1]), int(span[2]) + 1)
             choices.append([str(number).zfill(len(span[1])) for number in numbers])
         else:
-            choices.append(part.split(",") if place % 2 else [part])
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
+            choices.append(part.split(",") if position % 2 else [part])
+    return ["".join(combination) for combination in itertools.product(*choices)]
 
 
-def _matches(url: str) -> list[str]:
-    """A URL as it is; the files of a path, which may be a pattern."""
+def _expand_glob(url: str) -> list[str]:
+    """Expands a path, which may be a glob pattern, to sorted files. A URL is returned unchanged."""
     if is_remote(url):
         return [url]
     path = os.path.expanduser(url)
@@ -189,11 +191,11 @@ def _matches(url: str) -> list[str]:
     return files
 
 
-def _content(place: _Place) -> bytes:
-    if is_remote(place.shard):
-        return read_range(place.shard, place.offset, place.size, str(place))
+def _content(location: _Location) -> bytes:
+    if is_remote(location.shard):
+        return read_range(location.shard, location.offset, location.size, str(location))
     try:
-        with open(place.shard, "rb") as file:
-            return os.pread(file.fileno(), place.size, place.offset)
+        with open(location.shard, "rb") as file:
+            return os.pread(file.fileno(), location.size, location.offset)
     except OSError as error:
-        raise DataError(f"{place.shard}: cannot be read any more ({error.strerror})") from error
+        raise DataError(f"{location.shard}: can no longer be read ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Any torch Dataset of images as an `ImageData`."""
+"""Adapter that turns a torch Dataset of images into an `ImageData`."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["WrappedDataset", "as_image_data"]
 
 
 class WrappedDataset(ImageDataset):
-    """An `ImageData` made of a torch Dataset that has a length and returns an image, or a tuple that begins with one.
+    """An `ImageData` for a map-style torch Dataset whose items are images, or tuples that start with an image.
 
-    An image is a PIL image of any mode, uint8 (C, H, W) as a tensor, or uint8 (H, W) or (H, W, C) as a numpy array.
-    The labels are those of the data set's `targets`, where it has them, the class names those of its `classes`.
+    An image is a PIL image of any mode, a uint8 tensor (C, H, W), or a uint8 numpy array (H, W) or (H, W, C). Labels
+    and class names come from the attributes `targets` and `classes` of the data set, if it has them.
 
     Args:
-        dataset: The data set; its own transform, if any, must leave the images uint8.
-        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 turns gray images into RGB. None
-            takes the channels of the first image, and ImageNet's statistics.
-        std: Standard deviation of each channel; None likewise.
+        dataset: The data set. Its transform, if any, must return uint8 images.
+        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 converts gray images to RGB. None
+            uses the number of channels of the first image, and ImageNet's mean.
+        std: Standard deviation of each channel; None is ImageNet's.
 
     Raises:
-        DataError: The data set is empty, or its first item is not an image of these types.
-        ValueError: It has no length, its targets are not one integer per image, or the statistics do not fit.
+        DataError: The data set is empty, or its first item is not such an image.
+        ValueError: The data set has no length, its targets are not one integer per image, or mean and std do not fit.
     """
 
     def __init__(
         self, dataset: Any, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise ValueError(f"{type(dataset).__name__} must have a length and items by index (a map-style Dataset)")
+            raise ValueError(f"{type(dataset).__name__} must be a map-style Dataset, with __len__ and __getitem__")
         if not len(dataset):
             raise DataError(f"{type(dataset).__name__} is empty")
         self.dataset = dataset
@@ -50,18 +50,20 @@ class WrappedDataset(ImageDataset):
             if self.labels.shape != (len(self),) or self.labels.is_floating_point():
                 raise ValueError(f"targets must be {len(self)} integers, got {tuple(self.labels.shape)}")
             if len(self.labels) and int(self.labels.min()) < 0:
-                raise ValueError(f"targets must not be negative, got {int(self.labels.min())}: give a set with labels")
+                raise ValueError(
+                    f"targets must not be negative, got {int(self.labels.min())}: use a data set with labels"
+                )
             self.labels = self.labels.long()
-        self.read(0)  # what is no image is refused before any worker starts
+        self.read(0)  # raises a DataError for an unsupported image before any worker starts
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W); gray is repeated where `mean` has three channels.
+        """Returns one image, uint8 (C, H, W). Gray images are expanded to the number of channels of `mean`.
 
         Raises:
-            DataError: The item is not an image of the types above.
+            DataError: The item is not an image of a supported type.
         """
         image = self._image(index)
         if isinstance(image, Image.Image):
@@ -69,15 +71,15 @@ class WrappedDataset(ImageDataset):
         elif isinstance(image, np.ndarray):
             image = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)
         if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
-            found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            got = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
             raise DataError(
-                f"item {index} of {type(self.dataset).__name__} must hold a PIL image or uint8 pixels, got {found}; "
-                "leave ToTensor and Normalize out of its transform, the views do that"
+                f"item {index} of {type(self.dataset).__name__} must be a PIL image or uint8 pixels, got {got}; "
+                "remove ToTensor and Normalize from its transform, the view pipeline does both"
             )
         if image.shape[0] not in (1, self.channels):
             raise DataError(
-                f"item {index} of {type(self.dataset).__name__} has {image.shape[0]} channels where mean and std have "
-                f"{self.channels}; WrappedDataset(dataset, mean, std) takes one value per channel"
+                f"item {index} of {type(self.dataset).__name__} has {image.shape[0]} channels, but mean and std have "
+                f"{self.channels}; pass one value per channel to WrappedDataset(dataset, mean, std)"
             )
         return image.expand(self.channels, -1, -1)
 
@@ -87,7 +89,7 @@ class WrappedDataset(ImageDataset):
 
 
 def _channels(image: Any) -> int:
-    """Of a PIL image (gray or RGB), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
+    """Returns the channels of a PIL image (1 or 3), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
     if isinstance(image, Image.Image):
         return 1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16") else 3
     if isinstance(image, np.ndarray) and image.ndim in (2, 3):
@@ -96,5 +98,5 @@ def _channels(image: Any) -> int:
 
 
 def as_image_data(dataset: Any) -> ImageData:
-    """Returns an `ImageData` as it is, and any other data set as a `WrappedDataset` with ImageNet's statistics."""
+    """Returns an `ImageData` unchanged. Wraps any other data set in a `WrappedDataset` with ImageNet's mean and std."""
     return dataset if isinstance(dataset, ImageData) else WrappedDataset(dataset)

@@ -1,1 +1,1 @@
-"""Reading images and arrays: decoding, NumPy files, tar shards, remote files, caches."""
+"""File access: image decoding, NumPy files, tar shards, remote files, and caches."""

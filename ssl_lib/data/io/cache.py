@@ -1,4 +1,4 @@
-"""Arrays that are costly to make again, kept in the user's cache folder; to lose them costs time alone."""
+"""Cache files for arrays that are expensive to compute, in the cache folder of the user."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def cache_file(kind: str, *key: str) -> Path | None:
-    """The file in `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib) for a key; None where the user has no home."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
+    """Returns the cache file of a key, in `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib).
+
+    Returns None if the variable is not set and the user has no home folder.
+    """
+    configured = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        caches = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+        caches = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
     except RuntimeError:
         return None
     digest = hashlib.sha256(os.fsencode("\0".join(key))).hexdigest()
@@ -32,31 +35,31 @@ def cache_file(kind: str, *key: str) -> Path | None:
 
 
 def alone(cache: Path | None) -> AbstractContextManager[None]:
-    """Lets one process at a time make a cache file, so that the others wait and read it."""
+    """Locks a cache file, so that one process writes it while the others wait and then read it."""
     return locked(cache.with_suffix(".lock")) if cache else contextlib.nullcontext()
 
 
 def read_array(cache: Path | None) -> Array | None:
-    """The array in a cache file; None where there is no file or it is damaged."""
+    """Reads the array in a cache file; None if the file does not exist or is damaged."""
     if cache is None:
         return None
     try:
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             array: Array = arrays["arr_0"]
             return array
-    except Exception:  # of many types: zipfile's and numpy's for damaged files
+    except Exception:  # zipfile and numpy raise many types for damaged files
         return None
 
 
 def write_array(cache: Path | None, array: Array) -> None:
-    """Writes a cache file, whole or not at all; a cache that cannot be written is done without."""
+    """Writes a cache file atomically. Does nothing if the file cannot be written."""
     if cache is None:
         return
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=cache.parent, prefix=cache.stem, suffix=".tmp", delete=False) as file:
             try:
-                np.savez(file, array)  # which has checksums
+                np.savez(file, array)  # .npz files have checksums
                 file.close()
                 os.replace(file.name, cache)
             finally:

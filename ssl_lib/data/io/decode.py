@@ -1,4 +1,4 @@
-"""Image files to uint8 tensors."""
+"""Image decoding: image files and PIL images to uint8 tensors."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ from torch import Tensor
 
 from ssl_lib.data.base import SkipImage
 from ssl_lib.errors import DataError
+from ssl_lib.utils.files import check_regular
 
 __all__ = ["OnError", "check_reading", "decode_image", "read_image", "to_tensor"]
 
 OnError = Literal["raise", "skip"]
 
-# Pillow guesses the format from the content; others that it knows (such as EPS, which runs Ghostscript) stay shut.
+# Pillow detects the format from the content. Other formats are disabled, such as EPS, which runs Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
-# torchvision's decoder gives Pillow's pixels in three quarters of the time. Its public function is deprecated since
-# torchvision 0.29; where there is no such operator any more (or none was built), Pillow decodes.
+# torchvision's decoder returns the same pixels as Pillow in three quarters of the time. Its public function is
+# deprecated since torchvision 0.29. If the operator is missing (removed or not built), Pillow decodes all images.
 _decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
-_RGB = 3  # of its modes
+_RGB = 3  # mode of the operator
 
 
 def decode_image(source: str | Path | bytes, channels: int = 3) -> Tensor:
-    """Decodes a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), upright by its EXIF orientation.
+    """Decodes a PNG, JPEG, WebP, BMP, TIFF or GIF file (first frame) and applies its EXIF orientation.
 
     Args:
         source: The file, or its content.
         channels: 3 for RGB, 1 for gray.
 
     Returns:
-        uint8 (channels, H, W), with the channels' values side by side in memory as Pillow has them.
+        uint8 (channels, H, W), interleaved in memory (channels_last) as in Pillow.
 
     Raises:
-        Exception: Whatever Pillow raises for damaged, truncated or oversized files; ValueError for values without a
-            known range.
+        Exception: Any exception that Pillow raises for damaged, truncated or oversized files; ValueError for pixel
+            values without a known range.
     """
+    if not isinstance(source, bytes):
+        check_regular(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     with Image.open(file, formats=_FORMATS) as image:
         if _decode_jpeg and channels == 3 and _is_plain_jpeg(image):
-            with contextlib.suppress(RuntimeError):  # damaged: Pillow says what is wrong, or reads what it can
+            with contextlib.suppress(RuntimeError):  # damaged: Pillow reports the problem, or reads as much as it can
                 content = bytearray(source) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
                 pixels: Tensor = _decode_jpeg(torch.from_numpy(np.frombuffer(content, np.uint8)), _RGB)
                 return pixels
-        ImageOps.exif_transpose(image, in_place=True)  # or else it copies every image that is upright already
+        ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies images that are upright
         return to_tensor(image, channels)
 
 
 def check_reading(channels: int, on_error: OnError) -> None:
-    """Checks what `read_image` will be given for every image of a data set.
+    """Checks the arguments that a data set passes to `read_image`.
 
     Raises:
         ValueError: `channels` is not 3 or 1, or `on_error` not "raise" or "skip".
@@ -71,12 +74,12 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
 
     Args:
         source: The file, or its content.
-        name: What to call it in a message.
+        name: Name of the image in error messages.
         channels: 3 for RGB, 1 for gray.
-        on_error: What an unreadable image does: "raise" a DataError, or "skip" (see `SkipImage`).
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
 
     Raises:
-        DataError: It cannot be read; a SkipImage where `on_error` is "skip".
+        DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip".
     """
     try:
         return decode_image(source, channels)
@@ -86,22 +89,22 @@ def read_image(source: str | bytes, name: str, channels: int, on_error: OnError)
         if on_error == "skip":
             raise SkipImage(name, reason) from error
         raise DataError(
-            f"{name} {reason}; repair or remove it, or leave such files out with "
+            f"{name} {reason}; repair or remove it, or skip such files with "
             "data.on_error=skip (`ssl-lib pack` and `embed`: --skip-unreadable)"
         ) from error
 
 
 def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:
-    """Turns a PIL image of any mode into uint8 (channels, H, W).
+    """Converts a PIL image of any mode to uint8 (channels, H, W).
 
-    Transparent images are laid onto white; 16-bit gray is scaled, 65535 to 255.
+    Transparent images are composited onto white. 16-bit gray values are scaled so that 65535 becomes 255.
 
     Args:
         image: Any PIL image.
         channels: 3 for RGB, 1 for gray.
 
     Raises:
-        ValueError: Floating-point values, or gray values beyond 16 bits, whose range is unknown.
+        ValueError: The image has floating-point values, or gray values that do not fit 16 bits; their range is unknown.
     """
     image = _to_eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -115,7 +118,7 @@ def to_tensor(image: Image.Image, channels: int = 3) -> Tensor:
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Whether an image that was opened, and so has passed Pillow's checks, is an upright JPEG in color."""
+    """Whether an opened image, which has passed the checks of Pillow, is an upright RGB JPEG."""
     return image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 

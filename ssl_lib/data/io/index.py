@@ -1,4 +1,4 @@
-"""The image files under a folder, listed once: later starts look only at the folders' time stamps."""
+"""Cached listing of the image files under a folder; unchanged folders are not listed again."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["EXTENSIONS", "list_images"]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
-_CACHED_FROM = 10_000  # entries; smaller trees are scanned in milliseconds
-_SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT's) tick every two seconds
+_CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
+_SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
 
 Stamp: TypeAlias = tuple[int, int, int, int]
 _UNSETTLED: Stamp = (0, 0, 0, 0)
 
 
 class _Folder(NamedTuple):
-    """What a folder held when it had this stamp: device, inode, times of change of the entries and of the inode.
+    """The contents of a folder at the time of a stamp: device, inode, modification and change time in nanoseconds.
 
-    The entries are sorted by name: image files, and subfolders with a "/" at their end.
+    The entries are sorted by name. They are image files, and subfolders with a trailing "/".
     """
 
     stamp: Stamp
@@ -36,18 +36,18 @@ class _Folder(NamedTuple):
 
 
 def list_images(root: str) -> list[tuple[str, list[str]]]:
-    """Lists the image files under a folder in the order of their paths, compared name by name.
+    """Lists the image files under a folder, sorted by the parts of their paths.
 
-    Names that begin with a dot are left alone; links are followed. The list of a large tree is kept in
-    `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib), where that can be written. A folder is listed again when its
-    time stamps show that an entry was added, removed or renamed in it, so that the list is never out of date.
+    Names that start with a dot are ignored. Links are followed. The list of a large tree is cached in
+    `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib), if this folder is writable. A folder is listed again when its
+    time stamps show that an entry was added, removed or renamed, so the list is never out of date.
 
     Args:
         root: The folder.
 
     Returns:
-        Folders relative to `root`, as "" or "a/b/", each with names of images in it; a folder comes more than once
-        where its subfolders' names lie between those of its images.
+        Folders relative to `root`, as "" or "a/b/", each with names of images in it. A folder appears more than once if
+        the names of its subfolders sort between the names of its images.
 
     Raises:
         DataError: A folder cannot be listed, or is a link to a folder above it.
@@ -73,7 +73,7 @@ def _walk(
     except OSError as error:
         raise DataError(f"{path}: cannot be listed ({error.strerror})") from error
     if stamp[:2] in above:
-        raise DataError(f"{path}: a link to a folder above it; remove it")
+        raise DataError(f"{path} is a link to a folder above it; remove the link")
     found[relative] = folder
     for is_folder, names in groupby(folder.entries, key=lambda entry: entry.endswith("/")):
         if not is_folder:
@@ -89,10 +89,10 @@ def _stamp(path: str) -> Stamp:
 
 
 def _scan(path: str, stamp: Stamp) -> _Folder:
-    """Lists a folder that had this stamp just now.
+    """Lists a folder whose current stamp is given.
 
-    The stamp does not tell of all later changes if it is younger than the file system's clock ticks, or if a link to a
-    folder may come to point elsewhere: such folders are marked, to be listed again the next time.
+    The stamp does not reveal all later changes if it is younger than the clock resolution of the file system, or if the
+    folder contains a link whose target may change. Such folders are marked and are listed again the next time.
     """
     trusted = max(stamp[2:]) < time.time_ns() - _SETTLED_AFTER
     images, folders = [], set[str]()
@@ -113,7 +113,7 @@ def _scan(path: str, stamp: Stamp) -> _Folder:
 
 
 def _load(cache: Path | None) -> dict[str, _Folder]:
-    """The folders of a cache file by their relative paths; none where there is no file or it is damaged."""
+    """Reads the folders in a cache file, by relative path; empty if the file does not exist or is damaged."""
     text = read_array(cache)
     if text is None:
         return {}

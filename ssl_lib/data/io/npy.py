@@ -1,4 +1,4 @@
-"""Arrays of .npy and .npz files, memory-mapped where they can be, never unpickled."""
+"""Safe reading of .npy and .npz files: memory-mapped if possible, never unpickled."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zli
 
 
 def read_array(path: str | Path, key: str) -> npt.NDArray[Any]:
-    """The array of a .npy, or a member of a .npz that must be there."""
+    """Reads the array of a .npy, or the member `key` of a .npz.
+
+    Raises:
+        DataError: The file or member is missing, damaged, or pickled.
+    """
     if Path(path).suffix != ".npy":
         array = read_member(path, key)
         if array is None:
-            raise DataError(f"{path}: no array named {key!r} in it; save it with np.savez(path, {key}=...)")
+            raise DataError(f"{path}: contains no array named {key!r}; save it with np.savez(path, {key}=...)")
         return array
     try:
         return _mapped(_file(path), 0)
@@ -34,7 +38,11 @@ def read_array(path: str | Path, key: str) -> npt.NDArray[Any]:
 
 
 def read_member(path: str | Path, key: str) -> npt.NDArray[Any] | None:
-    """A member of a .npz; None where there is none of that name, or the file is a .npy."""
+    """Reads the member `key` of a .npz; None if it does not exist, or if the file is a .npy.
+
+    Raises:
+        DataError: The file is missing, damaged, pickled, or of another type.
+    """
     path = _file(path)
     if path.suffix not in (".npz", ".npy"):
         raise DataError(f"{path}: not a .npy or .npz file")
@@ -47,7 +55,7 @@ def read_member(path: str | Path, key: str) -> npt.NDArray[Any] | None:
 def _file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DataError(f"{path.absolute()}: no such file (a .npy or .npz was looked for)")
+        raise DataError(f"{path.absolute()}: no such file (expected a .npy or .npz)")
     return path
 
 
@@ -62,13 +70,15 @@ def _npz_member(path: Path, key: str) -> npt.NDArray[Any] | None:
                 content = stream.read(math.prod(shape) * dtype.itemsize)
             return np.frombuffer(content, dtype).reshape(shape, order=order)
     with path.open("rb") as file:
-        file.seek(member.header_offset + 26)  # a local file header: 30 bytes, the last 4 the lengths of what follows
+        file.seek(
+            member.header_offset + 26
+        )  # local file header: 30 bytes; the last 4 are the lengths of name and extra
         name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
         return _mapped(path, file.seek(name_length + extra_length, os.SEEK_CUR))
 
 
 def _mapped(path: Path, start: int) -> npt.NDArray[Any]:
-    """The array whose .npy content begins at a place of a file."""
+    """Returns the array whose .npy content starts at an offset of a file."""
     with path.open("rb") as file:
         file.seek(start)
         shape, order, dtype = _header(file, path.stat().st_size - start)
@@ -76,17 +86,17 @@ def _mapped(path: Path, start: int) -> npt.NDArray[Any]:
 
 
 def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
-    """Reads a .npy header, and refuses one that claims more than the `size` bytes of the whole can hold."""
+    """Reads a .npy header. Raises a ValueError if the array does not fit in `size` bytes, header included."""
     start = file.tell()
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
         shape, is_fortran, dtype = read(file)
     except (SyntaxError, RecursionError, MemoryError, OverflowError, TypeError, tokenize.TokenError) as error:
-        raise ValueError("its header is no plain description of an array") from error
+        raise ValueError("its header does not describe an array") from error
     if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    needed, held = math.prod(shape) * dtype.itemsize, size - (file.tell() - start)
-    if min(shape, default=0) < 0 or needed > held:
-        raise ValueError(f"its header says {shape} of {dtype}, {needed} bytes, where there are {held}")
+        raise ValueError("it contains Python objects")
+    needed, available = math.prod(shape) * dtype.itemsize, size - (file.tell() - start)
+    if min(shape, default=0) < 0 or needed > available:
+        raise ValueError(f"its header says {shape} of {dtype}, {needed} bytes, but there are only {available}")
     return shape, "F" if is_fortran else "C", dtype

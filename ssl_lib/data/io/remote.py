@@ -1,4 +1,4 @@
-"""Files on web servers and in object stores, read by byte ranges through fsspec; needs the extra `remote`."""
+"""Remote files on web servers and object stores, read in byte ranges with fsspec; needs the extra `remote`."""
 
 from __future__ import annotations
 
@@ -16,74 +16,76 @@ __all__ = ["describe", "is_remote", "open_ranges", "read_range"]
 
 T = TypeVar("T")
 
-_CURE = 'pip install "fsspec[http]>=2025.5" (the extra `remote`)'
-_BLOCK = 64 * 1024  # bytes read at once on the way through a file: they take less time than a request does
-_WAITS = (0.5, 2.0, 8.0)  # seconds before the second, third and fourth try
+_INSTALL = 'pip install "fsspec[http]>=2025.5" (the extra `remote`)'
+_BLOCK = 64 * 1024  # bytes per request of a buffered reader; their transfer takes less time than the request
+_WAITS = (0.5, 2.0, 8.0)  # seconds before the second, third and fourth attempt
 _VERSIONS = ("etag", "generation", "last-modified", "last_modified", "lastmodified", "mtime")
 
 
 def is_remote(url: str) -> bool:
-    """Whether this is no path but a URL, such as https://..., s3://... or gs://..."""
+    """Whether this is a URL, such as https://..., s3://... or gs://..., and not a path."""
     return "://" in url
 
 
 def describe(url: str) -> tuple[int, str]:
-    """Asks for the size of a file and for what changes when it does: its ETag or its time, "" where neither is told.
+    """Requests the size and the version of a file. The version is its ETag or time, or "" if the server sends neither.
 
     Raises:
-        DataError: There is no such file, its size is not told, or the server gives no answer.
-        ConfigError: A package that reads such files is missing.
+        DataError: The file does not exist, the server does not send its size, or does not answer.
+        ConfigError: A package for such URLs is missing.
     """
     file_system, path = _located(url)
-    info: dict[str, Any] = _persist(url, lambda: file_system.info(path))
+    info: dict[str, Any] = _retried(url, lambda: file_system.info(path))
     if info.get("size") is None:
-        raise DataError(f"{url}: the server does not tell the file's size; serve it as a plain file")
+        raise DataError(f"{url}: the server does not send the size of the file; serve it as a static file")
     versions = sorted(f"{key}={value}" for key, value in info.items() if key.lower() in _VERSIONS)
     return int(info["size"]), " ".join([f"size={info['size']}", *versions]) if versions else ""
 
 
 def open_ranges(url: str, size: int) -> io.BufferedReader:
-    """Opens a file of this size to seek and read in, block by block.
+    """Opens a remote file of this size for seeking and buffered reading.
+
+    Reading raises the same errors as `read_range`.
 
     Raises:
-        DataError: The server hands out whole files only. So does reading, as `read_range` does.
+        DataError: The server does not support byte ranges.
     """
     if url.startswith("http") and not _serves_ranges(url, size):
         raise DataError(
-            f"{url}: the server hands out whole files only; take one that serves byte ranges, as nginx, Apache and "
-            "object stores do"
+            f"{url}: the server does not support byte ranges; use one that does, such as nginx, Apache or an object "
+            "store"
         )
     return io.BufferedReader(_Ranges(url, size), _BLOCK)
 
 
 def read_range(url: str, offset: int, size: int, name: str | None = None) -> bytes:
-    """Reads `size` bytes from `offset` on; a hiccup of the network is waited out, for some ten seconds.
+    """Reads `size` bytes, starting at `offset`. Temporary errors are retried for about ten seconds.
 
     Args:
         url: The file.
-        offset: Its first byte to read.
+        offset: Index of the first byte.
         size: Number of bytes.
-        name: What to call them in a message, instead of the URL.
+        name: Name in error messages; None is the URL.
 
     Raises:
-        DataError: They cannot be read, or are not as many.
+        DataError: The bytes cannot be read, or the file is too short.
     """
     file_system, path = _located(url)
 
     def read() -> bytes:
         content: bytes = file_system.cat_file(path, start=offset, end=offset + size)
         if len(content) != size:
-            raise OSError(f"{len(content)} bytes came where {size} were asked for")
+            raise OSError(f"received {len(content)} bytes instead of {size}")
         return content
 
-    return _persist(name or url, read)
+    return _retried(name or url, read)
 
 
 class _Ranges(io.RawIOBase):
-    """A remote file as Python's own buffered reader wants it."""
+    """A remote file as a raw stream, for `io.BufferedReader`."""
 
     def __init__(self, url: str, size: int) -> None:
-        self._url, self._size, self._place = url, size, 0
+        self._url, self._size, self._position = url, size, 0
 
     def readable(self) -> bool:
         return True
@@ -92,14 +94,14 @@ class _Ranges(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        return self._place
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._size - self._place))
+        count = max(0, min(len(buffer), self._size - self._position))
         if count:
-            buffer[:count] = read_range(self._url, self._place, count)
-        self._place += count
+            buffer[:count] = read_range(self._url, self._position, count)
+        self._position += count
         return count
 
 
@@ -109,17 +111,17 @@ def _located(url: str) -> tuple[Any, str]:
 
 @functools.cache
 def _locate(url: str, process: int) -> tuple[Any, str]:
-    """A process's own file system for a URL, and the path in it.
+    """Returns the fsspec file system of this process for a URL, and the path in it.
 
-    Connections do not survive a fork, so that each process makes its own. A forked one still keeps those of its parent,
-    untouched: to close them, as fsspec does where none refers to them, would reach into the parent's event loop.
+    Connections do not survive a fork, so each process opens its own. The cache of a forked process keeps references to
+    the connections of its parent: without them, fsspec would close the connections in the event loop of the parent.
     """
     try:
         file_system, path = _fsspec().core.url_to_fs(url)
-    except ImportError as error:  # of fsspec or, told by its message, of the package that it needs for such a URL
+    except ImportError as error:  # fsspec is missing, or the package that it needs for this protocol
         package = getattr(error.__cause__, "name", None)
-        cure = f"pip install {package}" if package and not url.startswith("http") else _CURE
-        raise ConfigError(f"{url}: {error}: {cure}") from error
+        fix = f"pip install {package}" if package and not url.startswith("http") else _INSTALL
+        raise ConfigError(f"{url}: {error}: {fix}") from error
     except ValueError as error:
         raise ConfigError(f"{url}: {error}") from error
     return file_system, path
@@ -133,7 +135,7 @@ def _fsspec() -> Any:
 
 
 def _serves_ranges(url: str, size: int) -> bool:
-    """Reads a byte in the middle as fsspec reads an open file: it hangs up if the server begins to send the whole."""
+    """Reads one byte in the middle with an open fsspec file, which fails early if the server sends the whole file."""
     file_system, path = _located(url)
 
     def read() -> bool:
@@ -145,27 +147,27 @@ def _serves_ranges(url: str, size: int) -> bool:
                 return False
         return True
 
-    return _persist(url, read)
+    return _retried(url, read)
 
 
-def _persist(name: str, act: Callable[[], T]) -> T:
-    """Tries again, after a while, what failed for a reason that may pass."""
+def _retried(name: str, action: Callable[[], T]) -> T:
+    """Calls `action`, and retries it after a temporary error."""
     for wait in (*_WAITS, None):
         try:
-            return act()
-        except Exception as error:  # of many types: fsspec's, aiohttp's, those of other packages
-            reason, lasts = _judge(error, name)
-            if wait is None or lasts:
+            return action()
+        except Exception as error:  # many types: from fsspec, aiohttp and other packages
+            reason, permanent = _classify(error, name)
+            if wait is None or permanent:
                 raise DataError(f"{name}: {reason}") from error
             time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _judge(error: BaseException, name: str) -> tuple[str, bool]:
-    """What to say of an error, and whether it will last."""
+def _classify(error: BaseException, name: str) -> tuple[str, bool]:
+    """Returns the text of an error, and whether it is permanent."""
     if isinstance(error, FileNotFoundError) and error.__cause__ and name.startswith("http"):
-        error = error.__cause__  # fsspec calls whatever keeps a web server from describing a file a missing file
-    status = getattr(error, "status", None)  # of an answer by HTTP
+        error = error.__cause__  # fsspec reports every failed request for the file info as a missing file
+    status = getattr(error, "status", None)  # of an HTTP response
     if status == 404 or isinstance(error, FileNotFoundError):
         return "no such file", True
     detail = f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""Where the images of tar files lie: only the headers are read, and the labels beside the images."""
+"""Index of the images in tar files: reads only the headers and the labels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ssl_lib.data.io.cache import Array, alone, cache_file, read_array, write_ar
 from ssl_lib.data.io.index import EXTENSIONS
 from ssl_lib.data.io.remote import describe, is_remote, open_ranges
 from ssl_lib.errors import DataError
+from ssl_lib.utils.files import check_regular
 
 __all__ = ["NO_LABEL", "Table", "images_of", "tables_of"]
 
 Table: TypeAlias = Array
-"""One record for each image: `name` as bytes, `offset` and `size` in bytes, `label` or `NO_LABEL`."""
+"""One record per image: `name` as bytes, `offset` and `size` in bytes, `label` or `NO_LABEL`."""
 
 NO_LABEL = -1
-_AT_ONCE = 16  # remote shards that are waited for at a time
+_CONCURRENT_SHARDS = 16  # remote shards indexed at the same time
 
 
 class _File(NamedTuple):
-    """A shard; a remote one with what the server tells of it (see `describe`)."""
+    """A shard; for a remote shard, with the size and version from the server (see `describe`)."""
 
     shard: str
     size: int = 0
@@ -34,22 +35,22 @@ class _File(NamedTuple):
 
 
 def tables_of(shards: list[str]) -> list[Table]:
-    """Lists the images of each shard, behind a progress bar on a terminal.
+    """Lists the images of each shard, with a progress bar on a terminal.
 
-    What is listed of a remote shard is kept in `$XDG_CACHE_HOME/ssl_lib`, if the server names the shard's version; of
-    several processes that share this folder, one lists it.
+    The table of a remote shard is cached in `$XDG_CACHE_HOME/ssl_lib`, if the server sends the version of the shard. If
+    several processes share this folder, only one of them reads the shard.
 
     Args:
         shards: Paths and URLs of uncompressed tar files.
 
     Raises:
-        DataError: A shard is missing, cannot be read, or is not as `images_of` wants it.
-        ConfigError: A package that reads such URLs is missing.
+        DataError: A shard is missing, cannot be read, or is not valid for `images_of`.
+        ConfigError: A package for such URLs is missing.
     """
     if not any(map(is_remote, shards)):
         return _collect(map(_local_table, shards), len(shards))
-    with ThreadPool(_AT_ONCE) as threads:  # of daemons: neither an error nor Ctrl-C waits for those under way
-        files = list(threads.imap(_described, shards))  # what is missing is named before the long way begins
+    with ThreadPool(_CONCURRENT_SHARDS) as threads:  # daemon threads: an error or Ctrl-C does not wait for them
+        files = list(threads.imap(_described, shards))  # reports missing shards before any long read
         tables = _collect(threads.imap(_table, files), len(files))
         threads.close()
         threads.join()
@@ -79,6 +80,7 @@ def _table(file: _File) -> Table:
 
 def _local_table(shard: str) -> Table:
     try:
+        check_regular(shard)
         with open(shard, "rb") as content:
             return images_of(content, shard)
     except OSError as error:
@@ -88,23 +90,23 @@ def _local_table(shard: str) -> Table:
 def images_of(file: IO[bytes], shard: str) -> Table:
     """Lists the images of an uncompressed tar file in the order of its members.
 
-    As in WebDataset, members of one name up to the first dot belong together: `0001.jpg` and `0001.cls`, which holds
-    the class index as text.
+    As in WebDataset, members with the same name up to the first dot belong together: `0001.jpg` is the image and
+    `0001.cls` its class index as text.
 
     Args:
-        file: The tar file; one that can be sought in.
-        shard: What to call it in a message.
+        file: The tar file, seekable.
+        shard: Name of the tar file in error messages.
 
     Raises:
-        DataError: It is damaged, cut off or compressed, or a label is not a class index.
-        OSError: It cannot be read.
+        DataError: The file is damaged, truncated or compressed, or a label is not a class index.
+        OSError: The file cannot be read.
     """
     images, labels = [], dict[str, int]()
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 key, kind = _key(member.name)
-                if not member.isfile() or member.issparse():  # links and the like; files with holes left out
+                if not member.isfile() or member.issparse():  # skips links and other special members, and sparse files
                     continue
                 if f".{kind}" in EXTENSIONS:
                     images.append((key, member.name, member.offset_data, member.size))
@@ -112,17 +114,17 @@ def images_of(file: IO[bytes], shard: str) -> Table:
                     labels[key] = _label(content.read(32), f"{shard}:{member.name}")
             end = archive.offset
         file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile ends quietly where a header is damaged
-            raise tarfile.ReadError(f"damaged or cut off at byte {end}")
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile silently stops at a damaged header
+            raise tarfile.ReadError(f"damaged or truncated at byte {end}")
     except tarfile.TarError as error:
-        raise DataError(f"{shard}: not a whole, uncompressed tar file of images ({error})") from error
+        raise DataError(f"{shard}: not a complete, uncompressed tar file of images ({error})") from error
     rows = [(os.fsencode(name), offset, size, labels.get(key, NO_LABEL)) for key, name, offset, size in images]
     width = max((len(name) for name, *_ in rows), default=1)
     return np.array(rows, [("name", f"S{width}"), ("offset", "i8"), ("size", "i8"), ("label", "i8")])
 
 
 def _key(name: str) -> tuple[str, str]:
-    """A member's folder and name up to the first dot of the name, and what follows."""
+    """Splits the name of a member at the first dot of its last part: "a/b.c.JPG" gives ("a/b", "c.jpg")."""
     folder, slash, last = name.rpartition("/")
     stem, _, kind = last.partition(".")
     return folder + slash + stem, kind.lower()
@@ -132,7 +134,7 @@ def _label(content: bytes, name: str) -> int:
     try:
         label = int(content)
     except ValueError as error:
-        raise DataError(f"{name} must hold a class index, got {content!r}") from error
+        raise DataError(f"{name} must contain a class index, got {content!r}") from error
     if not 0 <= label < 2**31:
-        raise DataError(f"{name} must hold a class index from 0 on, got {label}")
+        raise DataError(f"{name} must contain a class index of 0 or more, got {label}")
     return label

@@ -54,7 +54,7 @@ def test_gather_equals_numpy_indexing(tmp_path, images, expected, mapped):
     assert (len(data), data.channels, data.height, data.width) == expected.shape
 
 
-def test_a_batch_has_memory_of_its_own():
+def test_gather_returns_a_copy():
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     data = ArrayData(images, std=(1.0,))
     data.gather(torch.arange(4)).fill_(9)
@@ -70,10 +70,10 @@ def test_statistics_equal_numpy_on_evenly_spaced_images(count):
     np.testing.assert_allclose(data.std, sample.std((0, 1, 2)), rtol=1e-12)
 
 
-def test_given_statistics_are_kept_and_a_flat_channel_has_std_one():
+def test_given_statistics_are_used_and_a_constant_channel_has_std_one():
     assert ArrayData(GRAY, mean=(0.1,), std=(0.2,)).mean == (0.1,)
-    flat = ArrayData(np.full((3, 2, 2), 51, np.uint8))
-    assert flat.mean == pytest.approx((0.2,)) and flat.std == (1.0,)
+    constant = ArrayData(np.full((3, 2, 2), 51, np.uint8))
+    assert constant.mean == pytest.approx((0.2,)) and constant.std == (1.0,)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_given_statistics_are_kept_and_a_flat_channel_has_std_one():
         ({"images": GRAY, "mean": (0.5,), "std": (0.0,)}, "std above 0"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_argument_raises_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         ArrayData(**arguments)
 
@@ -124,23 +124,23 @@ def test_npz_equals_np_load(tmp_path, save, images):
     assert (test.mean, test.std) == (train.mean, train.std)
 
 
-def test_test_images_may_lie_in_files_of_their_own(tmp_path):
+def test_test_images_and_labels_can_be_in_separate_files(tmp_path):
     np.savez(tmp_path / "train.npz", images=GRAY)
     np.savez(tmp_path / "test.npz", images=GRAY[:4], labels=LABELS[:4])
     np.save(tmp_path / "test.npy", GRAY[:4])
     np.save(tmp_path / "other.npy", LABELS[4:8])
-    joined = arrays(tmp_path / "train.npz", test_path=tmp_path / "test.npz", split="test")
-    apart = arrays(
+    combined = arrays(tmp_path / "train.npz", test_path=tmp_path / "test.npz", split="test")
+    separate = arrays(
         tmp_path / "train.npz", test_path=tmp_path / "test.npy", test_labels=tmp_path / "other.npy", split="test"
     )
-    np.testing.assert_array_equal(joined.labels.numpy(), LABELS[:4])
-    np.testing.assert_array_equal(apart.labels.numpy(), LABELS[4:8])
+    np.testing.assert_array_equal(combined.labels.numpy(), LABELS[:4])
+    np.testing.assert_array_equal(separate.labels.numpy(), LABELS[4:8])
     with pytest.raises(DataError, match="have no labels"):
         arrays(tmp_path / "train.npz", test_path=tmp_path / "test.npy", split="test")
 
 
 @pytest.mark.parametrize("kind", ["npy", "pickle", "npz", "compressed npz"])
-def test_pickles_are_refused_and_never_run(tmp_path, kind):
+def test_pickles_raise_an_error_and_are_never_executed(tmp_path, kind):
     trace = tmp_path / "payload_ran"
     images = np.array([Payload(trace)], dtype=object)
     path = tmp_path / ("set.npz" if kind.endswith("npz") else "set.npy")
@@ -155,7 +155,7 @@ def test_pickles_are_refused_and_never_run(tmp_path, kind):
     assert not trace.exists()
 
 
-def test_file_errors_name_the_file(tmp_path):
+def test_errors_name_the_file(tmp_path):
     np.savez(tmp_path / "keys.npz", pictures=GRAY)
     np.savez(tmp_path / "float.npz", images=GRAY / 255)
     np.savez(tmp_path / "labels.npz", images=GRAY, labels=LABELS[:-1])
@@ -168,7 +168,7 @@ def test_file_errors_name_the_file(tmp_path):
     np.save(tmp_path / "column.npy", LABELS[:, None])
     with pytest.raises(DataError, match="30 integers, one per image, got int64"):
         arrays(tmp_path / "images.npy", labels=tmp_path / "column.npy")
-    with pytest.raises(DataError, match=r"keys\.npz: no array named 'labels'"):
+    with pytest.raises(DataError, match=r"keys\.npz: contains no array named 'labels'"):
         arrays(tmp_path / "images.npy", labels=tmp_path / "keys.npz")
     for name, message in {
         "keys.npz": "no array named 'images'",
@@ -184,7 +184,7 @@ def test_file_errors_name_the_file(tmp_path):
         assert name in str(caught.value)
 
 
-def test_our_sets_are_torch_data_sets_too():
+def test_array_data_is_a_torch_dataset():
     pixels = torch.arange(4 * 2 * 2, dtype=torch.uint8).view(4, 1, 2, 2)
     labeled = ArrayData(pixels, np.array([2, 0, 1, 1]))
     image, label = labeled[-4]
@@ -198,6 +198,6 @@ def test_our_sets_are_torch_data_sets_too():
 
 
 @pytest.mark.parametrize(("mean", "std"), [((127.0,), (64.0,)), ((0.5,), (0.0,)), ((-0.1,), (0.5,))])
-def test_statistics_out_of_range_are_refused(mean, std):
-    with pytest.raises(ValueError, match="divide those of uint8 by 255"):
+def test_statistics_out_of_range_raise_an_error(mean, std):
+    with pytest.raises(ValueError, match="divide the statistics of uint8 pixels by 255"):
         ArrayData(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), mean=mean, std=std)

@@ -34,7 +34,7 @@ def write_set(folder, zipped=False):
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_equals_torchvision(tmp_path, zipped, split):
+def test_images_and_labels_equal_torchvision(tmp_path, zipped, split):
     write_set(tmp_path / "FashionMNIST" / "raw")
     reference = torchvision.datasets.FashionMNIST(tmp_path, train=split == "train")
     flat = tmp_path / "flat"
@@ -50,7 +50,7 @@ def test_equals_torchvision(tmp_path, zipped, split):
     assert fashion_mnist(flat, split="bank") is None
 
 
-def test_read_idx_of_any_rank(tmp_path):
+def test_read_idx_supports_any_number_of_dimensions(tmp_path):
     for shape in ((7,), (2, 3), (2, 3, 4, 5)):
         array = RNG.integers(0, 256, shape, dtype=np.uint8)
         (tmp_path / "file").write_bytes(idx(array))
@@ -60,16 +60,16 @@ def test_read_idx_of_any_rank(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: content[:-1], "holds 39 values"),
-        (lambda content: content + b"\0", "holds 41 values"),
+        (lambda content: content[:-1], "contains 39 values"),
+        (lambda content: content + b"\0", "contains 41 values"),
         (lambda content: b"", "not an idx file"),
         (lambda content: content[:2] + b"\x0d" + content[3:], "not an idx file"),
-        (lambda content: content[:6], "holds"),
+        (lambda content: content[:6], "contains"),
         (lambda content: idx(np.full(40, 10)), "number of classes, 10"),
         (lambda content: idx(np.zeros(39)), "40 integers"),
     ],
 )
-def test_damaged_idx_files(tmp_path, damage, message):
+def test_damaged_idx_file_raises_an_error(tmp_path, damage, message):
     write_set(tmp_path)
     path = tmp_path / "train-labels-idx1-ubyte"
     path.write_bytes(damage(path.read_bytes()))
@@ -78,7 +78,7 @@ def test_damaged_idx_files(tmp_path, damage, message):
     assert path.name in str(caught.value)
 
 
-def test_damaged_gzip_and_missing_files(tmp_path):
+def test_damaged_gzip_or_missing_file_raises_an_error(tmp_path):
     write_set(tmp_path, zipped=True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
@@ -91,13 +91,13 @@ def test_damaged_gzip_and_missing_files(tmp_path):
         fashion_mnist(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(DEBIAN_FOLDER.is_dir(), reason="the package dataset-fashion-mnist is here")
-def test_without_the_package_the_error_names_it():
+@pytest.mark.skipif(DEBIAN_FOLDER.is_dir(), reason="the package dataset-fashion-mnist is installed")
+def test_missing_package_raises_an_error_with_its_name():
     with pytest.raises(DataError, match="apt-get install dataset-fashion-mnist"):
         fashion_mnist()
 
 
-def test_embedded_set_is_small_balanced_and_licensed():
+def test_embedded_subset_is_small_balanced_and_licensed():
     train, test = fashion_mnist_mini(), fashion_mnist_mini(split="test")
     assert torch.bincount(train.labels).tolist() == [600] * 10
     assert torch.bincount(test.labels).tolist() == [100] * 10
@@ -109,26 +109,26 @@ def test_embedded_set_is_small_balanced_and_licensed():
 
 
 @needs_originals
-def test_every_embedded_image_is_an_original_with_its_label():
+def test_every_embedded_image_and_label_is_in_the_original():
     for split in ("train", "test"):
-        whole, part = fashion_mnist(split=split), fashion_mnist_mini(split=split)
-        images = whole.gather(torch.arange(len(whole))).numpy()
-        originals = {(image.tobytes(), label) for image, label in zip(images, whole.labels.tolist(), strict=True)}
-        chosen = part.gather(torch.arange(len(part))).numpy()
-        pairs = {(image.tobytes(), label) for image, label in zip(chosen, part.labels.tolist(), strict=True)}
+        full, subset = fashion_mnist(split=split), fashion_mnist_mini(split=split)
+        images = full.gather(torch.arange(len(full))).numpy()
+        originals = {(image.tobytes(), label) for image, label in zip(images, full.labels.tolist(), strict=True)}
+        chosen = subset.gather(torch.arange(len(subset))).numpy()
+        pairs = {(image.tobytes(), label) for image, label in zip(chosen, subset.labels.tolist(), strict=True)}
         assert pairs <= originals
-        assert len(pairs) == len(part)
+        assert len(pairs) == len(subset)
 
 
 @needs_originals
-def test_the_embedded_set_is_drawn_as_its_notice_says():
+def test_embedded_subset_equals_the_result_of_make_embedded():
     with np.load(EMBEDDED) as file:
         for key, array in draw().items():
             np.testing.assert_array_equal(file[key], array)
 
 
 @needs_originals
-def test_the_statistics_are_those_of_the_training_images():
+def test_mean_and_std_equal_the_training_images():
     data = fashion_mnist()
     assert len(data) == 60_000
     counts = np.bincount(data.gather(torch.arange(len(data))).numpy().ravel(), minlength=256)

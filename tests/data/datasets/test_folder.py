@@ -26,7 +26,7 @@ def add(path, image=COLOR, **options):
     return path
 
 
-def test_images_and_labels_equal_torchvisions_image_folder(tmp_path):
+def test_images_and_labels_equal_torchvision_image_folder(tmp_path):
     for index, name in enumerate(["b/1.png", "b/2.jpg", "b/3.JPEG", "a/4.webp", "a/5.bmp", "a/x/6.tif", "c/7.tiff"]):
         add(tmp_path / name, RNG.integers(0, 256, (9 + index, 12, 3), dtype=np.uint8))
     data, reference = FolderData(tmp_path), ImageFolder(tmp_path, transform=pil_to_tensor)
@@ -55,33 +55,35 @@ def test_class_folders_give_labels(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [["a.png", "b.webp"], ["one/a.png", "one/b.png"], ["a/1.png", "b/2.png", "beside.png"], ["x/a/1.png", "x/b/2.png"]],
+    [["a.png", "b.webp"], ["one/a.png", "one/b.png"], ["a/1.png", "b/2.png", "c.png"], ["x/a/1.png", "x/b/2.png"]],
 )
-def test_other_trees_have_no_labels(tmp_path, names):
+def test_trees_without_class_folders_have_no_labels(tmp_path, names):
     for name in names:
         add(tmp_path / name)
     data = FolderData(tmp_path)
     assert data.labels is None and data.class_names == () and len(data) == len(names)
 
 
-def test_train_and_val_folders(tmp_path, monkeypatch):
+def test_train_and_val_subfolders_are_the_splits(tmp_path, monkeypatch):
     for name in ("train/a/1.png", "train/b/1.png", "train/c/1.png", "val/c/1.png", "test/x.png", "notes/x.png"):
         add(tmp_path / name)
     train, test = image_folder(tmp_path), image_folder(tmp_path, split="test")
     assert train.labels.tolist() == [0, 1, 2]
-    assert test.labels.tolist() == [2] and test.class_names == train.class_names  # not 0: the training set's classes
+    assert (
+        test.labels.tolist() == [2] and test.class_names == train.class_names
+    )  # not 0: the classes of the training set
     assert image_folder(tmp_path, split="bank") is None
-    add(tmp_path / "val" / "unheard" / "1.png")
-    with pytest.raises(DataError, match="no class 'unheard'"):
+    add(tmp_path / "val" / "new" / "1.png")
+    with pytest.raises(DataError, match="the training images have no class 'new'"):
         image_folder(tmp_path, split="test")
     shutil.rmtree(tmp_path / "val")
     with pytest.warns(UserWarning, match="need labels"):
         assert image_folder(tmp_path, split="test") is None
-    monkeypatch.setattr("ssl_lib.data.datasets.folder.rank", lambda: 1)  # the first process of several warns for all
+    monkeypatch.setattr("ssl_lib.data.datasets.folder.rank", lambda: 1)  # only rank 0 warns
     assert image_folder(tmp_path, split="test") is None
 
 
-def test_a_class_called_train_is_a_class(tmp_path):
+def test_train_next_to_another_class_is_a_class(tmp_path):
     add(tmp_path / "train" / "1.png")
     assert len(image_folder(tmp_path)) == 1
     add(tmp_path / "bus" / "1.png")
@@ -89,7 +91,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
     assert image_folder(tmp_path, split="test") is None
 
 
-def test_bank_and_test_roots(tmp_path):
+def test_bank_root_and_test_root(tmp_path):
     for name in ("wild/1.png", "bank/a/1.png", "bank/b/1.png", "test/b/1.png"):
         add(tmp_path / name)
     roots = {"bank_root": tmp_path / "bank", "test_root": tmp_path / "test"}
@@ -100,7 +102,7 @@ def test_bank_and_test_roots(tmp_path):
         image_folder(tmp_path / "bank", test_root=tmp_path / "wild", split="test")
 
 
-def test_statistics_follow_the_channels(tmp_path):
+def test_default_statistics_depend_on_the_channels(tmp_path):
     add(tmp_path / "a.png")
     assert FolderData(tmp_path).mean == (0.485, 0.456, 0.406)
     gray = FolderData(tmp_path, channels=1)
@@ -115,13 +117,13 @@ def test_statistics_follow_the_channels(tmp_path):
             FolderData(tmp_path, **bad)
 
 
-def test_a_wrong_folder_is_an_error_with_its_path(tmp_path):
+def test_wrong_folder_raises_an_error_with_its_path(tmp_path):
     (tmp_path / "empty" / "er").mkdir(parents=True)
     (tmp_path / "file.png").write_bytes(b"")
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop" / "back").symlink_to(tmp_path / "loop", target_is_directory=True)
     for name, message in {
-        "empty": r"no images in it or its subfolders \(looked for \*\.png",
+        "empty": r"no images in this folder or its subfolders \(expected \*\.png",
         "file.png": "is a file, not a folder",
         "absent": "does not exist",
         "loop": "a link to a folder above it",
@@ -131,7 +133,7 @@ def test_a_wrong_folder_is_an_error_with_its_path(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
-def damaged(tmp_path, kind):
+def write_damaged(tmp_path, kind):
     path = add(tmp_path / "bad.png", RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8))
     content = path.read_bytes()
     if kind == "truncated":
@@ -147,8 +149,8 @@ def damaged(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "bomb", "other format", "empty", "text"])
-def test_an_unreadable_image_is_named(tmp_path, kind):
-    path = damaged(tmp_path, kind)
+def test_unreadable_image_raises_an_error_with_its_path(tmp_path, kind):
+    path = write_damaged(tmp_path, kind)
     with pytest.raises(DataError, match=r"data\.on_error=skip") as caught:
         FolderData(tmp_path).read(0)
     assert str(path) in str(caught.value) and not isinstance(caught.value, SkipImage)
@@ -157,8 +159,8 @@ def test_an_unreadable_image_is_named(tmp_path, kind):
     assert skipped.value.path == str(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not take such names")
-def test_names_that_are_not_utf8(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_file_names_that_are_not_utf8_are_supported(tmp_path):
     path = add(tmp_path / "a.png")
     os.rename(path, os.fsencode(tmp_path) + b"/\xff\xfe.png")
     np.testing.assert_array_equal(FolderData(tmp_path).read(0).permute(1, 2, 0).numpy(), COLOR)

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's library, saved and read here; nothing is downloaded."""
+"""Hugging Face data sets, saved to disk by the tests; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def saved(tmp_path):
     return tmp_path / "set"
 
 
-def test_images_labels_and_names(saved):
+def test_images_labels_and_class_names_equal_the_saved_data(saved):
     data = huggingface(saved)
     assert (len(data), data.channels, data.class_names) == (6, 3, ("ant", "bee", "cat"))
     assert data.labels.tolist() == LABELS
@@ -38,12 +38,12 @@ def test_images_labels_and_names(saved):
     assert huggingface(saved, split="test") is None and huggingface(saved, split="bank") is None
 
 
-def test_without_a_label_column_there_are_no_labels(saved):
+def test_missing_label_column_means_no_labels(saved):
     assert huggingface(saved, label="kind").labels is None
     assert huggingface(saved, label="kind", test_split="validation", split="test") is None
 
 
-def test_what_is_not_there_is_named(saved, tmp_path):
+def test_missing_split_column_or_folder_raises_a_clear_error(saved, tmp_path):
     with pytest.raises(ConfigError, match=r"no split 'trian'\. Did you mean 'train'"):
         huggingface(saved, train_split="trian")
     with pytest.raises(ConfigError, match=r"no column 'img'\. Did you mean 'image'"):
@@ -53,7 +53,7 @@ def test_what_is_not_there_is_named(saved, tmp_path):
         huggingface(tmp_path / "empty")
 
 
-def test_without_the_library_the_cure_is_named(monkeypatch):
+def test_missing_library_raises_an_error_with_the_fix(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match="pip install datasets"):
         huggingface("anything")

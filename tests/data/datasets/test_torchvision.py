@@ -22,7 +22,7 @@ def write(path, content: bytes) -> list[str]:
 
 
 def write_cifar(root, kind, key):
-    """A small set in CIFAR's format, and torchvision's own class for it with the md5 sums of these files."""
+    """Writes a small data set in CIFAR format; returns a torchvision class with its md5 sums, and the content."""
     folder, content = root / kind.base_folder, {}
 
     def batch(name, count):
@@ -38,7 +38,7 @@ def write_cifar(root, kind, key):
 
 
 @pytest.mark.parametrize(("kind", "key"), [(CIFAR10, "labels"), (CIFAR100, "fine_labels")])
-def test_cifar_format(tmp_path, kind, key):
+def test_cifar_images_and_labels_equal_the_files(tmp_path, kind, key):
     small, content = write_cifar(tmp_path, kind, key)
     train = _cifar(small, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), tmp_path, False, "train")
     test = _cifar(small, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), tmp_path, False, "test")
@@ -53,7 +53,7 @@ def test_cifar_format(tmp_path, kind, key):
     assert _cifar(small, train.mean, train.std, tmp_path, False, "bank") is None
 
 
-def test_a_cifar_file_that_was_tampered_with_is_not_unpickled(tmp_path):
+def test_modified_cifar_file_is_not_unpickled(tmp_path):
     small, _ = write_cifar(tmp_path, CIFAR10, "labels")
     path = tmp_path / CIFAR10.base_folder / "two"
     path.write_bytes(path.read_bytes() + b"\0")
@@ -61,7 +61,7 @@ def test_a_cifar_file_that_was_tampered_with_is_not_unpickled(tmp_path):
         _cifar(small, (0.5,) * 3, (0.5,) * 3, tmp_path, False, "train")
 
 
-def test_stl10_format(tmp_path):
+def test_stl10_images_and_labels_equal_the_files(tmp_path):
     folder = tmp_path / STL10.base_folder
     pixels = {
         name: RNG.integers(0, 256, (n, 3, 96, 96), dtype=np.uint8) for name, n in {"a": 4, "b": 6, "c": 3}.items()
@@ -80,7 +80,7 @@ def test_stl10_format(tmp_path):
     small = type("SmallSTL10", (STL10,), {"train_list": train_list, "test_list": test_list})
     write(folder / "class_names.txt", b"\n".join(b"class%d" % index for index in range(10)))
     train, bank, test = (_stl10(small, tmp_path, False, split) for split in ("train", "bank", "test"))
-    upright = {name: array.transpose(0, 1, 3, 2) for name, array in pixels.items()}  # stored column by column
+    upright = {name: array.transpose(0, 1, 3, 2) for name, array in pixels.items()}  # stored in column-major order
     np.testing.assert_array_equal(train.gather(torch.arange(10)).numpy(), np.concatenate([upright["a"], upright["b"]]))
     np.testing.assert_array_equal(bank.gather(torch.arange(4)).numpy(), upright["a"])
     np.testing.assert_array_equal(test.gather(torch.arange(3)).numpy(), upright["c"])
@@ -92,11 +92,11 @@ def test_stl10_format(tmp_path):
 
 
 @pytest.mark.parametrize("factory", [cifar10, cifar100, stl10])
-def test_missing_files_are_an_error_with_the_cure(tmp_path, factory):
+def test_missing_files_raise_an_error_with_the_fix(tmp_path, factory):
     with pytest.raises(DataError, match="download=true") as caught:
         factory(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_cifar100_has_statistics_of_its_own():
+def test_cifar10_and_cifar100_have_different_statistics():
     assert CIFAR10_STATISTICS != CIFAR100_STATISTICS

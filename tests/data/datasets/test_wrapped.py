@@ -29,11 +29,11 @@ class Items(Dataset):
     [
         Image.fromarray,
         lambda pixels: (Image.fromarray(pixels), 3),
-        lambda pixels: [torch.from_numpy(pixels).permute(2, 0, 1), 3, "more"],
+        lambda pixels: [torch.from_numpy(pixels).permute(2, 0, 1), 3, "extra"],
         lambda pixels: (pixels, 3),
     ],
 )
-def test_every_kind_of_item(convert):
+def test_supported_item_types_give_the_same_images(convert):
     data = as_image_data(Items([convert(pixels) for pixels in PIXELS]))
     assert isinstance(data, ImageData)
     assert len(data) == 4 and data.labels is None
@@ -41,7 +41,7 @@ def test_every_kind_of_item(convert):
         np.testing.assert_array_equal(data.read(index).permute(1, 2, 0).numpy(), PIXELS[index])
 
 
-def test_gray_follows_the_statistics():
+def test_gray_images_are_expanded_to_the_channels_of_the_mean():
     gray = PIXELS[0, :, :, 0]
     items = Items([Image.fromarray(gray), gray, torch.from_numpy(gray)[None], gray[..., None]])
     for index in range(4):
@@ -51,7 +51,7 @@ def test_gray_follows_the_statistics():
         np.testing.assert_array_equal(WrappedDataset(items, (0.5,), (0.5,)).read(index).numpy(), gray[None])
 
 
-def test_labels_are_the_targets():
+def test_labels_and_class_names_come_from_targets_and_classes():
     data = as_image_data(Items(list(PIXELS), targets=[2, 0, 1, 1], classes=["a", "b", "c"]))
     assert data.labels.tolist() == [2, 0, 1, 1] and data.labels.dtype == torch.int64
     assert data.class_names == ("a", "b", "c")
@@ -63,31 +63,31 @@ def test_labels_are_the_targets():
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (torch.zeros(3, 4, 4), "leave ToTensor"),
+        (torch.zeros(3, 4, 4), "remove ToTensor"),
         (torch.zeros(4, 4, dtype=torch.uint8), "uint8"),
         (torch.zeros(4, 4, 4, dtype=torch.uint8), "4 channels"),
         ("path.png", "got str"),
     ],
 )
-def test_other_items_are_refused(item, message):
+def test_unsupported_item_raises_an_error(item, message):
     with pytest.raises(DataError, match=message) as caught:
         as_image_data(Items([PIXELS[0], (item, 1)])).read(1)
     assert "item 1 of Items" in str(caught.value)
 
 
-def test_image_data_passes_through_and_streams_are_refused():
+def test_image_data_is_returned_unchanged_and_iterators_raise_an_error():
     data = ArrayData(PIXELS)
     assert as_image_data(data) is data
-    with pytest.raises(ValueError, match="must have a length"):
+    with pytest.raises(ValueError, match="must be a map-style Dataset"):
         as_image_data(iter(PIXELS))
     with pytest.raises(ValueError, match="need one value for each of 1 channel"):
         WrappedDataset(Items([PIXELS[0]]), (0.5,), (0.5, 0.5))
 
 
-def test_an_empty_set_and_a_first_item_that_is_no_image_are_refused_at_once():
+def test_empty_data_set_or_unsupported_first_item_raises_an_error():
     with pytest.raises(DataError, match="Items is empty"):
         as_image_data(Items([]))
-    with pytest.raises(DataError, match=r"item 0 of Items .* leave ToTensor"):
+    with pytest.raises(DataError, match=r"item 0 of Items .* remove ToTensor"):
         as_image_data(Items([torch.zeros(3, 4, 4)]))
 
 
@@ -104,6 +104,6 @@ def test_an_empty_set_and_a_first_item_that_is_no_image_are_refused_at_once():
         (np.zeros((4, 4, 3), dtype=np.uint8), 3),
     ],
 )
-def test_channels_are_those_of_the_first_image(item, channels):
+def test_number_of_channels_comes_from_the_first_image(item, channels):
     data = as_image_data(Items([item]))
     assert data.channels == len(data.mean) == len(data.read(0)) == channels

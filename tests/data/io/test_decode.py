@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lib.data import decode, decode_image
+from ssl_lib.data import decode_image
+from ssl_lib.data.io import decode
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -36,12 +37,12 @@ def on_white(color, alpha):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.TIFF", "a.webp"])
-def test_lossless_formats_give_back_the_pixels(tmp_path, name):
+def test_lossless_formats_keep_the_pixels(tmp_path, name):
     options = {"lossless": True} if name.endswith("webp") else {}
     np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOR, **options)), COLOR)
 
 
-def test_gray_and_color_convert_both_ways(tmp_path):
+def test_gray_and_color_are_converted_to_each_other(tmp_path):
     gray, color = add(tmp_path / "g.png", GRAY), add(tmp_path / "c.png", COLOR)
     np.testing.assert_array_equal(pixels(gray), GRAY[..., None].repeat(3, -1))
     np.testing.assert_array_equal(pixels(gray, 1)[..., 0], GRAY)
@@ -49,7 +50,7 @@ def test_gray_and_color_convert_both_ways(tmp_path):
     np.testing.assert_allclose(pixels(color, 1)[..., 0], luma, atol=0.51)
 
 
-def test_one_bit_and_palette(tmp_path):
+def test_one_bit_and_palette_images(tmp_path):
     bits = GRAY > 127
     np.testing.assert_array_equal(pixels(add(tmp_path / "bits.png", bits), 1)[..., 0], bits * 255)
     indexed = Image.fromarray(GRAY % 4)
@@ -61,7 +62,7 @@ def test_one_bit_and_palette(tmp_path):
     np.testing.assert_array_equal(pixels(clear), table[GRAY % 4])
 
 
-def test_transparent_images_lie_on_white(tmp_path):
+def test_transparent_images_are_composited_onto_white(tmp_path):
     rgba = add(tmp_path / "rgba.png", np.dstack([COLOR, ALPHA]))
     np.testing.assert_allclose(pixels(rgba), on_white(COLOR, ALPHA), atol=1)
     la = add(tmp_path / "la.png", np.dstack([GRAY, ALPHA]))
@@ -74,7 +75,7 @@ def test_transparent_images_lie_on_white(tmp_path):
     np.testing.assert_array_equal(pixels(key), expected)
 
 
-def test_cmyk(tmp_path):
+def test_cmyk_images_are_converted_to_rgb(tmp_path):
     bands = [*np.ascontiguousarray(COLOR.transpose(2, 0, 1)), ALPHA]
     path = add(tmp_path / "cmyk.tif", Image.merge("CMYK", [Image.fromarray(band) for band in bands]))
     assert mode(path) == "CMYK"
@@ -83,7 +84,7 @@ def test_cmyk(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
+def test_sixteen_bit_values_are_scaled_not_clipped(tmp_path, name):
     deep = RNG.integers(0, 65536, (9, 12), dtype=np.uint16)
     deep.flat[:4] = 0, 65535, 128, 129  # 129 is the first value that rounds to 1
     path = add(tmp_path / name, deep)
@@ -92,7 +93,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
     np.testing.assert_array_equal(pixels(path), expected[..., None].repeat(3, -1))
 
 
-def test_big_endian_and_32_bit_gray(tmp_path):
+def test_big_endian_and_32_bit_gray_images(tmp_path):
     deep = RNG.integers(0, 65536, (9, 12)).astype(">u2")
     big = add(tmp_path / "big.tif", Image.frombytes("I;16B", (12, 9), deep.tobytes()))
     np.testing.assert_array_equal(pixels(big, 1)[..., 0], np.rint(deep / 257))
@@ -106,7 +107,7 @@ def test_big_endian_and_32_bit_gray(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation):
     turn = {
         1: lambda x: x,
         2: np.fliplr,
@@ -125,8 +126,8 @@ def test_exif_orientation(tmp_path, orientation):
     path = add(tmp_path / "deep.png", deep, exif=exif)
     np.testing.assert_array_equal(pixels(path, 1)[..., 0], np.rint(upright(deep) / 257))
     for name, options in (("a.jpg", {"quality": 90}), ("a.webp", {"lossless": True}), ("a.tif", {})):
-        lying = pixels(add(tmp_path / name, COLOR, **options))
-        np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOR, exif=exif, **options)), upright(lying))
+        stored = pixels(add(tmp_path / name, COLOR, **options))
+        np.testing.assert_array_equal(pixels(add(tmp_path / name, COLOR, exif=exif, **options)), upright(stored))
 
 
 OPTIONS = [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, {"quality": 30}]
@@ -134,7 +135,7 @@ OPTIONS = [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progres
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("operator", [decode._decode_jpeg, None])
-def test_jpegs_equal_pillows(tmp_path, options, operator, monkeypatch):
+def test_jpeg_pixels_equal_pillow(tmp_path, options, operator, monkeypatch):
     monkeypatch.setattr(decode, "_decode_jpeg", operator)
     for kind in ("RGB", "L", "CMYK"):
         image = Image.fromarray(RNG.integers(0, 256, (41, 67, 3), dtype=np.uint8)).resize((131, 77)).convert(kind)
@@ -151,7 +152,7 @@ def test_cmyk_jpegs_are_not_inverted(tmp_path):
     np.testing.assert_allclose(pixels(path), np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=2)
 
 
-def test_pixels_have_memory_of_their_own_with_the_channels_last(tmp_path):
+def test_decoded_image_is_writable_and_channels_last(tmp_path):
     for name in ("a.jpg", "a.png", "a.webp"):
         image = decode_image(add(tmp_path / name))
         assert image[None].is_contiguous(memory_format=torch.channels_last)
@@ -159,7 +160,7 @@ def test_pixels_have_memory_of_their_own_with_the_channels_last(tmp_path):
         assert decode_image(tmp_path / name).any()
 
 
-def test_a_cut_jpeg_is_an_error(tmp_path):
+def test_truncated_jpeg_raises_an_error(tmp_path):
     path = add(tmp_path / "a.jpg", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(OSError, match="truncated"):
