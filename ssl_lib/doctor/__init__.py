@@ -1,4 +1,4 @@
-"""Says what is wrong with a run, by the figures it logs: measures, rules, findings."""
+"""Diagnoses training problems such as collapse from logged metrics: metrics, rules and findings."""
 
 from ssl_lib.doctor.doctor import Doctor, Finding, examine
 from ssl_lib.doctor.figures import FIGURES, Figure

@@ -1,4 +1,4 @@
-"""Goes through a run's lines and says what is wrong, once for each thing."""
+"""Applies the diagnosis rules to the lines of metrics.jsonl; each problem is reported once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Doctor", "Finding", "examine"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a run.
+    """A problem found in a run.
 
     Attributes:
-        step: 0-based index of the update at whose line it was seen first.
-        name: Such as `complete collapse`.
-        seen: In which figures.
-        cause: The likely one.
-        cure: What to do.
+        step: 0-based index of the update of the first line with the problem.
+        name: Name of the rule, such as `complete collapse`.
+        seen: The evidence in the metrics.
+        cause: Likely cause.
+        cure: How to fix the problem.
     """
 
     step: int
@@ -30,15 +30,15 @@ class Finding:
     cure: str
 
     def __str__(self) -> str:
-        return f"{self.name} at step {self.step}: {self.seen}. Likely: {self.cause}. Cure: {self.cure}"
+        return f"{self.name} at step {self.step}: {self.seen}. Likely: {self.cause}. Fix: {self.cure}"
 
 
 class Doctor:
-    """Sees a run line by line.
+    """Diagnoses a run line by line.
 
     Args:
-        facts: What is known of the run.
-        rules: In the order in which they are asked.
+        facts: Facts about the run.
+        rules: Rules in the order of checking.
     """
 
     def __init__(self, facts: RunFacts, rules: Sequence[Rule] = RULES) -> None:
@@ -47,7 +47,7 @@ class Doctor:
         self._rules = rules
 
     def see(self, line: Mapping[str, float]) -> list[Finding]:
-        """Takes a line of `metrics.jsonl` in, and returns what is new."""
+        """Adds a line of `metrics.jsonl` and returns the new findings."""
         self.history.add(line)
         before = len(self.findings)
         for rule in self._rules:
@@ -58,7 +58,7 @@ class Doctor:
 
 
 def examine(lines: Iterable[Mapping[str, float]], facts: RunFacts) -> list[Finding]:
-    """All findings of a run, from its lines."""
+    """Returns all findings for the lines of a run."""
     doctor = Doctor(facts)
     for line in lines:
         doctor.see(line)

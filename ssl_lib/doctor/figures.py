@@ -1,4 +1,4 @@
-"""The figures of a line: what each means, and between which values it is healthy."""
+"""The metrics of a line of metrics.jsonl: their meanings and healthy ranges."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number in `metrics.jsonl`.
+    """A metric in `metrics.jsonl`.
 
     Attributes:
-        name: Its key there.
-        meaning: In a few words.
-        healthy: The lowest and the highest healthy value, given the facts of the run; None where there are none.
-        judged: Which of its values so far is to lie between them.
+        name: Key of the metric.
+        meaning: Short description.
+        healthy: Lowest and highest healthy value, given the facts of the run; None if there is no healthy range.
+        judged: Which of the values so far is compared with the healthy range.
     """
 
     name: str
@@ -47,25 +47,58 @@ def _effective_rank(facts: RunFacts) -> Range | None:
 FIGURES = {
     figure.name: figure
     for figure in (
-        Figure("loss", "of the last lines; where a range stands, its upper end is that of chance", _loss),
-        Figure("feature_std", "spread of the unit-length embeddings; 1 / sqrt(D) is even, 0 a point", _feature_std),
-        Figure("effective_rank", "directions in which the embeddings vary", _effective_rank),
-        Figure("variance_top1", "share of the variance in the first direction; near 1 is collapse", lambda facts: None),
-        Figure("variance_top4", "the same, in the first 4 directions", lambda facts: None),
-        Figure("variance_top16", "the same, in the first 16 directions", lambda facts: None),
-        Figure("embedding_norm", "length of the embeddings", lambda facts: None),
-        Figure("uniformity", "-4 spread over the sphere, 0 a point", lambda facts: None),
-        Figure("alignment", "squared distance of an image's two views", lambda facts: (0.0, 2.0)),
-        Figure("view_distance", "the same, of that of two images", lambda facts: (0.0, 0.85)),
-        Figure("gradient_norm", "before clipping", lambda facts: None),
-        Figure("update_ratio", "step of an update, of the weights' norm", lambda facts: (3e-5, 0.1), "highest"),
+        Figure("loss", "training loss; the upper limit, if any, is the loss at chance level", _loss),
+        Figure(
+            "feature_std",
+            "std of the unit-length embeddings; 1 / sqrt(D) if spread evenly, 0 if collapsed",
+            _feature_std,
+        ),
+        Figure("effective_rank", "number of directions in which the embeddings vary", _effective_rank),
+        Figure(
+            "variance_top1",
+            "fraction of the variance in the first direction; near 1 if collapsed",
+            lambda facts: None,
+        ),
+        Figure("variance_top4", "fraction of the variance in the first 4 directions", lambda facts: None),
+        Figure("variance_top16", "fraction of the variance in the first 16 directions", lambda facts: None),
+        Figure("embedding_norm", "mean norm of the embeddings", lambda facts: None),
+        Figure("uniformity", "-4 if spread evenly over the unit sphere, 0 if collapsed", lambda facts: None),
+        Figure("alignment", "squared distance between an image's two views", lambda facts: (0.0, 2.0)),
+        Figure(
+            "view_distance",
+            "distance between an image's views divided by the distance between two images",
+            lambda facts: (0.0, 0.85),
+        ),
+        Figure("gradient_norm", "norm of the gradients before clipping", lambda facts: None),
+        Figure(
+            "update_ratio", "norm of an update divided by the norm of the weights", lambda facts: (3e-5, 0.1), "highest"
+        ),
         Figure("weight_rms", "root mean square of the weights", lambda facts: None),
-        Figure("teacher_momentum", "1 is a teacher at rest, 0 the student itself", lambda facts: (0.5, 1.0), "lowest"),
-        Figure("teacher_distance", "teacher from student, of the weights' norm", lambda facts: None),
-        Figure("prototype_usage", "prototypes that an image chooses first, of min(N, K)", lambda facts: (0.02, 1.0)),
-        Figure("prototype_entropy", "of the batch's mean assignment, of ln K", lambda facts: (0.0, 1.0)),
-        Figure("assignment_entropy", "of one image's assignment, of ln K", lambda facts: (0.0, 0.998)),
-        Figure("process_gap", "between the processes' embeddings; 1 is chance", lambda facts: (0.0, 4.0)),
+        Figure(
+            "teacher_momentum",
+            "EMA momentum of the teacher; 1 freezes it, 0 copies the student",
+            lambda facts: (0.5, 1.0),
+            "lowest",
+        ),
+        Figure(
+            "teacher_distance",
+            "distance between teacher and student divided by the norm of the student's weights",
+            lambda facts: None,
+        ),
+        Figure(
+            "prototype_usage",
+            "number of first-choice prototypes divided by min(N, K)",
+            lambda facts: (0.02, 1.0),
+        ),
+        Figure("prototype_entropy", "entropy of the batch's mean assignment divided by ln K", lambda facts: (0.0, 1.0)),
+        Figure(
+            "assignment_entropy", "mean entropy of an image's assignment divided by ln K", lambda facts: (0.0, 0.998)
+        ),
+        Figure(
+            "process_gap",
+            "variance between the processes' embeddings divided by variance within; 1 is chance",
+            lambda facts: (0.0, 4.0),
+        ),
     )
 }
-"""By name, in the order in which they are shown."""
+"""All metrics by name, in the order of the report."""

@@ -1,4 +1,4 @@
-"""The lines of a run so far, figure by figure."""
+"""History of the logged metrics of a run, and the facts about the run that rules need."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["History", "RunFacts"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the rules need to know of a run; None where it does not apply or is not known.
+    """Facts about a run that the rules need; None if unknown or not applicable.
 
     Attributes:
-        total_steps: Optimizer updates of the whole run.
-        steps_per_epoch: Updates of an epoch.
-        rows: Embeddings that the figures are of.
+        total_steps: Optimizer updates in the whole run.
+        steps_per_epoch: Optimizer updates per epoch.
+        rows: Number of embeddings that the metrics are computed from.
         embedding_dim: Width of the embeddings.
         prototypes: Number of prototypes.
         weight_rms: Root mean square of the weights before the first update.
-        chance_loss: The loss of embeddings that tell nothing of the images, as the method declares it.
+        chance_loss: Loss of embeddings that carry no information about the images, as declared by the method.
     """
 
     total_steps: int
@@ -34,10 +34,10 @@ class RunFacts:
 
 
 class History:
-    """What was logged of each figure, in order.
+    """The logged values of each metric, in order.
 
     Args:
-        facts: What is known of the run.
+        facts: Facts about the run.
     """
 
     def __init__(self, facts: RunFacts) -> None:
@@ -55,29 +55,29 @@ class History:
 
     @property
     def epochs(self) -> float:
-        """Epochs trained at the last line."""
+        """Number of epochs trained at the last line."""
         return (self.step + 1) / self.facts.steps_per_epoch
 
     @property
     def too_short(self) -> bool:
-        """Whether the run has not come so far that most rules could speak: an epoch and 30 updates."""
+        """Whether the run is too short for most rules, which need one epoch and 30 updates."""
         return self.step + 1 < max(30, self.facts.steps_per_epoch)
 
     @property
     def finished(self) -> bool:
-        """Whether the last line is of the last update."""
+        """Whether the last line belongs to the last update."""
         return self.step + 1 >= self.facts.total_steps
 
     def all(self, name: str) -> Sequence[float]:
-        """Every value of a figure."""
+        """All values of a metric."""
         return self._values.get(name, ())
 
     def of_last_epoch(self, name: str) -> Sequence[float]:
-        """The values of the last `steps_per_epoch` updates; none before an epoch is over."""
+        """Values of the last `steps_per_epoch` updates; empty before the end of the first epoch."""
         first = self.step - self.facts.steps_per_epoch
         return self.all(name)[bisect_right(self._steps[name], first) :] if first >= -1 else ()
 
     def last(self, name: str, count: int) -> Sequence[float]:
-        """The last values of a figure; none where there are not so many."""
+        """The last `count` values of a metric; empty if there are fewer."""
         values = self.all(name)
         return values[-count:] if len(values) >= count else ()

@@ -1,4 +1,4 @@
-"""The figures that a run writes beside its loss, cheap enough for every line."""
+"""Computes the label-free metrics that are logged with the loss: embedding statistics, norms and distances."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ from ssl_lib.types import StepOutput
 __all__ = ["ROWS", "measure_output", "process_gap", "relative_distance", "total_norm"]
 
 ROWS = 256
-"""Images of the batch, over all processes, whose embeddings are looked at."""
+"""Number of images of the batch, over all processes, whose embeddings are used."""
 
 
 @torch.no_grad()
 def measure_output(output: StepOutput) -> dict[str, float]:
-    """Figures of a step's embeddings and assignments, those of `ROWS` images of all processes; empty where not finite.
+    """Computes the metrics of a step's embeddings and assignments; non-finite embeddings or assignments are skipped.
 
-    Several processes must call it together, and get the same.
+    It uses `ROWS` images over all processes. All processes must call it together and get the same values.
     """
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     x, y, assignments = (_rows(part) for part in (output.embeddings, output.embeddings_b, output.assignments))
     if x is not None and len(x) > 1 and x.isfinite().all():
-        figures["feature_std"] = feature_std(x)
-        figures["effective_rank"] = effective_rank(x)
-        shares = explained_variance(x)
-        figures |= {f"variance_top{count}": shares[:count].sum().item() for count in (1, 4, 16)}
-        figures["embedding_norm"] = x.norm(dim=1).mean().item()
-        figures["uniformity"] = uniformity(x)
+        metrics["feature_std"] = feature_std(x)
+        metrics["effective_rank"] = effective_rank(x)
+        variances = explained_variance(x)
+        metrics |= {f"variance_top{count}": variances[:count].sum().item() for count in (1, 4, 16)}
+        metrics["embedding_norm"] = x.norm(dim=1).mean().item()
+        metrics["uniformity"] = uniformity(x)
         if world_size() > 1 and len(x) > world_size():
-            figures["process_gap"] = process_gap(x, world_size())
+            metrics["process_gap"] = process_gap(x, world_size())
         if y is not None and y.isfinite().all():
-            figures["alignment"] = alignment(x, y)
-            figures["view_distance"] = view_distance(x, y)
+            metrics["alignment"] = alignment(x, y)
+            metrics["view_distance"] = view_distance(x, y)
     if assignments is not None and assignments.isfinite().all():
-        figures["prototype_usage"] = prototype_usage(assignments)
-        figures["prototype_entropy"] = prototype_entropy(assignments)
-        figures["assignment_entropy"] = assignment_entropy(assignments)
-    return figures
+        metrics["prototype_usage"] = prototype_usage(assignments)
+        metrics["prototype_entropy"] = prototype_entropy(assignments)
+        metrics["assignment_entropy"] = assignment_entropy(assignments)
+    return metrics
 
 
 def process_gap(x: Tensor, processes: int) -> float:
-    """How much the embeddings (N, D) differ between processes, each with its block of rows, as an F statistic.
+    """F statistic of the embeddings (N, D) between processes; each process has one contiguous block of rows.
 
-    About 1 where the groups are drawn alike, as shuffled images are; far above it where an embedding tells which
-    process made it, as in networks that exploit batch statistics of their own (He et al. 2020, arXiv:1911.05722,
-    section 3.3, "Shuffling BN").
+    It is about 1 if all processes draw from the same distribution, as with shuffled images. It is far above 1 if an
+    embedding reveals its process, as in networks that exploit per-process batch statistics (He et al. 2020,
+    arXiv:1911.05722, section 3.3, "Shuffling BN").
     """
     groups = x.double().unflatten(0, (processes, -1))  # (processes, n, D)
     means = groups.mean(1)
@@ -73,13 +73,13 @@ def process_gap(x: Tensor, processes: int) -> float:
 
 @torch.no_grad()
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of tensors taken together, those sharded over the processes as wholes."""
+    """Euclidean norm of all tensors together; sharded tensors count in full."""
     return norms(list(tensors)).norm() if tensors else torch.zeros(())
 
 
 @torch.no_grad()
 def relative_distance(tensors: Iterable[Tensor], references: Iterable[Tensor]) -> float:
-    """The Euclidean norm of all differences over that of the references; sharded tensors as wholes."""
+    """Euclidean norm of all differences divided by the norm of the references; sharded tensors count in full."""
     tensors, references = list(tensors), list(references)
     sharded = any(isinstance(tensor, DTensor) for tensor in (*tensors, *references))
     parts = [local(reference) for reference in references]
@@ -91,5 +91,5 @@ def relative_distance(tensors: Iterable[Tensor], references: Iterable[Tensor]) -
 
 
 def _rows(x: Tensor | None) -> Tensor | None:
-    """The first rows of every process, joined; wide enough for the spectra of half-precision embeddings."""
+    """Gathers the first rows of every process, in float32 because the spectra do not support half precision."""
     return None if x is None else gather(x[: max(1, ROWS // world_size())].detach().float().contiguous())

@@ -1,17 +1,18 @@
-"""A diagnosis in words."""
+"""Formats, writes and reloads the diagnosis of a run."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from pathlib import Path
+from typing import Any
 
 from ssl_lib.doctor.doctor import Doctor
 from ssl_lib.doctor.figures import FIGURES, Figure
 from ssl_lib.doctor.history import History, RunFacts
 from ssl_lib.errors import DataError
 from ssl_lib.runs.files import DIAGNOSIS_FILE, METRICS_FILE
-from ssl_lib.runs.metrics import read_metrics
+from ssl_lib.runs.folder import RunFolder
 from ssl_lib.utils.files import write_json
 from ssl_lib.utils.tables import text_table
 
@@ -21,37 +22,41 @@ _OUTSIDE = "!"
 
 
 def format_diagnosis(doctor: Doctor) -> str:
-    """The findings, or that there is none, and below them its figures beside their healthy ranges."""
+    """Formats the findings, followed by a table of the metrics and their healthy ranges."""
     history = doctor.history
     where = f"after {history.step + 1} of {history.facts.total_steps} steps"
     if doctor.findings:
-        lines = [f"{len(doctor.findings)} found {where}:"]
+        count = len(doctor.findings)
+        lines = [f"{count} finding{'s' * (count > 1)} {where}:"]
         for finding in doctor.findings:
-            lines += [f"- {finding.name}, seen first at step {finding.step}: {finding.seen}"]
-            lines += [f"    likely  {finding.cause}", f"    cure    {finding.cure}"]
+            lines += [f"- {finding.name}, first at step {finding.step}: {finding.seen}"]
+            lines += [f"    likely cause: {finding.cause}", f"    fix: {finding.cure}"]
     else:
-        why = "too short a run" if history.finished else "too early"
-        early = f"; that is {why} to tell: most rules wait for an epoch and 30 steps" if history.too_short else ""
+        reason = "the run is too short" if history.finished else "it is too early"
+        early = f", but {reason} to tell: most rules need one epoch and 30 steps" if history.too_short else ""
         lines = [f"no alarm {where}{early}"]
-    rows = [["figure", "value", "healthy", ""]]
+    rows = [["metric", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
     marked = any(row[1].endswith(_OUTSIDE) for row in rows)
-    note = ["", f"{_OUTSIDE} is outside of its healthy range; an alarm is for what stays there"] if marked else []
-    return "\n".join([*lines, "", text_table(rows, left=len(rows[0])), *note])
+    lines += ["", text_table(rows, left=len(rows[0]))]
+    if marked:
+        lines += ["", f"{_OUTSIDE} out of the healthy range; an alarm is raised only if the value stays out of range"]
+    return "\n".join(lines)
 
 
 def _row(figure: Figure, history: History) -> list[str]:
     healthy = figure.healthy(history.facts)
-    between = "" if healthy is None else f"{healthy[0]:.3g} to {healthy[1]:.3g}"
+    limits = "" if healthy is None else f"{healthy[0]:.3g} to {healthy[1]:.3g}"
     values = history.all(figure.name)
     judged = {"last": values[-1], "highest": max(values), "lowest": min(values)}[figure.judged]
-    meaning = figure.meaning if figure.judged == "last" else f"{figure.meaning}; the {figure.judged}"
-    good = healthy is None or 0.99 * healthy[0] <= judged <= 1.01 * healthy[1]  # what is shown is rounded
-    return [figure.name, f"{judged:.4g}{'' if good else f' {_OUTSIDE}'}", between, meaning]
+    meaning = figure.meaning if figure.judged == "last" else f"{figure.meaning}; {figure.judged} value"
+    # 1 % tolerance, because the printed values are rounded.
+    good = healthy is None or 0.99 * healthy[0] <= judged <= 1.01 * healthy[1]
+    return [figure.name, f"{judged:.4g}{'' if good else f' {_OUTSIDE}'}", limits, meaning]
 
 
 def write_diagnosis(path: Path, doctor: Doctor) -> None:
-    """Writes the facts of the run, and what was found."""
+    """Writes the facts about the run and the findings as JSON."""
     content = {
         "facts": dataclasses.asdict(doctor.history.facts),
         "findings": [dataclasses.asdict(finding) for finding in doctor.findings],
@@ -60,25 +65,38 @@ def write_diagnosis(path: Path, doctor: Doctor) -> None:
 
 
 def diagnose(folder: str | Path) -> Doctor:
-    """Sees a run again, from its `metrics.jsonl` and the facts in its `diagnosis.json`.
+    """Diagnoses a run folder from its `metrics.jsonl` and the facts in its `diagnosis.json`.
 
     Raises:
-        DataError: One of them is missing or damaged.
+        DataError: One of the files is missing or damaged.
     """
-    folder = Path(folder)
-    metrics, known = folder / METRICS_FILE, folder / DIAGNOSIS_FILE
-    if missing := [path.name for path in (metrics, known) if not path.is_file()]:
+    run = RunFolder(Path(folder))
+    lines, diagnosis = run.metrics(), run.diagnosis()
+    if missing := [name for name, found in ((METRICS_FILE, lines), (DIAGNOSIS_FILE, diagnosis)) if found is None]:
         raise DataError(
-            f"{folder} holds no {' and no '.join(missing)}: give the folder of a run that has logged a line, trained "
-            "by ssl-lib train or with the callback Diagnosis"
+            f"{folder} has no {' and no '.join(missing)}: pass the folder of a run that has logged at least one line, "
+            "trained with ssl-lib train or with the callback Diagnosis"
         )
-    try:
-        doctor = Doctor(RunFacts(**json.loads(known.read_text(encoding="utf-8"))["facts"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{known} is damaged: {error}") from error
-    for number, line in enumerate(read_metrics(metrics), start=1):
+    assert lines is not None and diagnosis is not None
+    doctor = Doctor(_facts(diagnosis.get("facts"), run.path / DIAGNOSIS_FILE))
+    for number, line in enumerate(lines, start=1):
         try:
             doctor.see(line)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{metrics} is damaged in line {number}: {error!r}") from error
+        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+            raise DataError(
+                f"{run.path / METRICS_FILE} is damaged in line {number} ({error!r}): delete that line"
+            ) from error
     return doctor
+
+
+def _facts(values: Any, path: Path) -> RunFacts:
+    try:
+        facts = RunFacts(**values)
+        numbers = [value for value in dataclasses.astuple(facts) if value is not None]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise TypeError("a value is not a number")
+        if min(facts.total_steps, facts.steps_per_epoch) < 1:
+            raise ValueError("total_steps and steps_per_epoch must be at least 1")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} is damaged ({error}): delete it") from error
+    return facts

@@ -1,4 +1,4 @@
-"""What can go wrong with a self-supervised run, each with the figures it shows in, its likely cause and its cure."""
+"""Diagnosis rules: the training problems that the doctor detects, each with a check, likely cause and fix."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from ssl_lib.doctor.checks import (
     Check,
-    alike_from_the_start,
-    at_rest,
-    barely_moving,
-    blown_up,
-    growing,
-    one_prototype,
-    pinned,
-    stays,
-    to_a_point,
+    collapsed,
+    frozen_teacher,
+    growing_embeddings,
+    huge_updates,
+    identical_views,
+    loss_at_chance,
+    out_of_range,
+    single_prototype,
+    tiny_updates,
 )
 
 __all__ = ["RULES", "Rule"]
@@ -22,14 +22,14 @@ __all__ = ["RULES", "Rule"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that can be wrong.
+    """A training problem that the doctor can detect.
 
     Attributes:
-        name: Of the finding.
-        check: What it sees in the figures, in words; None where all is well or nothing is known yet.
-        cause: The likely one.
-        cure: What to do about it.
-        covered_by: Findings that explain this one, so that it is not told beside them.
+        name: Name of the finding.
+        check: Describes the evidence in the metrics; returns None if there is none, or not enough data yet.
+        cause: Likely cause.
+        cure: How to fix the problem.
+        covered_by: Names of findings that explain this one. It is not reported in addition to them.
     """
 
     name: str
@@ -42,100 +42,111 @@ class Rule:
 RULES = (
     Rule(
         "learning rate too high",
-        blown_up,
-        "one update rewrites a large part of the weights",
-        "divide optimizer.lr by 10, or warm up longer",
+        huge_updates,
+        "one update changes a large part of the weights",
+        "divide optimizer.lr by 10, or use a longer warmup",
     ),
     Rule(
         "learning rate too low",
-        barely_moving,
-        "the weights stay where they began",
-        "multiply optimizer.lr by 10 or more; look whether the parameters are frozen",
+        tiny_updates,
+        "the weights barely change from their initial values",
+        "multiply optimizer.lr by 10 or more, and check whether the parameters are frozen",
     ),
     Rule(
         "augmentation too weak",
-        alike_from_the_start,
-        "the views of an image can be matched without understanding it",
-        "crop, jitter and blur more: see `ssl-lib views CONFIG`, and the preset of the method",
+        identical_views,
+        "the views of an image can be matched without learning its content",
+        "use stronger crops, color jitter and blur: see `ssl-lib views CONFIG`, and compare with the method's preset",
     ),
     Rule(
         "frozen teacher",
-        at_rest,
-        "the teacher's momentum is 1, or far too high for so few updates",
-        "lower method.momentum, to 0.99 for some thousand updates and further for fewer, or train for longer",
+        frozen_teacher,
+        "the teacher's momentum is 1, or far too high for the number of updates",
+        "lower method.momentum (0.99 for a few thousand updates, less for fewer), or train longer",
     ),
     Rule(
         "racing teacher",
-        stays("teacher_momentum", "below", 3),
-        "the teacher is a copy of the student, and no steadier a target",
-        "raise method.momentum: 0.9 at least, 0.99 and more in long runs",
+        out_of_range("teacher_momentum", "below", 3),
+        "the teacher nearly copies the student, so it is not a more stable target",
+        "raise method.momentum to at least 0.9, or to 0.99 and above for long runs",
     ),
     Rule(
         "complete collapse",
-        to_a_point,
-        "all images are mapped to one point: nothing keeps the embeddings apart",
-        "bring back what does: stop-gradient or predictor, the negatives, the variance term, a slow teacher",
+        collapsed,
+        "all images are mapped to one point, because nothing keeps the embeddings apart",
+        "restore what prevents collapse: stop-gradient, predictor, negatives, the variance term or a slow teacher",
         covered_by=("learning rate too high",),
     ),
     Rule(
         "exploding embeddings",
-        growing,
-        "the loss gains by ever longer embeddings, or the lr is too high",
-        "normalize the embeddings inside the loss, add weight decay, lower the lr",
+        growing_embeddings,
+        "the loss decreases as the embeddings get longer, or the learning rate is too high",
+        "normalize the embeddings inside the loss, add weight decay, or lower the learning rate",
         covered_by=("learning rate too high",),
     ),
     Rule(
         "one prototype takes all",
-        one_prototype,
-        "the teacher's outputs are not centerd, or the center follows too slowly",
-        "lower method.center_momentum to 0.9, raise the teacher's temperature",
+        single_prototype,
+        "the teacher's outputs are not centered, or the center follows them too slowly",
+        "lower method.center_momentum to 0.9, or raise the teacher's temperature",
         covered_by=("learning rate too high",),
     ),
     Rule(
         "dead prototypes",
-        stays("prototype_usage", "below", 5, after_epochs=1, after_steps=50),
-        "most prototypes are no image's first choice",
-        "take fewer prototypes or a larger batch, fix their norms, freeze them for an epoch (method.freeze_prototypes)",
+        out_of_range("prototype_usage", "below", 5, after_epochs=1, after_steps=50),
+        "most prototypes are not the first choice of any image",
+        "use fewer prototypes, a larger batch or prototypes of fixed norm, or freeze them for the first epoch "
+        "(method.freeze_prototypes)",
         covered_by=("learning rate too high", "one prototype takes all"),
     ),
     Rule(
         "undecided assignments",
-        stays("assignment_entropy", "above", 5, after_epochs=1),
-        "every image is assigned to all prototypes alike: the teacher is not sharp enough, or its outputs are alike",
-        "lower method.teacher_temperature to 0.04, lower the lr",
+        out_of_range("assignment_entropy", "above", 5, after_epochs=1),
+        "every image is assigned to all prototypes almost equally: the teacher is not sharp enough, or its outputs are "
+        "almost the same for all images",
+        "lower method.teacher_temperature to 0.04, or lower the learning rate",
     ),
     Rule(
         "augmentation too strong",
-        stays("view_distance", "above", 5, after_epochs=1, after_steps=30),
-        "two views of an image have no more in common than views of two images",
-        "keep more of the image: raise crop_scale, jitter and solarize less; see `ssl-lib views CONFIG`",
+        out_of_range("view_distance", "above", 5, after_epochs=1, after_steps=30),
+        "two views of the same image are as different as views of two images",
+        "keep more of the image: raise crop_scale, use less color jitter and solarization; see `ssl-lib views CONFIG`",
         covered_by=("learning rate too high", "learning rate too low", "complete collapse"),
     ),
     Rule(
         "dimensional collapse",
-        stays("effective_rank", "below", 5, after_epochs=1),
-        "the embeddings vary along a few directions only: redundancy is not punished, or the lr is too high",
-        "raise the covariance or redundancy weight, lower the lr, use a projector of more layers",
+        out_of_range("effective_rank", "below", 5, after_epochs=1),
+        "the embeddings vary along few directions only: redundancy is not penalized, or the learning rate is too high",
+        "raise the covariance or redundancy weight, lower the learning rate, or use a projector with more layers",
         covered_by=(
-            *("learning rate too high", "complete collapse", "augmentation too strong", "loss pinned at chance"),
-            *("one prototype takes all", "undecided assignments"),
+            "learning rate too high",
+            "complete collapse",
+            "augmentation too strong",
+            "loss pinned at chance",
+            "one prototype takes all",
+            "undecided assignments",
         ),
     ),
     Rule(
         "loss pinned at chance",
-        pinned,
-        "the loss does not tell images apart: a temperature far too high, or nothing is learned",
-        "lower method.temperature (0.1 to 0.5), raise the lr, look at the views",
+        loss_at_chance,
+        "the loss does not distinguish images: the temperature is far too high, or nothing is learned",
+        "lower method.temperature (0.1 to 0.5), raise the learning rate, or check the views",
         covered_by=(
-            *("learning rate too high", "learning rate too low", "complete collapse", "augmentation too strong"),
-            *("one prototype takes all", "undecided assignments", "dimensional collapse"),
+            "learning rate too high",
+            "learning rate too low",
+            "complete collapse",
+            "augmentation too strong",
+            "one prototype takes all",
+            "undecided assignments",
+            "dimensional collapse",
         ),
     ),
     Rule(
         "BatchNorm leakage",
-        stays("process_gap", "above", 5),
-        "an embedding tells which process made it: batch statistics of its own, or images that are not shuffled",
-        "share the statistics (sync_batchnorm = True, the default of a method), shuffle the images",
+        out_of_range("process_gap", "above", 5),
+        "embeddings reveal which process computed them: it uses its own batch statistics, or images are not shuffled",
+        "synchronize the statistics (sync_batchnorm = True, the default of a method), or shuffle the images",
     ),
 )
-"""All of them; those that explain others stand before these."""
+"""All rules, in the order of checking: a rule that explains others comes before them."""

@@ -1,4 +1,4 @@
-"""What an encoder makes of many images, kept in one file; and what people who curate images do with it."""
+"""Embedding tables: extraction, storage, nearest neighbors, near-duplicates and diverse subsets."""
 
 from ssl_lib.embedding.curate import coverage, duplicate_groups, farthest_points, nearest
 from ssl_lib.embedding.extract import Embedded, embed

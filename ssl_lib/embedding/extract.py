@@ -1,11 +1,12 @@
-"""Every image of a data set through an encoder, to a file that may be larger than the memory."""
+"""Extracts embeddings of all images of a data set into a table on disk, resumable and larger than memory."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ _WORDS = Words("an unfinished embedding", "embed", "another file")
 
 @dataclass(frozen=True)
 class Embedded:
-    """What `embed` made, or found complete.
+    """Result of `embed`.
 
     Attributes:
-        path: The table; read it with `EmbeddingTable.load`.
-        count: Number of images in it.
-        written: How many of them this call added; 0 if the file was complete already.
-        skipped: Images that could not be read and were left out, named as in the table.
+        path: The table; load it with `EmbeddingTable.load`.
+        count: Number of images in the table.
+        written: Number of images that this call added; 0 if the table was already complete.
+        skipped: Names of the unreadable images that were skipped, as in the table.
     """
 
     path: Path
@@ -59,31 +60,33 @@ def embed(
     precision: str = "fp32",
     progress: bool = True,
 ) -> Embedded:
-    """Passes every image through the encoder, in eval mode and without augmentation, and writes an `EmbeddingTable`.
+    """Encodes every image in eval mode and without augmentation, and writes an `EmbeddingTable`.
 
-    May be interrupted at any time: features are in the folder `<destination>.unfinished` until all are there, and a
-    second call goes on where the first stopped. Its table equals that of an unbroken call, bit for bit.
+    The call can be interrupted at any time. Features are kept in the folder `<destination>.unfinished` until all images
+    are done, and a second call resumes there. The resulting table is bitwise equal to that of an uninterrupted call.
 
     Args:
-        encoder: (N, C, H, W) -> (N, out_dim); features are computed where its parameters are.
-        data: Images are normalized by its `mean` and `std`. Those to be skipped (see `SkipImage`) are left out.
-        destination: A .npz, or a .parquet with the extra `parquet`.
-        root: The folder that the images' names are relative to, kept for pictures; of a `FolderData` its own.
-        size: Side of the images shown; see `evaluation_batches`.
-        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
+        encoder: (N, C, H, W) -> (N, out_dim). It runs on the device of its parameters.
+        data: The images, normalized with its `mean` and `std`. Images that raise `SkipImage` are skipped.
+        destination: A .npz file, or a .parquet file (needs the extra `parquet`).
+        root: Folder that the image names are relative to, stored to find the images again; defaults to the root of a
+            `FolderData`.
+        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
         batch_size: Images per forward pass.
-        workers: Processes that decode, for data not in memory.
-        precision: `fp32`, `bf16`, `fp16` or `auto`; what is written is float32.
+        workers: Number of worker processes that decode images, for data not in memory.
+        precision: `fp32`, `bf16`, `fp16` or `auto`. The table always holds float32.
         progress: Whether to show a progress bar on a terminal.
 
     Raises:
-        DataError: An image cannot be read, its features are not finite, the destination is there already with other
-            images, encoder or settings, or it cannot be written.
-        ValueError: The encoder has no `out_dim` or is not as wide, or an argument is out of range.
-        ConfigError: Another suffix or precision, or pyarrow is missing.
+        DataError: An image cannot be read, its features are not finite, the destination exists with different images,
+            encoder or settings, or it cannot be written.
+        ValueError: `encoder.out_dim` is missing or differs from the width of its features, or an argument is out of
+            range.
+        ConfigError: The suffix or precision is not supported, or pyarrow is not installed.
     """
     path = Path(destination).expanduser()
-    storage_of(path)
+    storage_of(path)  # raises for an unsupported suffix
     width = getattr(encoder, "out_dim", None)
     if not isinstance(width, int):
         raise ValueError(f"{type(encoder).__name__} has no out_dim: set it to the width of its features")
@@ -94,34 +97,21 @@ def embed(
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
     source = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder)}
-    shown = {"size": size, "resize": resize, "batch size": batch_size, "precision": computed.name}
-    made_of = {**source, **shown, "mean": list(data.mean), "std": list(data.std)}
+    settings = {"size": size, "resize": resize, "batch size": batch_size, "precision": computed.name}
+    made_of = {**source, **settings, "mean": list(data.mean), "std": list(data.std)}
     if path.exists():
-        return _complete(path, made_of)
-    work = path.with_name(path.name + ".unfinished")
-    rows: RowFile | None = None
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with held(work, "embed"), worker_crashes():
-            rows = RowFile(work / "features.npy", "embed.json", made_of, len(data), (width,), np.float32, _WORDS)
-            before = rows.count
-            with frozen(encoder), computed.autocast():
-                _fill(rows, encoder, batches, progress)
-            _table(rows, data, root, made_of).save(path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another file. A second call goes on "
-            "where this one stopped"
-        ) from error
-    finally:
-        if rows is not None and (path.exists() or not rows.done):
-            shutil.rmtree(work, ignore_errors=True)
+        return _existing(path, made_of)
+    with _unfinished_rows(path, len(data), width, made_of) as rows:
+        before = rows.count
+        with frozen(encoder), computed.autocast():
+            _fill(rows, encoder, batches, progress)
+        _build_table(rows, data, root, made_of).save(path)
     return Embedded(path, rows.count, rows.count - before, tuple(rows.skipped.values()))
 
 
 @dataclass(frozen=True)
 class _Batches:
-    """How the images are read."""
+    """Images and how to read them in batches."""
 
     data: ImageData
     batch_size: int
@@ -130,47 +120,68 @@ class _Batches:
     workers: int | None
 
     def end_of(self, index: int) -> int:
-        """The end of the batch that an image is in."""
+        """End of the batch that contains an image."""
         return min(len(self.data), (index // self.batch_size + 1) * self.batch_size)
 
 
+@contextlib.contextmanager
+def _unfinished_rows(path: Path, total: int, width: int, made_of: dict[str, Any]) -> Iterator[RowFile]:
+    """Opens the folder `<path>.unfinished`; deletes it at the end if the table is written or no image is done."""
+    work = path.with_name(path.name + ".unfinished")
+    rows: RowFile | None = None
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with held(work, "embed"), worker_crashes():
+            rows = RowFile(work / "features.npy", "embed.json", made_of, total, (width,), np.float32, _WORDS)
+            yield rows
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); free disk space and call again to resume, or choose "
+            "another file"
+        ) from error
+    finally:
+        if rows is not None and (path.exists() or not rows.done):
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def _fill(rows: RowFile, encoder: nn.Module, batches: _Batches, progress: bool) -> None:
-    """Appends the features that are not there yet. Batches begin where those of an unbroken call do."""
+    """Appends the missing features. Batch boundaries are the same as in an uninterrupted call."""
     if rows.target.exists():
         return
     data = batches.data
     rest = torch.arange(rows.done, len(data))
-    read = evaluation_batches(data, batches.batch_size, batches.size, batches.workers, rest, batches.resize)
+    reader = evaluation_batches(data, batches.batch_size, batches.size, batches.workers, rest, batches.resize)
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
-        for batch in read:
+        for batch in reader:
             assert isinstance(batch.images, Tensor)
             features = encode(encoder, batch.images, data.mean, data.std)
-            _check(features, rows.width, data, batch.indices)
+            _check_features(features, rows.width, data, batch.indices)
             end = batches.end_of(int(batch.indices[-1]))
             bar.update(end - rows.done)
-            rows.append(file, end, features.numpy(), _left_out(data, range(rows.done, end), batch.indices.tolist()))
-        nothing = np.empty((0, rows.width), np.float32)  # of the last batches, where no image of theirs can be read
-        rows.append(file, len(data), nothing, _left_out(data, range(rows.done, len(data)), ()))
+            rows.append(file, end, features.numpy(), _skipped(data, range(rows.done, end), batch.indices.tolist()))
+        empty = np.empty((0, rows.width), np.float32)  # the last batches may not contain a readable image
+        rows.append(file, len(data), empty, _skipped(data, range(rows.done, len(data)), ()))
     if not rows.count:
         raise DataError(f"none of the {len(data)} images can be read; the first is {image_name(data, 0)}")
     rows.finish()
 
 
-def _left_out(data: ImageData, wanted: range, read: Iterable[int]) -> dict[int, str]:
+def _skipped(data: ImageData, wanted: range, read: Iterable[int]) -> dict[int, str]:
+    """Indices and names of the images that were not read."""
     return {index: image_name(data, index) for index in sorted(set(wanted).difference(read))}
 
 
-def _check(features: Tensor, width: int, data: ImageData, indices: Tensor) -> None:
+def _check_features(features: Tensor, width: int, data: ImageData, indices: Tensor) -> None:
     if features.shape[1:] != (width,):
-        raise ValueError(f"the encoder's out_dim is {width}, and its features are {tuple(features.shape)}")
+        raise ValueError(f"the encoder's out_dim is {width}, but its features are {tuple(features.shape)}")
     bad = ~features.isfinite().all(1)
     if bad.any():
         name = image_name(data, int(indices[bad][0]))
-        raise DataError(f"{name}: the encoder makes NaN or infinity of it; try another precision, or look at the run")
+        raise DataError(f"{name}: the encoder returns NaN or infinity; try another precision, or check the run's loss")
 
 
-def _table(rows: RowFile, data: ImageData, root: str | None, made_of: dict[str, Any]) -> EmbeddingTable:
+def _build_table(rows: RowFile, data: ImageData, root: str | None, made_of: dict[str, Any]) -> EmbeddingTable:
     kept = np.ones(len(data), np.bool_)
     kept[list(rows.skipped)] = False
     paths = np.array([image_name(data, index) for index in np.flatnonzero(kept).tolist()], np.str_)
@@ -180,23 +191,23 @@ def _table(rows: RowFile, data: ImageData, root: str | None, made_of: dict[str, 
     return EmbeddingTable(embeddings, paths, labels, tuple(data.class_names), root, skipped, made_of)
 
 
-def _complete(path: Path, made_of: dict[str, Any]) -> Embedded:
-    """What is there already, if this very call would make it again."""
+def _existing(path: Path, made_of: dict[str, Any]) -> Embedded:
+    """Returns the existing table if the call would produce the same one; otherwise raises DataError."""
     table = EmbeddingTable.load(path)
     found = table.made_of
     if found != made_of:
         key = next((key for key in made_of if found.get(key) != made_of[key]), "settings")
         raise DataError(
-            f"{path} is there already, of another source ({key}: {found.get(key)} there, {made_of.get(key)} here); "
+            f"{path} already exists, from another source ({key}: {found.get(key)} there, {made_of.get(key)} here); "
             "choose another file, or remove it"
         )
     return Embedded(path, len(table), 0, table.skipped)
 
 
 def _fingerprint(encoder: nn.Module) -> str:
-    """Of its structure and weights."""
-    found = hashlib.sha256(repr(encoder).encode())
+    """Hash of the structure and the weights of an encoder."""
+    digest = hashlib.sha256(repr(encoder).encode())
     for key, value in encoder.state_dict().items():
-        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Tables of embeddings as files: .npz, and .parquet with the extra `parquet`."""
+"""Reads and writes embedding tables as .npz, or as .parquet (needs the extra `parquet`)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from ssl_lib.utils.optional import needs
 
 __all__ = ["Columns", "Storage", "storage_of"]
 
-_ROWS = 8192  # of a row group
-_TEXTS = {"classes": 1, "root": 0, "skipped": 1, "made_of": 0, "about": 1}  # arrays of text, and their dimensions
+_ROWS = 8192  # rows per Parquet row group
+_TEXTS = {
+    "classes": 1,
+    "root": 0,
+    "skipped": 1,
+    "made_of": 0,
+    "about": 1,
+}  # string arrays and their number of dimensions
 
 
 class Columns(NamedTuple):
-    """What a file holds; see `EmbeddingTable`."""
+    """The contents of a file; see `EmbeddingTable`."""
 
     embeddings: npt.NDArray[Any]
     paths: npt.NDArray[np.str_]
@@ -35,17 +41,17 @@ class Columns(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """How a kind of file is read and written."""
+    """Reader and writer of a file format."""
 
     read: Callable[[Path], Columns]
     write: Callable[[Path, Columns], None]
 
 
 def storage_of(path: Path) -> Storage:
-    """The storage that a file's suffix means.
+    """Selects the file format by suffix.
 
     Raises:
-        ConfigError: It means none, or pyarrow is missing.
+        ConfigError: The suffix is not supported, or pyarrow is not installed.
     """
     if path.suffix not in _STORAGES:
         raise ConfigError(f"{path} must end in {' or '.join(_STORAGES)}")
@@ -60,18 +66,18 @@ def _read_npz(path: Path) -> Columns:
     texts = {key: array for key, array in read.items() if array is not None}
     for key, array in texts.items():
         if array.dtype.kind != "U" or array.ndim != _TEXTS[key]:
-            kind = "texts (N,)" if _TEXTS[key] else "one text"
-            raise DataError(f"{path}: {key} must be {kind}, got {array.dtype} {array.shape}")
+            expected = "strings (N,)" if _TEXTS[key] else "a single string"
+            raise DataError(f"{path}: {key} must be {expected}, got {array.dtype} {array.shape}")
     try:
         origin = _origin(**{key: array.tolist() for key, array in texts.items()})
         return Columns(embeddings, paths, read_member(path, "labels"), *origin)
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a table of `ssl-lib embed` ({error})") from error
+        raise DataError(f"{path}: not a table written by `ssl-lib embed` ({error})") from error
 
 
 def _write_npz(path: Path, columns: Columns) -> None:
     arrays: dict[str, Any] = {
-        "embeddings": columns.embeddings,  # first in the file, where they are aligned for being mapped
+        "embeddings": columns.embeddings,  # first in the file, so that they are aligned for memory mapping
         "paths": columns.paths,
         "classes": np.array(columns.classes, np.str_),
         "skipped": np.array(columns.skipped, np.str_),
@@ -101,19 +107,21 @@ def _read_parquet(path: Path) -> Columns:
                 labels.append(batch.column("label"))
                 done += len(block)
             if not count == done == len(paths):
-                raise ValueError(f"{done} of {count} rows in it")
+                raise ValueError(f"it contains {done} of {count} rows")
             label = pa.chunked_array(labels, pa.int64())
             values = None if label.null_count else label.to_numpy()
             return Columns(embeddings, np.array(paths, np.str_), values, *_origin(**known, **lists))
     except (pa.ArrowException, KeyError, AttributeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise DataError(f"{path}: not a table of `ssl-lib embed` that can be read ({error})") from error
+        raise DataError(f"{path}: not a readable table written by `ssl-lib embed` ({error})") from error
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:
     try:
         _write_row_groups(path, columns)
     except UnicodeEncodeError as error:
-        raise DataError(f"{error.object!r} is no UTF-8, as .parquet needs paths to be: write a .npz") from error
+        raise DataError(
+            f"{error.object!r} is not valid UTF-8, which .parquet requires for paths: write a .npz file instead"
+        ) from error
 
 
 def _write_row_groups(path: Path, columns: Columns) -> None:
@@ -139,17 +147,17 @@ def _origin(
     made_of: str = "{}",
     about: str | list[str] | None = None,
 ) -> tuple[tuple[str, ...], str | None, tuple[str, ...], Mapping[str, Any]]:
-    """The last columns. `about` is what they were in once, as JSON; `made_of` is JSON still."""
+    """Parses classes, root, skipped and made_of (JSON). Older files hold the last three as JSON in `about`."""
     found = {"root": root, "skipped": skipped, "made_of": json.loads(made_of)}
     if about is not None:
         found = {**found, **json.loads(about if isinstance(about, str) else about[0])}
     if not isinstance(found["made_of"], dict) or not isinstance(found["root"], str | None):
-        raise ValueError("made_of must be a mapping and root a text")
+        raise ValueError("made_of must be a mapping and root a string")
     return tuple(map(str, classes)), found["root"], tuple(map(str, found["skipped"])), found["made_of"]
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    """The modules `pyarrow` and `pyarrow.parquet`, which have no type hints."""
+    """Imports `pyarrow` and `pyarrow.parquet`, which have no type hints."""
     with needs("pyarrow", "a .parquet file, unlike a .npz,"):
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
 

@@ -1,4 +1,4 @@
-"""Embeddings with the names of their images."""
+"""`EmbeddingTable`: embeddings with image paths and labels, loaded from and saved to a file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["EmbeddingTable"]
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingTable:
-    """A row per image.
+    """A table of embeddings with one row per image.
 
     Args:
         embeddings: float32 (N, D).
-        paths: (N,), relative to the folder of the images; where they come from no files, their indices.
+        paths: (N,), image paths relative to the root folder, or image indices if the images are not files.
         labels: Class indices, int64 (N,), or None.
-        classes: Names of the classes in the order of their indices; empty where unknown.
-        root: The folder that the paths are relative to, where it is known.
-        skipped: Paths of the images that could not be read, which have no row.
-        made_of: The images, the encoder and the settings, plain values: by them `embed` knows its own table.
+        classes: Class names in the order of the class indices; empty if unknown.
+        root: Folder that the paths are relative to; None if unknown.
+        skipped: Paths of the unreadable images, which have no row.
+        made_of: Images, encoder and settings as JSON types. `embed` compares them to recognize its own table.
 
     Raises:
-        ValueError: The shapes or types do not fit, or a label has no class.
+        ValueError: Shapes or types do not match, or a label has no class.
     """
 
     embeddings: npt.NDArray[np.float32]
@@ -45,13 +45,13 @@ class EmbeddingTable:
     def __post_init__(self) -> None:
         shape = self.embeddings.shape
         if self.embeddings.dtype != np.float32 or len(shape) != 2 or 0 in shape:
-            raise ValueError(f"embeddings must be float32 (N, D), not empty, got {self.embeddings.dtype} {shape}")
+            raise ValueError(f"embeddings must be float32 (N, D) and not empty, got {self.embeddings.dtype} {shape}")
         if self.paths.dtype.kind != "U" or self.paths.shape != shape[:1]:
-            raise ValueError(f"paths must be {shape[0]} texts, got {self.paths.dtype} {self.paths.shape}")
+            raise ValueError(f"paths must be {shape[0]} strings, got {self.paths.dtype} {self.paths.shape}")
         if self.labels is None:
             return
         if self.labels.dtype != np.int64 or self.labels.shape != shape[:1]:
-            raise ValueError(f"labels must be {shape[0]} of int64, got {self.labels.dtype} {self.labels.shape}")
+            raise ValueError(f"labels must be int64 ({shape[0]},), got {self.labels.dtype} {self.labels.shape}")
         least, most = int(self.labels.min()), int(self.labels.max())
         if least < 0 or (self.classes and most >= len(self.classes)):
             raise ValueError(f"labels must be in [0, {len(self.classes)}), got {least} to {most}")
@@ -64,46 +64,46 @@ class EmbeddingTable:
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:
-        """Reads a table, without executing anything in it.
+        """Loads a table. Pickled data is rejected, so no code in the file can run.
 
-        The embeddings of a .npz are memory-mapped, so that a table may be larger than the memory; those of a .parquet
-        (which needs the extra `parquet`) are read into it.
+        The embeddings of a .npz file are memory-mapped, so the table may be larger than memory. The embeddings of a
+        .parquet file (needs the extra `parquet`) are read into memory.
 
         Raises:
-            DataError: The file is missing, damaged, pickled, or no table.
-            ConfigError: The file has another suffix, or pyarrow is missing.
+            DataError: The file is missing, damaged, pickled, or not a table.
+            ConfigError: The suffix is not supported, or pyarrow is not installed.
         """
         path = Path(path).expanduser()
         storage = storage_of(path)
         if not path.is_file():
-            raise DataError(f"{path.absolute()}: no such file (a table of `ssl-lib embed` was looked for)")
+            raise DataError(f"{path.absolute()}: no such file; pass a table written by `ssl-lib embed`")
         columns = storage.read(path)
         try:
-            embeddings = np.require(columns.embeddings, np.float32, ["C", "A"])  # as they lie, if embed wrote them
+            embeddings = np.require(columns.embeddings, np.float32, ["C", "A"])  # no copy if `embed` wrote the file
             labels = None if columns.labels is None else columns.labels.astype(np.int64, casting="safe")
             return cls(**{**columns._asdict(), "embeddings": embeddings, "labels": labels})
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: not a table of `ssl-lib embed` ({error})") from error
+            raise DataError(f"{path}: not a table written by `ssl-lib embed` ({error})") from error
 
     def save(self, path: str | Path) -> None:
-        """Writes .npz or .parquet, whole or not at all, reading the embeddings in parts.
+        """Writes a .npz or .parquet file atomically, reading the embeddings in chunks.
 
-        A .npz has a key for each attribute, labels and root where there are any; root and made_of, which is JSON, are
-        arrays of no dimension: `str(file["root"])`. A .parquet has the columns embedding, path and label, and the rest
-        in its metadata: root as text, the others as JSON.
+        A .npz file has one array per attribute; labels and root are missing if they are None. root and made_of (JSON)
+        are 0-dimensional: `str(file["root"])`. A .parquet file has the columns embedding, path and label; its metadata
+        holds root as a string and the other attributes as JSON.
 
         Raises:
-            DataError: A path cannot be written as that format has it.
-            ConfigError: The file has another suffix, or pyarrow is missing.
+            DataError: A path cannot be represented in the file format.
+            ConfigError: The suffix is not supported, or pyarrow is not installed.
         """
         path = Path(path).expanduser()
         storage_of(path).write(path, Columns(*(getattr(self, column) for column in Columns._fields)))
 
     def find(self, query: str | int) -> int:
-        """The row of an image.
+        """Finds the row of an image.
 
         Args:
-            query: Its path as in the table, or as it lies on the disk; or the row itself.
+            query: The path in the table, the path of the file, or the row itself.
 
         Raises:
             ValueError: There is no such image.
@@ -117,12 +117,12 @@ class EmbeddingTable:
         if str(query).isdecimal() and int(query) < len(self):
             return int(query)
         raise ValueError(
-            f"no image {query!r} among these {len(self):,}: give a path as in the table, such as "
+            f"no image {query!r} in this table of {len(self):,} images: pass a path as in the table, such as "
             f"{str(self.paths[0])!r}, or a row from 0 to {len(self) - 1}"
         )
 
     def label(self, row: int) -> str:
-        """The class of an image: its name where it has one, its index, or nothing where there are no labels."""
+        """Class name of a row; its class index if the classes have no names; empty if there are no labels."""
         if self.labels is None:
             return ""
         index = int(self.labels[row])

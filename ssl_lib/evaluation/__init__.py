@@ -1,4 +1,4 @@
-"""How good a representation is; the protocols register themselves in `PROTOCOLS`."""
+"""Evaluation of frozen and fine-tuned encoders: protocols (registered in `PROTOCOLS`) and label-free metrics."""
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy, prototype_usage

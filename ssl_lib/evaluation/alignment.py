@@ -1,4 +1,4 @@
-"""Measures without labels: how near the views of an image are, and how far the images spread."""
+"""Label-free metrics on the unit sphere: alignment, uniformity, feature standard deviation and view distance."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["alignment", "feature_std", "uniformity", "view_distance"]
 
 @torch.no_grad()
 def alignment(x: Tensor, y: Tensor) -> float:
-    """The mean squared distance between the two views of an image, on the unit sphere.
+    """Mean squared distance between the two views of an image, on the unit sphere.
 
     Source: Wang and Isola 2020 (arXiv:2005.10242, section 4.1, alpha = 2).
 
     Args:
-        x: (N, D), first views, of any length; normalized here, computed in float64.
+        x: (N, D), first views. The rows are normalized to unit length, in float64.
         y: (N, D), second views of the same images.
 
     Returns:
-        In [0, 4]: 0 where the views agree, about 2 where they have nothing in common.
+        A value in [0, 4]: 0 if the views are identical, about 2 if they are unrelated.
 
     Raises:
-        ValueError: The two are no matrices of one shape.
+        ValueError: The inputs are not two float matrices of the same shape.
     """
     x, y = _unit_pair(x, y)
     return (x - y).square().sum(1).mean().item()
@@ -33,79 +33,80 @@ def alignment(x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def uniformity(x: Tensor) -> float:
-    """The logarithm of the mean of exp(-2 d^2) over the distances d of all pairs of images, on the unit sphere.
+    """Log of the mean of exp(-2 d^2) over the distances d of all pairs of images, on the unit sphere.
 
     Source: Wang and Isola 2020 (arXiv:2005.10242, section 4.1, t = 2).
 
     Args:
-        x: (N, D), N at least 2, of any length; normalized here, computed in float64.
+        x: (N, D), N >= 2. The rows are normalized to unit length, in float64.
 
     Returns:
-        In [-8, 0]: 0 where all images are alike, near -4 where they spread evenly over a sphere of many dimensions.
+        A value in [-8, 0]: 0 if all images have the same features, near -4 if the features are spread evenly over a
+        high-dimensional sphere.
 
     Raises:
-        ValueError: The features are no (N, D), or fewer than two.
+        ValueError: The features are not a float matrix (N, D), or N is 1.
     """
     x = _unit(x)
     if len(x) < 2:
-        raise ValueError("uniformity is of pairs: give it two rows at least")
-    rows = max(1, 2**24 // len(x))  # bounds the distances held at a time to 128 MiB
+        raise ValueError(f"uniformity compares pairs of images: pass at least two rows, got {len(x)}")
+    rows = max(1, 2**24 // len(x))  # limits the block of distances to 128 MiB
     total = x.new_zeros(())
     for start in range(0, len(x), rows):
         squares = 2 - 2 * x[start : start + rows] @ x.T
-        squares.diagonal(start).fill_(math.inf)  # no row is a pair with itself
+        squares.diagonal(start).fill_(math.inf)  # exclude the pair of a row with itself
         total += squares.mul_(-2).exp_().sum()
     return (total / (len(x) * (len(x) - 1))).log().clamp_max(0.0).item()
 
 
 @torch.no_grad()
 def feature_std(x: Tensor) -> float:
-    """The standard deviation of the unit-length features, the mean over their dimensions.
+    """Standard deviation of the unit-length features, averaged over dimensions.
 
-    Source: SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1): 1 / sqrt(D) where the features spread evenly, 0
-    where they have collapsed to one point.
+    Source: SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1). It is 1 / sqrt(D) if the features are spread
+    evenly, and 0 if they have collapsed to one point.
 
     Args:
-        x: (N, D), of any length; normalized here, computed in float64.
+        x: (N, D). The rows are normalized to unit length, in float64.
 
     Returns:
-        In [0, 1 / sqrt(D)].
+        A value in [0, 1 / sqrt(D)].
 
     Raises:
-        ValueError: The features are no (N, D).
+        ValueError: The features are not a float matrix (N, D).
     """
     return _unit(x).std(0, correction=0).mean().item()
 
 
 @torch.no_grad()
 def view_distance(x: Tensor, y: Tensor) -> float:
-    """The squared distance between two views of an image, as a share of that between views of two images.
+    """Mean squared distance between an image's two views, divided by the distance between views of different images.
 
-    `alignment` in the measure of the features' own spread, so that it tells views that agree from features that have
-    collapsed.
+    This is `alignment` relative to the spread of the features, so it distinguishes views that agree from features
+    that have collapsed.
 
     Args:
-        x: (N, D), first views, of any length; normalized here, computed in float64.
-        y: (N, D), second views of the same images; N at least 2.
+        x: (N, D), first views. The rows are normalized to unit length, in float64.
+        y: (N, D), second views of the same images; N >= 2.
 
     Returns:
-        From 0, where the views agree, to about 1, where those of one image are as far apart as those of two; 0 too
-        where all features are the same.
+        From 0 if the views are identical to about 1 if views of the same image are as far apart as views of
+        different images. Also 0 if all features are equal.
 
     Raises:
-        ValueError: The two are no matrices of one shape, or of one row.
+        ValueError: The inputs are not two float matrices of the same shape, or N is 1.
     """
     x, y = _unit_pair(x, y)
     if len(x) < 2:
-        raise ValueError("view_distance compares images: give it two rows at least")
+        raise ValueError(f"view_distance compares pairs of images: pass at least two rows, got {len(x)}")
     same = (x - y).square().sum(1).mean()
-    everyone = 2 - 2 * x.mean(0) @ y.mean(0)  # the mean over all (i, j), those of one image included
-    other = (len(x) * everyone - same) / (len(x) - 1)
+    everything = 2 - 2 * x.mean(0) @ y.mean(0)  # mean over all pairs (i, j), including i == j
+    other = (len(x) * everything - same) / (len(x) - 1)
     return (same / other).item() if other > 1e-12 else 0.0
 
 
 def matrix(features: Tensor) -> Tensor:
-    """Features (N, D) in float64; a ValueError where they are none."""
+    """Converts features (N, D) to float64; raises ValueError if they are not a non-empty float matrix."""
     if features.ndim != 2 or not features.is_floating_point() or not features.numel():
         raise ValueError(f"features must be floats (N, D), got {features.dtype} of shape {tuple(features.shape)}")
     return features.double()
@@ -117,5 +118,5 @@ def _unit(x: Tensor) -> Tensor:
 
 def _unit_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.shape != y.shape:
-        raise ValueError(f"the two views must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(f"the two views must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     return _unit(x), _unit(y)

@@ -1,4 +1,4 @@
-"""Measures without labels: how images are shared out among prototypes."""
+"""Label-free metrics of soft assignments of images to prototypes: usage and entropies."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ __all__ = ["assignment_entropy", "prototype_entropy", "prototype_usage"]
 
 @torch.no_grad()
 def prototype_usage(assignments: Tensor) -> float:
-    """The share of the prototypes that are the first choice of an image.
+    """Fraction of the prototypes that are the most likely prototype of at least one image.
 
     Args:
-        assignments: (N, K), each row a distribution over the prototypes.
+        assignments: (N, K), K >= 2, each row a distribution over the prototypes.
 
     Returns:
-        In (0, 1], the number of prototypes chosen over min(N, K); about 0.63 for K = N and choices at random.
+        A value in (0, 1]: the number of used prototypes divided by min(N, K). Random assignments with K = N give about
+        0.63.
 
     Raises:
-        ValueError: The assignments are no (N, K).
+        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
     """
     return len(_checked(assignments).argmax(1).unique()) / min(assignments.shape)
 
 
 @torch.no_grad()
 def prototype_entropy(assignments: Tensor) -> float:
-    """The entropy of the mean assignment over ln K: how evenly the batch as a whole is spread over the prototypes.
+    """Entropy of the mean assignment, divided by ln K: how evenly a batch is spread over the prototypes.
 
-    DINO's centring keeps it from falling to 0, one prototype for all images (Caron et al. 2021, arXiv:2104.14294,
-    section 5.3).
+    Centering in DINO prevents it from falling to 0, where one prototype takes all images (Caron et al. 2021,
+    arXiv:2104.14294, section 5.3).
 
     Args:
-        assignments: (N, K), K at least 2, each row a distribution over the prototypes.
+        assignments: (N, K), K >= 2, each row a distribution over the prototypes.
 
     Returns:
-        In [0, 1]; at most ln N / ln K where each image chooses one prototype only.
+        A value in [0, 1]; at most ln N / ln K if each image is assigned to a single prototype.
 
     Raises:
-        ValueError: The assignments are no (N, K).
+        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
     """
     mean = _checked(assignments).double().mean(0)
     return float(torch.special.entr(mean).sum()) / math.log(len(mean))
@@ -48,19 +49,19 @@ def prototype_entropy(assignments: Tensor) -> float:
 
 @torch.no_grad()
 def assignment_entropy(assignments: Tensor) -> float:
-    """The mean over the images of their assignment's entropy over ln K: how undecided each is.
+    """Entropy of each image's assignment, divided by ln K and averaged: how uncertain the assignments are.
 
-    DINO's sharpening keeps it from rising to 1, all prototypes for every image (Caron et al. 2021, arXiv:2104.14294,
-    section 5.3 and figure 7).
+    Sharpening in DINO prevents it from rising to 1, a uniform assignment of every image (Caron et al. 2021,
+    arXiv:2104.14294, section 5.3 and figure 7).
 
     Args:
-        assignments: (N, K), K at least 2, each row a distribution over the prototypes.
+        assignments: (N, K), K >= 2, each row a distribution over the prototypes.
 
     Returns:
-        In [0, 1].
+        A value in [0, 1].
 
     Raises:
-        ValueError: The assignments are no (N, K).
+        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
     """
     rows = _checked(assignments).double()
     return float(torch.special.entr(rows).sum(1).mean()) / math.log(rows.shape[1])

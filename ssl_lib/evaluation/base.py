@@ -1,4 +1,4 @@
-"""What a protocol of evaluation is, what it looks at and what it returns."""
+"""Interface of evaluation protocols: the `EvaluationProtocol`, its input `EvaluatedEncoder` and its `Scores`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["EvaluatedEncoder", "EvaluationProtocol", "Features", "Scores"]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a protocol found out about one subject.
+    """Results of one protocol for one encoder.
 
     Attributes:
-        values: By the keys of its measures; those that the subject cannot have, such as pixels fine-tuned, are missing.
-        details: What else is worth keeping, as plain numbers, texts, lists and mappings.
+        values: Value of each metric, by key. Metrics that do not apply, such as fine-tuning of raw pixels, are missing.
+        details: Additional results as JSON types: numbers, strings, lists and mappings.
     """
 
     values: dict[str, float]
@@ -36,10 +36,10 @@ class Features:
     """Frozen features of labeled images, on the CPU.
 
     Attributes:
-        bank: Of the training images (B, D).
-        bank_labels: Their classes (B,).
-        queries: Of the test images (Q, D).
-        query_labels: Their classes (Q,).
+        bank: Features of the training images (B, D).
+        bank_labels: Class indices of the training images (B,).
+        queries: Features of the test images (Q, D).
+        query_labels: Class indices of the test images (Q,).
     """
 
     bank: Tensor
@@ -49,27 +49,27 @@ class Features:
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest label of either."""
+        """One more than the largest label in either set."""
         return int(max(self.bank_labels.max(), self.query_labels.max())) + 1
 
 
 @dataclass
 class EvaluatedEncoder:
-    """An encoder, and the labeled images to judge it by; its features are extracted once, when first asked for.
+    """An encoder and the labeled images to evaluate it on. Its features are extracted once, on first access.
 
     Attributes:
-        title: Its row of the results, such as `trained`.
+        title: Row of the results table, such as `trained`.
         encoder: (N, C, H, W) -> (N, D).
         bank: Labeled training images.
         queries: Labeled test images.
         bank_indices: Positions of the training images to use; None uses all.
         query_indices: Positions of the test images to use; None uses all.
-        size: Side of the images shown; see `evaluation_batches`.
-        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
-        workers: Processes that decode.
-        center: Whether features have the bank's mean taken off.
-        device: Where protocols compute; features themselves stay on the CPU.
-        views: Makes the views that the run was trained with, where they are known.
+        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        workers: Number of worker processes that decode images.
+        center: Whether to subtract the mean of the bank from all features.
+        device: Device on which protocols compute. The features stay on the CPU.
+        views: Creates the views that the run was trained with; None if they are not known.
     """
 
     title: str
@@ -92,7 +92,7 @@ class EvaluatedEncoder:
 
     @cached_property
     def features(self) -> Features:
-        """Of all its images; several processes ask for them together."""
+        """Features of the training and test images. All processes must access this property together."""
         bank, bank_labels = self._extract(self.bank, self.bank_indices)
         queries, query_labels = self._extract(self.queries, self.query_indices)
         if self.center:
@@ -116,24 +116,24 @@ class EvaluatedEncoder:
 
 
 class EvaluationProtocol(Protocol):
-    """A way to judge an encoder, with its settings: a frozen dataclass in `PROTOCOLS`, built from `evaluation.<name>`.
+    """An evaluation method with its settings: a frozen dataclass in `PROTOCOLS`, built from `evaluation.<name>`.
 
-    Several processes call it together and get the same scores.
+    All processes call a protocol together and get the same scores.
     """
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """What it returns, its own figure first."""
+        """The metrics that the protocol returns, the main metric first."""
 
     def check(self, bank_labels: Tensor) -> None:
-        """Raises ValueError if the labeled training images are too few."""
+        """Raises ValueError if there are too few labeled training images."""
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Judges one encoder."""
+        """Evaluates one encoder."""
 
 
 def draw(count: int, limit: int | None, seed: int = 0) -> Tensor | None:
-    """Positions of at most `limit` of `count` images, always the same ones, in order; None where all are taken."""
+    """Draws `limit` of `count` positions, sorted and fixed for a given seed; returns None if all images are used."""
     if limit is None or limit >= count:
         return None
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:limit].sort().values

@@ -1,4 +1,4 @@
-"""Classes found without labels, by k-means."""
+"""k-means clustering of frozen features, scored against the classes (accuracy, NMI, ARI)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ssl_lib.utils.optional import needs
 
 __all__ = ["Cluster", "cluster_scores", "k_means", "nearest_center"]
 
-_FIRST_CENTERS = 2**14  # images that the first centers are chosen among, or 20 per cluster where that is more
+_FIRST_CENTERS = 2**14  # number of images to draw initial centers from, or 20 per cluster if that is more
 
 
 @PROTOCOLS.register("cluster")
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """k-means on the training images; the test images' clusters against their classes. Needs the extra `eval`.
+    """k-means on the training images; compares the test images' clusters with their classes. Needs the extra `eval`.
 
-    As unsupervised classification is judged (SCAN, Van Gansbeke et al. 2020, arXiv:2005.12320, section 3): as many
-    clusters as classes, on features of unit length, see `cluster_scores`.
+    This is the standard evaluation of unsupervised classification (SCAN, Van Gansbeke et al. 2020, arXiv:2005.12320,
+    section 3): as many clusters as classes, on unit-length features; see `cluster_scores`.
 
     Attributes:
-        clusters: None takes as many as there are classes.
-        restarts: Times that k-means begins anew; the tightest clusters are taken, without a look at labels.
-        max_steps: Steps of k-means per start at most.
-        seed: Of the first centers.
+        clusters: Number of clusters; None uses the number of classes.
+        restarts: Number of k-means runs; the run with the lowest inertia is kept, so labels play no role.
+        max_steps: Maximum number of k-means iterations per run.
+        seed: Seed for the initial centers.
     """
 
     clusters: int | None = None
@@ -44,7 +44,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.clusters is not None and self.clusters < 2:
-            raise ValueError(f"clusters must be at least 2, got {self.clusters}; null takes the number of classes")
+            raise ValueError(f"clusters must be at least 2, got {self.clusters}; null uses the number of classes")
         for name in ("restarts", "max_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -59,14 +59,14 @@ class Cluster:
         ]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses more clusters than images, and to begin without scikit-learn."""
+        """Raises an error if there are more clusters than images or if scikit-learn is not installed."""
         with needs("scikit-learn", "the protocol cluster"):
             importlib.import_module("sklearn")
         if (self.clusters or 0) > len(bank_labels):
             raise ValueError(f"cluster.clusters {self.clusters} is more than the {len(bank_labels)} training images")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Three figures; in the details the number of clusters, how tight they are, and the steps each start took."""
+        """Returns the three metrics; the details hold the number of clusters, and inertia and iterations per run."""
         f = subject.features
         clusters = self.clusters or f.num_classes
         bank, queries = F.normalize(f.bank, dim=1), F.normalize(f.queries, dim=1)
@@ -84,26 +84,27 @@ class Cluster:
 def k_means(
     x: Tensor, clusters: int, generator: torch.Generator, max_steps: int = 100, device: torch.device | None = None
 ) -> tuple[Tensor, float, int]:
-    """Lloyd's algorithm, from centers chosen by k-means++ (Arthur and Vassilvitskii 2007).
+    """Lloyd's algorithm with k-means++ initialization (Arthur and Vassilvitskii 2007).
 
-    The first centers are drawn among 16,384 images, or 20 per cluster where that is more. A cluster that loses all its
-    images takes the image that is farthest from its own center. It ends when no image changes its cluster.
+    Initial centers are drawn from 16,384 images, or 20 per cluster if that is more. The center of an empty cluster
+    moves to the image farthest from its own center. The algorithm stops when no image changes its cluster.
 
     Args:
-        x: (N, D); it stays where it is, a part at a time goes to the device.
-        clusters: At most N.
-        generator: On the CPU.
-        max_steps: At least 1.
-        device: Where to compute; None computes where x is.
+        x: (N, D). It stays on its device and is moved to `device` in chunks.
+        clusters: Number of clusters, at most N.
+        generator: A CPU generator.
+        max_steps: Maximum number of iterations, at least 1.
+        device: Device to compute on; None uses the device of x.
 
     Returns:
-        Centers (clusters, D) on the device, the mean squared distance to the nearest one, and the steps taken.
+        Centers (clusters, D) on the device, the mean squared distance to the nearest center, and the number of
+        iterations.
 
     Raises:
         ValueError: There are more clusters than images.
     """
     if not 1 <= clusters <= len(x):
-        raise ValueError(f"clusters must lie in [1, {len(x)}], the number of images; got {clusters}")
+        raise ValueError(f"clusters must be in [1, {len(x)}] (at most the number of images), got {clusters}")
     few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
     centers = _first_centers(x[few].to(device or x.device), clusters, generator)
     assigned, squares = nearest_center(x, centers)
@@ -118,28 +119,28 @@ def k_means(
 
 @torch.no_grad()
 def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest of centers (K, D) to each row of x (N, D), and the squared distance to it; both (N,), where x is."""
+    """Index of the nearest of the centers (K, D) for each row of x (N, D), and its squared distance; both (N,)."""
     own, found = centers.square().sum(1), []
     for part in x.split(part_rows(x, len(centers))):
         some = part.to(centers.device)
         least, place = (own - 2 * some @ centers.T).min(1)
-        squares = (least + _lengths(some)).clamp_min(0)
+        squares = (least + _squared_norms(some)).clamp_min(0)
         found.append((place.to(x.device), squares.to(x.device)))
     places, squares = map(torch.cat, zip(*found, strict=True))
     return places, squares
 
 
 def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
-    """How well clusters fit classes, by scikit-learn and SciPy.
+    """Agreement between clusters and classes, computed with scikit-learn and SciPy.
 
     Args:
-        clusters: (N,) indices of clusters.
-        labels: (N,) of classes.
+        clusters: (N,) cluster indices.
+        labels: (N,) class indices.
 
     Returns:
-        `cluster_accuracy`, the share in [0, 1] of images in the cluster that stands for their class, under the best
-        one-to-one matching (Hungarian method); `nmi`, normalized mutual information in [0, 1], by the arithmetic mean
-        of the entropies; `ari`, the adjusted Rand index, at most 1, about 0 by chance.
+        `cluster_accuracy`, the accuracy in [0, 1] under the best one-to-one matching of clusters to classes (Hungarian
+        method); `nmi`, the mutual information in [0, 1], normalized by the arithmetic mean of the entropies; `ari`, the
+        adjusted Rand index, at most 1 and about 0 by chance.
 
     Raises:
         ConfigError: scikit-learn is not installed.
@@ -159,29 +160,29 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Rows of x, each drawn with a probability in proportion to its squared distance from those drawn before."""
-    lengths = _lengths(x)
+    """k-means++: draws rows of x with probability proportional to the squared distance to the nearest drawn row."""
+    norms = _squared_norms(x)
     drawn = [int(torch.randint(len(x), (1,), generator=generator))]
-    nearest = torch.full_like(lengths, float("inf"))
+    nearest = torch.full_like(norms, float("inf"))
     while len(drawn) < clusters:
         last = drawn[-1]
-        squares = (lengths - 2 * (x @ x[last]) + lengths[last]).clamp_min(0)
+        squares = (norms - 2 * (x @ x[last]) + norms[last]).clamp_min(0)
         nearest = torch.minimum(nearest, squares)
-        nearest[last] = 0  # it is not drawn again, whatever the rounding
+        nearest[last] = 0  # rounding must not let the same row be drawn again
         heights = nearest.double().cpu().cumsum(0)
         at = torch.rand(1, generator=generator, dtype=torch.float64) * heights[-1]
         drawn.append(min(int(torch.searchsorted(heights, at, right=True)), len(x) - 1))
     return x[drawn]
 
 
-def _lengths(x: Tensor) -> Tensor:
-    """Squared lengths of the rows, without a second matrix beside x."""
-    lengths: Tensor = torch.linalg.vector_norm(x, dim=1)
-    return lengths.square()
+def _squared_norms(x: Tensor) -> Tensor:
+    """Squared norms of the rows, without allocating a matrix of the size of x."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norms.square()
 
 
 def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Tensor:
-    """The means of the clusters; an empty one is given the image farthest from its center."""
+    """Cluster means; the center of an empty cluster becomes the image farthest from its own center."""
     counts = assigned.bincount(minlength=len(centers))
     sums = torch.zeros_like(centers)
     rows = part_rows(x, len(centers))

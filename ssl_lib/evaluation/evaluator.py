@@ -1,4 +1,4 @@
-"""What a backbone is worth, beside one that learned nothing and beside the pixels themselves."""
+"""Evaluates an encoder with several protocols, next to a random backbone and raw pixels as baselines."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ __all__ = ["Evaluator", "add_results", "protocol_name", "write_results"]
 
 
 class Evaluator:
-    """Scores encoders on labeled images that they were not trained on.
+    """Evaluates encoders on labeled test images.
 
     Args:
         bank: Labeled training images.
         queries: Labeled test images.
-        protocols: What to measure.
-        random_encoder: A backbone with random weights, for the baseline.
-        size: Side of the images shown to the encoder; see `evaluation_batches`.
-        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
-        workers: Processes that decode, for data not in memory.
-        limit: Takes at most so many images of each set, always the same ones, drawn at random; None takes all.
-        views: Makes the views that the run was trained with, for the protocols that look at them.
+        protocols: The protocols to run.
+        random_encoder: A backbone with random weights, used as a baseline.
+        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        workers: Number of worker processes that decode images, for data not in memory.
+        limit: Maximum number of images of each set, a fixed random subset; None uses all images.
+        views: Creates the views that the run was trained with, for protocols that use them.
 
     Raises:
-        ValueError: Bank or queries have no labels, are too few for a protocol, or do not suit the encoder; or two
-            protocols have figures of one name.
+        ValueError: Bank or queries have no labels, are too few for a protocol, or do not fit the encoder; or two
+            protocols return a metric of the same name.
         ConfigError: A protocol needs a package that is not installed.
     """
 
@@ -60,13 +60,11 @@ class Evaluator:
     ) -> None:
         bank, queries = as_image_data(bank), as_image_data(queries)
         if bank.labels is None or queries.labels is None:
-            raise ValueError("evaluation needs labels for both the training (bank) and the test images (queries)")
+            raise ValueError("evaluation needs labels for the training images (bank) and for the test images (queries)")
         self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
         self.random_encoder = random_encoder
         self.size, self.resize, self.workers, self.limit, self.views = size, resize, workers, limit, views
-        keys = [measure.key for protocol in self.protocols for measure in protocol.measures]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise ValueError(f"several protocols measure {', '.join(twice)}: evaluate with them one after the other")
+        _check_metrics(self.protocols)
         chosen = draw(len(bank), limit), draw(len(queries), limit)
         self._subject = partial(
             EvaluatedEncoder,
@@ -83,10 +81,10 @@ class Evaluator:
         for protocol in protocols:
             protocol.check(bank.labels if chosen[0] is None else bank.labels[chosen[0]])
         if size is not None:
-            self._try_out(size)
+            self._check_size(size)
 
     def limited(self, count: int | None) -> Evaluator:
-        """The same on at most so many images of each set."""
+        """The same evaluator with at most `count` images of each set."""
         if count == self.limit:
             return self
         return Evaluator(
@@ -103,36 +101,36 @@ class Evaluator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The protocols with their settings, and the images, as plain values."""
+        """The settings of the protocols and of the images, as JSON types."""
         sets = {"bank": self.bank, "queries": self.queries}
         skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
         counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
         protocols = {protocol_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
-        shown = {"size": self.size, "resize": self.resize, "limit": self.limit}
-        images = {**counts, "skipped": sum(skipped.values()), **shown}
+        options = {"size": self.size, "resize": self.resize, "limit": self.limit}
+        images = {**counts, "skipped": sum(skipped.values()), **options}
         return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
 
     def __call__(self, encoder: nn.Module) -> Results:
-        """Judges an encoder where its parameters are; its mode and the global random generators are left as they were.
+        """Evaluates an encoder on the device of its parameters. Its mode and the global random state are restored.
 
-        The baselines are measured the first time. Matrix products are in full float32, also within an fp32 run on CUDA,
-        whose own are in TF32, so that the same figures come out in training and afterwards.
+        The baselines are computed on the first call. Matrix products use full float32 even inside an fp32 run on CUDA,
+        which trains with TF32, so that results during and after training are the same.
 
         Raises:
-            DataError: Without the images that cannot be read there are too few for a protocol.
+            DataError: Unreadable images were skipped and too few are left for a protocol.
         """
         device = device_of(encoder)
         generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         with generators, float32_products("highest"):
             if not self._baselines:
                 self.random_encoder.to(device)
-                # The brightness that all images share would drown the cosine of pixels: they are centerd.
+                # Raw pixels are centered: otherwise the mean brightness dominates their cosine similarity.
                 rows = ("raw pixels", RawPixels(), True), ("random init", self.random_encoder, False)
-                self._baselines = {  # one after the other, whose features are let go before the next one's are made
+                self._baselines = {  # one row at a time, so that only one set of features is in memory
                     title: self._score(self._subject(title, net, center=center, device=device))
                     for title, net, center in rows
                 }
-                self.random_encoder.cpu()  # the training may need the room
+                self.random_encoder.cpu()  # free device memory for training
             scored = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
         names = [protocol_name(protocol) for protocol in self.protocols]
         measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
@@ -146,38 +144,47 @@ class Evaluator:
     def _score(self, subject: EvaluatedEncoder) -> list[Scores]:
         try:
             return [protocol(subject) for protocol in self.protocols]
-        except ValueError as error:  # the labels that were checked were those of all
+        except ValueError as error:  # check() saw the labels of all images, including those skipped later
             skipped = len(getattr(self.bank, "skipped", ()))
             if not skipped or isinstance(error, SSLError):
                 raise
-            raise DataError(f"evaluation: {error}; unreadable training images left out: {skipped}") from error
+            raise DataError(f"evaluation: {error}; unreadable training images skipped: {skipped}") from error
 
     @torch.no_grad()
-    def _try_out(self, size: int) -> None:
-        """Passes one black image through the random encoder, so that a size it cannot take is refused at once."""
+    def _check_size(self, size: int) -> None:
+        """Feeds one black image to the random encoder, to detect an unsupported image size immediately."""
         image = torch.zeros(1, self.bank.channels, size, size, device=device_of(self.random_encoder))
         try:
             self.random_encoder.eval()(image)
         except (RuntimeError, AssertionError) as error:
             shape = f"{self.bank.channels} x {size} x {size}"
             raise ValueError(
-                f"the backbone cannot take images of {shape} (channels, height, width): {error}"
+                f"the backbone does not accept images of {shape} (channels, height, width): {error}"
             ) from error
 
 
+def _check_metrics(protocols: Sequence[EvaluationProtocol]) -> None:
+    """Raises ValueError if several protocols return a metric of the same name."""
+    keys = [measure.key for protocol in protocols for measure in protocol.measures]
+    if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(
+            f"several protocols return the metric {', '.join(duplicates)}: run them in separate evaluations"
+        )
+
+
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int, **more: Any) -> None:
-    """Writes results as JSON, with the settings and images they were measured by, the updates trained, and `more`."""
+    """Writes results as JSON, with the evaluation settings, the number of training updates and the items of `more`."""
     write_text(path, results.as_json(steps=steps, **evaluator.settings, **more))
 
 
 def add_results(path: Path, evaluator: Evaluator, results: Results, steps: int) -> None:
-    """As `write_results`, but leaves what other protocols found on the same images, after as many updates."""
+    """Like `write_results`, but keeps results of other protocols for the same images and number of updates."""
     settings = evaluator.settings
     try:
         content, earlier = read_results(path)
         same = (content["steps"], content["images"]) == (steps, settings["images"])
         before = content["protocols"] if same else {}
-    except (OSError, ValueError, KeyError):
+    except (DataError, KeyError):
         before = {}
     if before:
         results, settings = results.joined(earlier), {**settings, "protocols": {**before, **settings["protocols"]}}
@@ -185,6 +192,6 @@ def add_results(path: Path, evaluator: Evaluator, results: Results, steps: int) 
 
 
 def protocol_name(protocol: EvaluationProtocol) -> str:
-    """Under which it is registered, which is where its settings stand in a config; else its class's."""
-    kind = type(protocol)
-    return next((name for name in PROTOCOLS if PROTOCOLS[name] is kind), kind.__name__)
+    """The name under which a protocol is registered, which is its key in a config; otherwise its class name."""
+    cls = type(protocol)
+    return next((name for name in PROTOCOLS if PROTOCOLS[name] is cls), cls.__name__)

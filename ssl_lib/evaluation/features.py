@@ -1,4 +1,4 @@
-"""Frozen features of a data set."""
+"""Feature extraction with a frozen encoder, for images and for random views of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ssl_lib.data import ImageData, evaluation_batches
 from ssl_lib.data.base import SkipImage
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
+from ssl_lib.types import Batch
 from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.views import ViewPipeline
 from ssl_lib.views.color import normalize
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 class RawPixels(nn.Module):
-    """The baseline without a network: the image itself, at most 32 pixels a side, as one vector."""
+    """Baseline without a network: flattens the image, downsampled to 32 x 32 if it is larger."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C * h * w)."""
@@ -35,19 +36,19 @@ class RawPixels(nn.Module):
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are; the CPU, where it has none."""
+    """The device of a module's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """The items behind a progress bar, which the first process shows where there is a terminal, and takes away."""
-    hidden = True if rank() else None  # None: where there is no terminal
+    """Yields the items with a progress bar, which only the first process shows and which is cleared at the end."""
+    hidden = True if rank() else None  # None hides the bar without a terminal
     yield from tqdm(items, title, total, leave=False, disable=hidden, unit=unit)
 
 
 @contextlib.contextmanager
 def frozen(encoder: nn.Module) -> Iterator[None]:
-    """Puts an encoder into eval mode, without gradients; every module's own mode is restored after."""
+    """Context with the encoder in eval mode and gradients disabled; restores the mode of every module on exit."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
@@ -59,7 +60,7 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 
 def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normalizes uint8 images (N, C, H, W), passes them through the encoder: (N, D) in float32, on the CPU."""
+    """Normalizes uint8 images (N, C, H, W) and encodes them: features (N, D) in float32, on the CPU."""
     images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
     features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
     return features
@@ -76,37 +77,37 @@ def extract_features(
     workers: int | None = None,
     title: str = "features",
 ) -> tuple[Tensor, Tensor | None]:
-    """Passes every image once, in order, through the encoder in eval mode; its training mode is restored after.
+    """Encodes every image once, in order, with the encoder in eval mode; its mode is restored afterwards.
 
-    Of several processes each takes a part of the images, and all get the features of all; they must call this together.
+    All processes must call this function together. Each encodes a part of the images and gets the features of all.
 
     Args:
-        encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
-        data: Images are normalized by its `mean` and `std`, without augmentation.
-        indices: (N,), positions of the images to take; None takes all.
-        size: Side of the images shown; see `evaluation_batches`.
-        resize: Pixels that the shorter side is resized to first; see `evaluation_batches`.
+        encoder: (N, C, H, W) -> (N, D). It runs on the device of its parameters.
+        data: The images, normalized with its `mean` and `std`, without augmentation.
+        indices: (N,), positions of the images to encode; None encodes all.
+        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
         batch_size: Images per forward pass.
-        workers: Processes that decode, for data not in memory.
-        title: Of the progress bar.
+        workers: Number of worker processes that decode images, for data not in memory.
+        title: Title of the progress bar.
 
     Returns:
-        Features (N, D) in float32 and labels (N,) or None, on the CPU; N is the number of images, less those that
-        could not be read where the data set leaves them out.
+        Features (N, D) in float32 and labels (N,) or None, on the CPU. N does not count unreadable images that the data
+        set skips.
     """
-    features, seen = torch.zeros(0, 0), list[Tensor]()
+    features, positions = torch.zeros(0, 0), list[Tensor]()
     mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine, resize)
     with frozen(encoder):
         for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)
             some = encode(encoder, batch.images, data.mean, data.std)
-            if not seen:  # room for all at once: parts joined at the end would need it twice
+            if not positions:  # allocate the result once: concatenating batches would need twice the memory
                 features = some.new_empty(len(mine), some.shape[1])
             features[count : count + len(some)] = some
             count += len(some)
-            seen.append(batch.indices)
-    order = torch.cat([*seen, torch.zeros(0, dtype=torch.int64)])
+            positions.append(batch.indices)
+    order = torch.cat([*positions, torch.zeros(0, dtype=torch.int64)])
     features, order = _joined(data, features[:count], order) if is_distributed() else (features[:count], order)
     return features, None if data.labels is None else data.labels[order]
 
@@ -122,19 +123,19 @@ def view_features(
     batch_size: int = 512,
     title: str = "views",
 ) -> Tensor:
-    """Features of several random views of each image, in eval mode; the encoder's training mode is restored after.
+    """Encodes several random views of each image, with the encoder in eval mode; its mode is restored afterwards.
 
-    Of several processes each takes a part of the images, and all get the features of all; they must call this together.
+    All processes must call this function together. Each encodes a part of the images and gets the features of all.
 
     Args:
-        encoder: (N, C, H, W) -> (N, D); features are computed where its parameters are.
-        data: The images; those that could not be read are left out.
-        views: The training's: its large views are made in turn.
-        count: Views of each image.
-        indices: (N,), positions of the images to take.
-        seed: With it and its position an image always has the same views.
+        encoder: (N, C, H, W) -> (N, D). It runs on the device of its parameters.
+        data: The images. Unreadable images are skipped.
+        views: The training pipeline; cycles through its large views.
+        count: Number of views per image.
+        indices: (N,), positions of the images to encode.
+        seed: The views of an image depend only on this seed and its position.
         batch_size: Views per forward pass.
-        title: Of the progress bar.
+        title: Title of the progress bar.
 
     Returns:
         (N, count, D) in float32, on the CPU.
@@ -153,22 +154,23 @@ def view_features(
                     crops.append(pipeline.crop(data.read(place), generator))
                     numbers.append(pipeline.draw(1, generator))
             if crops:
-                stacked = [torch.stack(view).to(device) for view in zip(*crops, strict=True)]
-                made = torch.stack(pipeline(stacked, numbers=torch.cat(numbers)).large, 1)  # (n, count, C, H, W)
-                features = encoder(made.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+                stacked = tuple(torch.stack(view) for view in zip(*crops, strict=True))
+                images = Batch(stacked, labels=None, indices=torch.empty(0), numbers=torch.cat(numbers))
+                large_views = torch.stack(pipeline(images.to(device)).large, 1)  # (n, count, C, H, W)
+                features = encoder(large_views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
                 found.append(features.float().cpu().unflatten(0, (-1, count)))
     widths = gather_objects(found[0].shape[2] if found else 0)
     return gather_uneven(torch.cat(found) if found else torch.empty(0, count, max(widths)))
 
 
 def _joined(data: ImageData, features: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """The features and positions of all processes, those of each image once, in the order of the images."""
+    """Gathers features and positions from all processes, sorted by position and without duplicates."""
     skipped: list[str] = getattr(data, "skipped", [])
     for names in gather_objects(list(skipped)):
         skipped.extend(sorted(set(names).difference(skipped)))
     width = max(gather_objects(features.shape[1]))
     order = gather_uneven(order)
     places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])
-    if not len(features):  # a process may have read no image at all
+    if not len(features):  # a process may not have read any image
         features = features.new_empty(0, width)
     return gather_uneven(features)[places], order[places]

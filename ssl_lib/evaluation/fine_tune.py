@@ -1,4 +1,4 @@
-"""Training all of the network on the labels, from where self-supervision left it."""
+"""Fine-tuning: trains a copy of the encoder and a linear head on the labeled training images."""
 
 from __future__ import annotations
 
@@ -37,28 +37,29 @@ class FineTune:
     """A copy of the encoder and a new linear head, trained on all labeled training images.
 
     Source: MAE's recipe (He et al. 2022, arXiv:2111.06377, table 9; facebookresearch/mae, main_finetune.py): AdamW,
-    layer decay, a warmup and a cosine, mixup, cutmix, label smoothing, drop path, random crops, flips and erasing. In
-    place of RandAugment there is nothing; the crops keep more of the image and the epochs are fewer than the paper's
-    100. The row of the random weights is training from scratch by the same recipe; raw pixels have no weights to
-    train. The encoder itself stays as it is.
+    layer decay, warmup and cosine decay, mixup, cutmix, label smoothing, drop path, random crops, flips and erasing.
+    Differences: no RandAugment, crops that keep more of the image, and fewer epochs than the paper's 100. The row
+    `random init` is training from scratch with the same recipe. Raw pixels have no weights to fine-tune. The encoder
+    itself is not modified.
 
     Attributes:
         epochs: Passes over the labeled images.
-        warmup_epochs: Of them, those in which the rate rises.
-        batch_size: Images per step, over all processes; all of them where they are fewer.
-        lr: Peak learning rate, whatever the batch.
-        weight_decay: Of all parameters but biases and norms.
-        layer_decay: Rate of a layer as a share of that of the one above it, for vision transformers; None takes .65
-            for them and 1 for other networks.
-        drop_path: Stochastic depth of the last block, where the network has it; it grows linearly from 0.
-        mixup: alpha of the Beta distribution of mixup's share, see `Mixing`; 0 leaves mixup out.
-        cutmix: alpha of that of cutmix's share; 0 leaves cutmix out.
-        smoothing: Share of every label that is spread over all classes, in [0, 1).
-        crop_scale: Smallest and largest share of an image's area to crop.
-        flip_p: Probability of mirroring left to right.
+        warmup_epochs: Number of these epochs with linear learning rate warmup.
+        batch_size: Images per step, over all processes; limited to the number of images.
+        lr: Peak learning rate; not scaled by the batch size.
+        weight_decay: Weight decay of all parameters except biases and norms.
+        layer_decay: Ratio of the learning rates of a layer and the layer above it, for vision transformers; None uses
+            0.65 for them and 1 for other networks.
+        drop_path: Stochastic depth rate of the last block, if the network has stochastic depth. The rate grows linearly
+            from 0 at the first block.
+        mixup: alpha of the Beta distribution for mixup, see `Mixing`; 0 disables mixup.
+        cutmix: alpha of the Beta distribution for cutmix; 0 disables cutmix.
+        smoothing: Label smoothing, in [0, 1).
+        crop_scale: Smallest and largest fraction of the image area to crop.
+        flip_p: Probability of a horizontal flip.
         erase_p: Probability of erasing a box.
-        precision: As `trainer.precision`.
-        seed: Of the head, the batches, the views and the mixing.
+        precision: Same values as `trainer.precision`.
+        seed: Seed for the head, the batches, the views and the mixing.
     """
 
     epochs: int = 10
@@ -85,30 +86,31 @@ class FineTune:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         for name in ("drop_path", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
         Precision.resolve(self.precision, torch.device("cpu"))
         self._schedule()
         self._views(32, (0.5,), (0.5,))
 
     @property
     def copies_encoder(self) -> bool:
-        """Whether it trains a copy of the encoder, which cannot be had of one that is sharded over processes."""
+        """Whether the protocol copies the encoder, which is not possible if it is sharded over processes."""
         return True
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """An accuracy."""
+        """The fine-tuned accuracy."""
         return [Metric("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses fewer images than processes."""
+        """Raises ValueError if there are fewer images than processes, or fewer than two."""
         if len(bank_labels) < max(2, world_size()):
-            raise ValueError(f"finetune: {len(bank_labels)} labeled training images are too few")
+            needed = max(2, world_size())
+            raise ValueError(f"finetune: needs at least {needed} labeled training images, got {len(bank_labels)}")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """An accuracy, but none for an encoder without weights; in the details the losses and the classes."""
+        """Returns the accuracy, or nothing for an encoder without weights; the details hold losses and class report."""
         if next(subject.encoder.parameters(), None) is None:
             return Scores({})
         labels = subject.bank.labels, subject.queries.labels
@@ -128,12 +130,12 @@ class FineTune:
             title=f"{subject.title}: fine-tuned",
         )
         assert truth is not None
-        said = logits.argmax(1)
-        report = {"loss": losses, "layer_decay": decay, **class_report(said, truth, classes)}
-        return Scores({"finetune": (said == truth).double().mean().item()}, report)
+        predictions = logits.argmax(1)
+        report = {"loss": losses, "layer_decay": decay, **class_report(predictions, truth, classes)}
+        return Scores({"finetune": (predictions == truth).double().mean().item()}, report)
 
     def _model(self, subject: EvaluatedEncoder, classes: int) -> nn.Sequential:
-        """A copy of the encoder, all of it trainable, with a head that begins near zero."""
+        """Copies the encoder, makes all of its parameters trainable and adds a head initialized near zero."""
         encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
         set_drop_path(encoder, self.drop_path)
         with torch.no_grad():
@@ -151,12 +153,12 @@ class FineTune:
             return 0.65 if is_transformer else 1.0
         if self.layer_decay < 1 and not is_transformer:
             raise ConfigError(
-                f"evaluation.finetune.layer_decay {self.layer_decay} needs a vision transformer; null or 1 is for all"
+                f"evaluation.finetune.layer_decay {self.layer_decay} needs a vision transformer; set it to null or 1"
             )
         return self.layer_decay
 
     def _train(self, model: nn.Module, subject: EvaluatedEncoder, classes: int, decay: float) -> list[float]:
-        """Trains a model in place; returns each epoch's mean loss, over this process's images."""
+        """Trains the model in place; returns the mean loss per epoch, over the images of this process."""
         places, device = subject.bank_places, subject.device
         batch_size = min(self.batch_size, len(places)) // world_size() * world_size()
         views = self._views(_side(subject), subject.bank.mean, subject.bank.std)
@@ -166,16 +168,16 @@ class FineTune:
         schedule.prepare(optimizer, batch_size)
         scaler = precision.scaler()
         steps = self.epochs * loader.steps_per_epoch
-        called = DistributedDataParallel(model) if is_distributed() else model
+        wrapped = DistributedDataParallel(model) if is_distributed() else model
         losses = torch.zeros(self.epochs, device=device)
-        torch.manual_seed(self.seed + rank())  # of the dropped paths
+        torch.manual_seed(self.seed + rank())  # for stochastic depth: different in every process
         model.train()
         batches = progress(self._batches(loader, classes, device), f"{subject.title}: fine-tuning", steps, unit="step")
         for step, (images, targets) in enumerate(batches):
             now = Progress(step, steps, loader.steps_per_epoch)
             schedule.apply(optimizer, now)
             with precision.autocast():
-                logits = called(images)
+                logits = wrapped(images)
             loss = F.cross_entropy(logits.float(), targets)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
@@ -187,7 +189,7 @@ class FineTune:
         return losses.tolist()
 
     def _batches(self, loader: Loader, classes: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and targets of all epochs, mixed."""
+        """Yields augmented and mixed images with their soft targets, for all epochs."""
         mixing, rng = Mixing(self.mixup, self.cutmix), np.random.default_rng((self.seed, rank()))
         generator = torch.Generator().manual_seed(self.seed + rank())
         for batch in (batch.to(device) for epoch in range(self.epochs) for batch in loader.epoch(epoch)):
@@ -214,9 +216,9 @@ class FineTune:
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:
-    """Sets the stochastic depth that a network has, torchvision's or timm's, growing linearly from 0 to `rate`.
+    """Sets the rates of a network's stochastic depth modules (torchvision or timm), linearly from 0 to `rate`.
 
-    Source: Huang et al. 2016 (arXiv:1603.09382). A network without such modules stays as it is.
+    Source: Huang et al. 2016 (arXiv:1603.09382). A network without such modules is not changed.
     """
     names = {"StochasticDepth": "p", "DropPath": "drop_prob"}
     paths = [module for module in network.modules() if type(module).__name__ in names]

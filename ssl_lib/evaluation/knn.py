@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbor classification."""
+"""Weighted k-nearest-neighbor classification of frozen features, by cosine similarity."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class KNN:
     """Weighted k-nearest-neighbor classification, as in DINO; see `knn_scores`.
 
     Attributes:
-        k: Neighbors that vote.
-        temperature: Of their weights exp(cosine / temperature).
-        also: Other numbers of neighbors to report beside it; those of more than the labeled images are left out.
+        k: Number of neighbors that vote.
+        temperature: Temperature of the weights exp(cosine / temperature).
+        also: Further numbers of neighbors to report; numbers above the number of labeled images are skipped.
     """
 
     k: int = 20
@@ -42,27 +42,27 @@ class KNN:
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """Accuracies."""
+        """The accuracy for `k`, and for every number in `also`."""
         others = [Metric(f"knn_{k}", f"kNN (k={k})", main=False) for k in self.also if k != self.k]
         return [Metric("knn", f"kNN (k={self.k})"), *others]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses more neighbors than images."""
+        """Raises ValueError if `k` is larger than the number of labeled images."""
         if self.k > len(bank_labels):
             raise ValueError(f"knn.k {self.k} is more than the {len(bank_labels)} labeled training images")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Each process looks at its share of the queries; in the details, the classes as k neighbors tell them."""
+        """Classifies the queries, split over the processes; the details hold the class report for `k`."""
         f = subject.features
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
         title = f"{subject.title}: neighbors"
         found = bank_neighbors(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
-        labels, said = gather_uneven(share(f.query_labels)), {}
+        labels, predictions = gather_uneven(share(f.query_labels)), {}
         for key, k in ks.items():
             votes = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature)
-            said[key] = gather_uneven(votes.argmax(1))
-        values = {key: (classes == labels).double().mean().item() for key, classes in said.items()}
-        return Scores(values, class_report(said["knn"], labels, f.num_classes))
+            predictions[key] = gather_uneven(votes.argmax(1))
+        values = {key: (classes == labels).double().mean().item() for key, classes in predictions.items()}
+        return Scores(values, class_report(predictions["knn"], labels, f.num_classes))
 
 
 @torch.no_grad()
@@ -75,34 +75,34 @@ def bank_neighbors(
     rows: int = 2**16,
     title: str = "neighbors",
 ) -> tuple[Tensor, Tensor]:
-    """The k rows of the bank most similar to each query, by cosine, without keeping all similarities.
+    """Finds the k rows of the bank with the highest cosine similarity to each query, in bounded memory.
 
-    In the features' own precision, as fast as may be, equal ones in any order; `ssl_lib.embedding.nearest` is exact.
+    It computes in the precision of the features and breaks ties arbitrarily. `ssl_lib.embedding.nearest` is exact.
 
     Args:
-        queries: (Q, D); normalized here, as is the bank, part by part.
+        queries: (Q, D). The rows are normalized here, like those of the bank.
         bank: (B, D).
-        k: Neighbors, in [1, B].
-        device: Where to compute, part by part; None computes where the queries are.
-        rows: Of the bank taken at once.
-        title: Of the progress bar.
+        k: Number of neighbors, in [1, B].
+        device: Device to compute on, chunk by chunk; None uses the device of the queries.
+        rows: Number of rows of the bank per chunk.
+        title: Title of the progress bar.
 
     Returns:
-        Cosines (Q, k), falling, and positions in the bank (Q, k); where the queries are.
+        Cosines (Q, k) in descending order and positions in the bank (Q, k), on the device of the queries.
 
     Raises:
-        ValueError: Shapes do not fit, or k is out of range.
+        ValueError: Shapes do not match, or k is out of range.
     """
     if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
-        raise ValueError(f"queries (Q, D) and bank (B, D) do not fit: {tuple(queries.shape)} and {tuple(bank.shape)}")
+        raise ValueError(f"queries (Q, D) and bank (B, D) do not match: {tuple(queries.shape)} and {tuple(bank.shape)}")
     if not 1 <= k <= len(bank):
-        raise ValueError(f"k must lie in [1, {len(bank)}], the size of the bank; got {k}")
+        raise ValueError(f"k must be in [1, {len(bank)}] (at most the size of the bank), got {k}")
     device = device or queries.device
     best = [queries.new_empty(len(queries), 0), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
     for start in progress(range(0, len(bank), rows), title, unit="part"):
         part = F.normalize(bank[start : start + rows].to(device), dim=1)
         found = []
-        for some in queries.split(max(1, 2**25 // len(part))):  # bounds the similarities held at a time to 128 MiB
+        for some in queries.split(max(1, 2**25 // len(part))):  # limits the similarities to 128 MiB
             similarity, place = (F.normalize(some.to(device), dim=1) @ part.T).topk(min(k, len(part)), dim=1)
             found.append((similarity.to(queries.device), place.to(queries.device) + start))
         joined = [torch.cat(pair, 1) for pair in zip(best, map(torch.cat, zip(*found, strict=True)), strict=True)]
@@ -120,18 +120,18 @@ def knn_scores(
     Source: DINO's evaluation (facebookresearch/dino, eval_knn.py); Wu et al. 2018, arXiv:1805.01978, section 3.4.
 
     Args:
-        queries: (Q, D); normalized here.
-        bank: (B, D); normalized here.
+        queries: (Q, D). The rows are normalized here.
+        bank: (B, D). The rows are normalized here.
         bank_labels: (B,) class indices in [0, num_classes).
         num_classes: > 0.
-        k: Neighbors, at most B.
+        k: Number of neighbors, at most B.
         temperature: > 0.
 
     Returns:
-        (Q, num_classes) scores, >= 0; the weights are divided by exp(1 / temperature), so that none overflows.
+        Scores (Q, num_classes), >= 0. The weights are divided by exp(1 / temperature) so that they cannot overflow.
 
     Raises:
-        ValueError: Shapes do not fit, k is not in [1, B] or the temperature is not above 0.
+        ValueError: Shapes do not match, k is not in [1, B], or the temperature is not above 0.
     """
     if bank_labels.shape != bank.shape[:1]:
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
@@ -149,7 +149,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Share of the queries, in [0, 1], whose highest score of `knn_scores` is their own class."""
+    """Accuracy in [0, 1] of the class with the highest score of `knn_scores`."""
     scores = knn_scores(queries, bank, bank_labels, num_classes, k, temperature)
     return (scores.argmax(1) == query_labels).double().mean().item()
 
@@ -157,7 +157,7 @@ def knn_accuracy(
 def _votes(
     similarity: Tensor, neighbors: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
 ) -> Tensor:
-    """Scores (Q, num_classes) by the first k neighbors."""
+    """Scores (Q, num_classes) from the first k neighbors."""
     weights = ((similarity[:, :k] - 1) / temperature).exp()
     scores = similarity.new_zeros(len(similarity), num_classes)
     return scores.scatter_add_(1, bank_labels[neighbors[:, :k]], weights)

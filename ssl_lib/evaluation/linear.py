@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features, trained by SGD."""
+"""Linear probe: a linear classifier on frozen features, trained with SGD over a grid of learning rates."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class LinearResult:
     """Accuracies in [0, 1].
 
     Attributes:
-        accuracy: On the test images, with the learning rate that was best on held-out training images.
-        lr: That learning rate.
+        accuracy: Test accuracy with the learning rate that was best on held-out training images.
+        lr: The selected learning rate.
         held_out: Held-out accuracy of every learning rate.
-        test: Test accuracy of every learning rate, for a look; the choice does not see it.
-        predictions: (M,) the test images' classes by the best, on the CPU.
+        test: Test accuracy of every learning rate, for information; not used for the selection.
+        predictions: (M,) predicted classes of the test images with the selected learning rate, on the CPU.
     """
 
     accuracy: float
@@ -51,18 +51,18 @@ class LinearResult:
 @PROTOCOLS.register("linear")
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """A linear classifier on frozen features, one learning rate of several chosen on held-out training images.
+    """A linear classifier on frozen features; its learning rate is selected on held-out training images.
 
     Source: DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py); see `linear_probe`.
 
     Attributes:
-        labels_per_class: Labeled images per class; None takes all.
-        draws: Random choices of those few labels to average over; of all labels there is one.
+        labels_per_class: Labeled images per class; None uses all.
+        draws: Number of random subsets to average over; ignored if `labels_per_class` is None.
         epochs: Passes over the labeled images.
-        min_steps: SGD steps at least, where the epochs are fewer.
+        min_steps: Minimum number of SGD steps, if the epochs have fewer.
         batch_size: Images per step.
-        learning_rates: The grid; all are trained at once.
-        held_out: Share of the labeled images to choose by, in (0, 1).
+        learning_rates: The grid; all classifiers are trained at once.
+        held_out: Fraction of the labeled images held out to select the learning rate, in (0, 1).
     """
 
     labels_per_class: int | None = None
@@ -75,28 +75,28 @@ class Linear:
 
     def __post_init__(self) -> None:
         if self.labels_per_class is not None and self.labels_per_class < 2:
-            raise ValueError(f"labels_per_class must be at least 2, got {self.labels_per_class}; null takes all")
+            raise ValueError(f"labels_per_class must be at least 2, got {self.labels_per_class}; null uses all")
         for name in ("draws", "epochs", "min_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rates or not min(self.learning_rates) > 0:
             raise ValueError(f"learning_rates must be above 0, got {self.learning_rates}")
         if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must lie in (0, 1), got {self.held_out}")
+            raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """An accuracy."""
+        """The accuracy of the linear classifier."""
         few = "" if self.labels_per_class is None else f" ({self.labels_per_class} labels per class)"
         return [Metric("linear", f"linear{few}")]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses classes with fewer images than `labels_per_class`."""
+        """Raises ValueError if a class has fewer images than `labels_per_class`."""
         if self.labels_per_class is not None:
             few_labels(bank_labels, self.labels_per_class, seed=0)
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """The mean over the draws; in the details every learning rate's accuracy, and the classes over all draws."""
+        """Returns the mean over the draws; the details hold the accuracy per learning rate and a class report."""
         f, results = subject.features, []
         for seed in range(self.draws if self.labels_per_class else 1):
             few = self.labels_per_class and few_labels(f.bank_labels, self.labels_per_class, seed)
@@ -119,8 +119,8 @@ class Linear:
                 )
             )
         draws = [{"lr": r.lr, "accuracy": r.accuracy, "held_out": r.held_out, "test": r.test} for r in results]
-        said = torch.cat([result.predictions for result in results])
-        report = class_report(said, f.query_labels.repeat(len(results)), f.num_classes)
+        predictions = torch.cat([result.predictions for result in results])
+        report = class_report(predictions, f.query_labels.repeat(len(results)), f.num_classes)
         return Scores(spread("linear", [result.accuracy for result in results]), {"draws": draws, **report})
 
 
@@ -140,64 +140,67 @@ def linear_probe(
     device: torch.device | None = None,
     title: str = "linear",
 ) -> LinearResult:
-    """Trains a classifier per learning rate, all in one batched matrix product, and tests the best.
+    """Trains one classifier per learning rate, all in one batched matrix product, and tests the best one.
 
-    As DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py): SGD with momentum .9, no decay,
-    cosine to 0. The rate is chosen on held-out training images, then the classifiers are trained anew on all of them.
-    Features are centerd and divided by one number, their root mean square, so that one grid fits all backbones.
+    Source: DINOv2's linear evaluation (facebookresearch/dinov2, dinov2/eval/linear.py): SGD with momentum 0.9, no
+    weight decay, cosine decay to 0. The learning rate is selected on held-out training images, then the classifiers are
+    trained again on all training images. Features are centered and divided by their root mean square (a scalar), so
+    that one grid fits all backbones.
 
     Args:
-        features: (N, D) of the labeled training images; they stay where they are, batch by batch goes to the device.
+        features: (N, D) of the labeled training images. They stay on their device and are moved batch by batch.
         labels: (N,) class indices in [0, num_classes).
         test_features: (M, D).
         test_labels: (M,).
         num_classes: > 1.
         learning_rates: The grid.
         epochs: Passes over the images per training.
-        min_steps: SGD steps per training at least, where the epochs are fewer.
-        batch_size: Images per step; all of them where they are fewer.
-        held_out: Share of the training images to choose by, drawn from every class alike, in (0, 1).
-        seed: Of the split and the order of the images; the global generator is not touched.
-        device: Where to train; None trains where the features are.
-        title: Of the progress bar.
+        min_steps: Minimum number of SGD steps per training, if the epochs have fewer.
+        batch_size: Images per step; limited to the number of images.
+        held_out: Fraction of every class held out to select the learning rate, in (0, 1).
+        seed: Seed for the split and the order of the images. The global generator is not used.
+        device: Device to train on; None uses the device of the features.
+        title: Title of the progress bar.
 
     Raises:
-        ValueError: Shapes do not fit, or there are too few images to hold any out.
+        ValueError: Shapes do not match, or there are too few images to hold any out.
     """
     check_shapes(features, labels, test_features)
     generator = torch.Generator().manual_seed(seed)
-    train, chosen = held_out_split(labels, held_out, generator)
+    train, validation = held_out_split(labels, held_out, generator)
     scaled = Standardized.by(features, device, len(learning_rates) * num_classes)
 
     def trained(places: Tensor) -> Tensor:
         steps = max(min_steps, math.ceil(epochs * len(places) / batch_size))
         batches = _batches(places, steps, batch_size, generator)
-        shown = progress(((scaled.part(features[b]), labels[b]) for b in batches), title, steps, unit="step")
-        return _train(shown, steps, num_classes, learning_rates)
+        data = progress(((scaled.part(features[b]), labels[b]) for b in batches), title, steps, unit="step")
+        return _train(data, steps, num_classes, learning_rates)
 
-    validation, _ = accuracies(trained(train), features[chosen], labels[chosen], scaled)
-    test, said = accuracies(trained(torch.arange(len(labels))), test_features, test_labels, scaled)
-    best = max(range(len(learning_rates)), key=validation.__getitem__)
-    by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (validation, test)]
-    return LinearResult(test[best], learning_rates[best], by_rate[0], by_rate[1], said[:, best].contiguous())
+    scores, _ = accuracies(trained(train), features[validation], labels[validation], scaled)
+    test, predictions = accuracies(trained(torch.arange(len(labels))), test_features, test_labels, scaled)
+    best = max(range(len(learning_rates)), key=scores.__getitem__)
+    by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (scores, test)]
+    return LinearResult(test[best], learning_rates[best], by_rate[0], by_rate[1], predictions[:, best].contiguous())
 
 
 def check_shapes(features: Tensor, labels: Tensor, test_features: Tensor) -> None:
-    """Refuses features and labels that do not belong together."""
+    """Raises ValueError if the shapes of features and labels do not match."""
     if features.ndim != 2 or features.shape[1:] != test_features.shape[1:] or len(features) != len(labels):
         shapes = [tuple(tensor.shape) for tensor in (features, labels, test_features)]
-        raise ValueError("features (N, D), labels (N,) and test features (M, D) do not fit: {}, {}, {}".format(*shapes))
+        raise ValueError(
+            "features (N, D), labels (N,) and test features (M, D) do not match: {}, {}, {}".format(*shapes)
+        )
 
 
 def _batches(places: Tensor, steps: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of the places, epoch after epoch in a new order; all of them where they fit into one."""
-    made = 0
-    while made < steps:
+    """Yields `steps` batches of positions, reshuffled every epoch; all positions if they fit into one batch."""
+    count = 0
+    while count < steps:
         whole = len(places) <= size
         order = places if whole else places[torch.randperm(len(places), generator=generator)]
-        for batch in order.split(size)[: steps - made]:
+        for batch in order.split(size)[: steps - count]:
             if whole or len(batch) == size:
-                made += 1
+                count += 1
                 yield batch
 
 
@@ -205,7 +208,7 @@ def _batches(places: Tensor, steps: int, size: int, generator: torch.Generator) 
 def _train(
     batches: Iterator[tuple[Tensor, Tensor]], steps: int, num_classes: int, learning_rates: tuple[float, ...]
 ) -> Tensor:
-    """One head per learning rate, from zero, on batches (b, D + 1) and (b,): (R, classes, D + 1)."""
+    """Trains one zero-initialized head per learning rate on batches (b, D + 1) and (b,): (R, classes, D + 1)."""
     heads = velocity = rates = torch.zeros(0)
     for step, (x, y) in enumerate(batches):
         if step == 0:

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on frozen features."""
+"""Logistic regression probe: multinomial logistic regression on frozen features, trained with L-BFGS."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class LogisticResult:
     """Accuracies in [0, 1].
 
     Attributes:
-        accuracy: On the test images, with the C that was best on held-out training images.
-        c: That C.
-        held_out: Held-out accuracy of every C; empty where there was no choice.
-        predictions: (M,) the test images' classes, on the CPU.
+        accuracy: Test accuracy with the C that was best on held-out training images.
+        c: The selected C.
+        held_out: Held-out accuracy of every C; empty if only one C was given.
+        predictions: (M,) predicted classes of the test images, on the CPU.
     """
 
     accuracy: float
@@ -40,16 +40,16 @@ class LogisticResult:
 @PROTOCOLS.register("logistic")
 @dataclass(frozen=True, kw_only=True)
 class Logistic:
-    """Multinomial logistic regression by L-BFGS, its strength C chosen on held-out training images.
+    """Multinomial logistic regression with L-BFGS; the inverse regularization C is selected on held-out images.
 
-    Source: CLIP's linear probe (Radford et al. 2021, arXiv:2103.00020, appendix A.3), which sweeps scikit-learn's C so;
-    see `logistic_probe`.
+    Source: CLIP's linear probe (Radford et al. 2021, arXiv:2103.00020, appendix A.3), which also sweeps scikit-learn's
+    C; see `logistic_probe`.
 
     Attributes:
-        cs: The sweep of C, a smaller one for a stronger pull towards zero; see `logistic_regression`.
-        held_out: Share of the labeled images to choose by, in (0, 1).
-        max_steps: Steps of L-BFGS per C at most.
-        seed: Of the split.
+        cs: Values of C to try. Smaller values regularize more strongly; see `logistic_regression`.
+        held_out: Fraction of the labeled images held out to select C, in (0, 1).
+        max_steps: Maximum number of L-BFGS steps per C.
+        seed: Seed for the held-out split.
     """
 
     cs: tuple[float, ...] = STRENGTHS
@@ -61,21 +61,21 @@ class Logistic:
         if not self.cs or not min(self.cs) > 0:
             raise ValueError(f"cs must be above 0, got {self.cs}")
         if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must lie in (0, 1), got {self.held_out}")
+            raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
         if self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """An accuracy."""
+        """The accuracy of the logistic regression."""
         return [Metric("logistic", "logistic regression")]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses classes that are all of one image."""
+        """Raises ValueError if no class has two images, so that none can be held out."""
         held_out_split(bank_labels, self.held_out, torch.Generator().manual_seed(self.seed))
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """An accuracy; in the details C, the sweep and the classes."""
+        """Returns the accuracy; the details hold the selected C, the held-out accuracies and a class report."""
         f = subject.features
         result = logistic_probe(
             f.bank,
@@ -108,62 +108,62 @@ def logistic_probe(
     device: torch.device | None = None,
     title: str = "logistic",
 ) -> LogisticResult:
-    """Fits a regression per C to a part of the training images, then one with the best C to all, and tests it.
+    """Selects C on held-out training images, fits a regression with it to all training images and tests it.
 
-    Features are centerd and divided by one number, their root mean square, so that one sweep fits all backbones.
+    Features are centered and divided by their root mean square (a scalar), so that one sweep fits all backbones.
 
     Args:
-        features: (N, D) of the labeled training images; they stay where they are, a part at a time goes to the device.
+        features: (N, D) of the labeled training images. They stay on their device and are moved chunk by chunk.
         labels: (N,) class indices in [0, num_classes).
         test_features: (M, D).
         test_labels: (M,).
         num_classes: > 1.
-        cs: The sweep, at least one; of one there is nothing to choose, and nothing is held out.
-        held_out: Share of the training images to choose by, drawn from every class alike, in (0, 1).
-        max_steps: Steps of L-BFGS per C at most.
-        seed: Of the split; the global generator is not touched.
-        device: Where to compute; None computes where the features are.
-        title: Of the progress bar.
+        cs: Values of C to try, at least one. With a single value no images are held out.
+        held_out: Fraction of every class held out to select C, in (0, 1).
+        max_steps: Maximum number of L-BFGS steps per C.
+        seed: Seed for the held-out split. The global generator is not used.
+        device: Device to compute on; None uses the device of the features.
+        title: Title of the progress bar.
 
     Raises:
-        ValueError: Shapes do not fit, or there are too few images to hold any out.
+        ValueError: Shapes do not match, or there are too few images to hold any out.
     """
     check_shapes(features, labels, test_features)
     scaled = Standardized.by(features, device, num_classes)
     cs, validation, fits = sorted(cs), list[float](), list[Tensor]()
     if len(cs) > 1:
-        train, chosen = held_out_split(labels, held_out, torch.Generator().manual_seed(seed))
-        for c in progress(cs, title, len(cs)):  # each begins where the last one ended, which is near
+        train, held = held_out_split(labels, held_out, torch.Generator().manual_seed(seed))
+        for c in progress(cs, title, len(cs)):  # warm start: each fit begins at the previous solution
             fits.append(_fit(features[train], labels[train], num_classes, c, scaled, max_steps, fits[-1:]))
-            validation += accuracies(fits[-1].unsqueeze(0), features[chosen], labels[chosen], scaled)[0]
+            validation += accuracies(fits[-1].unsqueeze(0), features[held], labels[held], scaled)[0]
     place = max(range(len(validation)), key=validation.__getitem__, default=0)
     best = cs[place]
     heads = _fit(features, labels, num_classes, best, scaled, max_steps, fits[place : place + 1])
-    (accuracy,), said = accuracies(heads.unsqueeze(0), test_features, test_labels, scaled)
-    return LogisticResult(accuracy, best, dict(zip(cs, validation, strict=False)), said[:, 0])
+    (accuracy,), predictions = accuracies(heads.unsqueeze(0), test_features, test_labels, scaled)
+    return LogisticResult(accuracy, best, dict(zip(cs, validation, strict=False)), predictions[:, 0])
 
 
 def logistic_regression(
     features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_steps: int = 1000, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
-    """Minimizes C times the sum of the cross-entropies plus half the squared weights; the bias goes free.
+    """Minimizes C times the summed cross-entropy plus half the squared norm of the weights; biases are not penalized.
 
-    The objective is scikit-learn's `LogisticRegression(C=c)`; the features are taken as they are.
+    The objective equals that of scikit-learn's `LogisticRegression(C=c)`. The features are not standardized.
 
     Args:
         features: (N, D).
         labels: (N,) class indices in [0, num_classes).
         num_classes: > 1.
-        c: Above 0.
-        max_steps: Steps of L-BFGS at most.
-        tolerance: It ends where the objective, divided by N and C, has no partial derivative above this; as
-            scikit-learn's.
+        c: > 0.
+        max_steps: Maximum number of L-BFGS steps.
+        tolerance: Stops if no partial derivative of the objective, divided by N and C, exceeds this value, like `tol`
+            in scikit-learn.
 
     Returns:
         Weights (num_classes, D) and biases (num_classes,).
 
     Raises:
-        ValueError: Shapes do not fit, or C is not above 0.
+        ValueError: Shapes do not match, or C is not above 0.
     """
     check_shapes(features, labels, features)
     if not c > 0:
@@ -183,7 +183,7 @@ def _fit(
     start: Sequence[Tensor] = (),
     tolerance: float = 1e-4,
 ) -> Tensor:
-    """The regression (classes, D + 1), the last column the bias; the features pass by part by part."""
+    """Fits a regression (classes, D + 1), the last column being the bias; processes the features chunk by chunk."""
     device = scaled.mean.device
     count, labels = len(features), labels.to(device)
     blank = scaled.mean.new_zeros(num_classes, features.shape[1] + 1)
@@ -192,20 +192,20 @@ def _fit(
         [heads],
         max_iter=max_steps,
         tolerance_grad=tolerance,
-        tolerance_change=1e-9,  # of the steps: float32 may not come nearer
+        tolerance_change=1e-9,  # on the step size; float32 may not converge further
         history_size=10,
         line_search_fn="strong_wolfe",
     )
-    kept = list(scaled(features)) if count <= scaled.rows else None
+    cached = list(scaled(features)) if count <= scaled.rows else None
     decay = torch.ones_like(heads) / (c * count)
     decay[:, -1] = 0
 
     @torch.no_grad()
-    def objective() -> float:  # divided by C and N, so that the steps are of one size for all
+    def objective() -> float:  # divided by C and N, so that step sizes are comparable for all C and N
         gradient = decay * heads
         loss = (gradient * heads).sum().double() / 2
-        for x, truth in zip(kept or scaled(features), labels.split(scaled.rows), strict=True):
-            scores = (heads @ x.T).log_softmax(0)  # (classes, b): several times as fast as its transpose on a CPU
+        for x, truth in zip(cached or scaled(features), labels.split(scaled.rows), strict=True):
+            scores = (heads @ x.T).log_softmax(0)  # (classes, b) is several times faster than (b, classes) on a CPU
             loss -= scores.gather(0, truth.unsqueeze(0)).sum().double() / count
             residual = scores.exp().scatter_add_(0, truth.unsqueeze(0), scores.new_full((1, len(x)), -1.0))
             gradient += residual @ x / count

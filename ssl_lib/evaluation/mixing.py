@@ -1,4 +1,4 @@
-"""Images laid over one another in training, their labels in proportion."""
+"""Mixup, cutmix and label smoothing for supervised training."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Te
     Args:
         labels: (N,) class indices in [0, num_classes).
         num_classes: > 0.
-        smoothing: What is shared among all classes, in [0, 1).
+        smoothing: Probability mass spread evenly over all classes, in [0, 1).
 
     Returns:
-        (N, num_classes) float32, rows of sum 1.
+        (N, num_classes) float32; each row sums to 1.
     """
     targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
     return targets.scatter_add_(1, labels.unsqueeze(1), torch.full_like(targets[:, :1], 1 - smoothing))
 
 
 def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """`share` of each image and the rest of its partner, the batch read backwards.
+    """Blends each image with its partner in the reversed batch, with weights `share` and 1 - `share`.
 
-    Source: Zhang et al. 2018 (arXiv:1710.09412); partners and one share per batch as timm (timm/data/mixup.py).
+    Source: Zhang et al. 2018 (arXiv:1710.09412). The partners and the single weight per batch follow timm
+    (timm/data/mixup.py).
 
     Args:
         images: (N, C, H, W).
         targets: (N, classes).
-        share: In [0, 1].
+        share: Weight of the image itself, in [0, 1].
     """
     return share * images + (1 - share) * images.flip(0), share * targets + (1 - share) * targets.flip(0)
 
 
 def cutmix(images: Tensor, targets: Tensor, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """A box of each image taken from its partner, the batch read backwards; labels in proportion to the pixels.
+    """Replaces a box of each image by its partner in the reversed batch; labels are mixed by the number of pixels.
 
-    Source: Yun et al. 2019 (arXiv:1905.04899); partners and one box per batch as timm (timm/data/mixup.py).
+    Source: Yun et al. 2019 (arXiv:1905.04899). The partners and the single box per batch follow timm
+    (timm/data/mixup.py).
 
     Args:
         images: (N, C, H, W).
@@ -58,11 +60,11 @@ def cutmix(images: Tensor, targets: Tensor, box: tuple[int, int, int, int]) -> t
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixup or cutmix, a coin decides for each batch; one of them alone where the other's number is 0, neither for two.
+    """Applies mixup or cutmix to a batch, each with probability 1/2. An alpha of 0 disables the corresponding method.
 
     Attributes:
-        mixup: alpha of the Beta(alpha, alpha) distribution that mixup's share is drawn from, at least 0.
-        cutmix: Likewise for the share of the image that cutmix leaves.
+        mixup: alpha of the Beta(alpha, alpha) distribution of the mixup weight, at least 0.
+        cutmix: alpha of the Beta(alpha, alpha) distribution of the fraction of the image that cutmix keeps, at least 0.
     """
 
     mixup: float = 0.8
@@ -81,7 +83,7 @@ class Mixing:
 
 
 def _box(rng: np.random.Generator, height: int, width: int, share: float) -> tuple[int, int, int, int]:
-    """A box about any pixel, of 1 - share of the area where it does not reach beyond the image."""
+    """A box around a random pixel with a fraction 1 - share of the image area, clipped to the image."""
     side = (1 - share) ** 0.5
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     row, column = int(rng.integers(height)), int(rng.integers(width))

@@ -1,4 +1,4 @@
-"""Finding images of the same class."""
+"""Image retrieval with frozen features: recall@k and mean average precision."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Retrieval", "average_precision", "recall_at"]
 @PROTOCOLS.register("retrieval")
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """Test images look for training images of their class, by the cosine of the features.
+    """Retrieves training images of the same class for each test image, by cosine similarity.
 
-    Recall at k as in deep metric learning (Song et al. 2016, arXiv:1511.06452, section 6), see `recall_at`; mean
-    average precision over the ranking of all training images, see `average_precision`. A test image whose class no
-    training image has cannot find any; it is left out, and counted in the details.
+    Recall@k is defined as in deep metric learning (Song et al. 2016, arXiv:1511.06452, section 6), see `recall_at`.
+    Mean average precision uses the ranking of all training images, see `average_precision`. Test images whose class has
+    no training image are excluded and counted in the details.
 
     Attributes:
-        k: Images looked at for the recall.
-        full_ranking: Whether to rank all training images for every test image, which mean average precision takes: the
-            long part with a million of them.
+        k: Numbers of retrieved images for recall@k.
+        full_ranking: Whether to rank all training images for every test image, which mean average precision needs. This
+            is the slow part with a million training images.
     """
 
     k: tuple[int, ...] = (1, 5, 10)
@@ -43,17 +43,17 @@ class Retrieval:
 
     @property
     def measures(self) -> Sequence[Metric]:
-        """Recalls, and mean average precision; the first recall is its own figure."""
+        """Recall@k for every k and mean average precision; the first recall is the main metric."""
         recalls = [Metric(f"recall_{k}", f"recall@{k}", main=k == self.k[0]) for k in self.k]
         return [*recalls, *([Metric("map", "retrieval mAP", main=False)] if self.full_ranking else [])]
 
     def check(self, bank_labels: Tensor) -> None:
-        """Refuses to look at more images than there are."""
+        """Raises ValueError if `k` is larger than the number of labeled training images."""
         if max(self.k) > len(bank_labels):
             raise ValueError(f"retrieval.k {max(self.k)} is more than the {len(bank_labels)} labeled training images")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Each process looks at its share of the test images."""
+        """Computes the metrics with the test images split over the processes."""
         f = subject.features
         findable = torch.isin(f.query_labels, f.bank_labels)
         queries, labels = share(f.queries[findable]), share(f.query_labels[findable])
@@ -62,24 +62,26 @@ class Retrieval:
             return Scores({}, details)
         title = f"{subject.title}: retrieval"
         places = bank_neighbors(queries, f.bank, max(self.k), device=subject.device, title=title)[1]
-        found = {f"recall_{k}": recall_at(k, f.bank_labels[places], labels) for k in self.k}
+        scores = {f"recall_{k}": recall_at(k, f.bank_labels[places], labels) for k in self.k}
         if self.full_ranking:
-            found["map"] = average_precision(queries, labels, f.bank, f.bank_labels, device=subject.device, title=title)
-        return Scores({key: gather_uneven(each.double()).mean().item() for key, each in found.items()}, details)
+            scores["map"] = average_precision(
+                queries, labels, f.bank, f.bank_labels, device=subject.device, title=title
+            )
+        return Scores({key: gather_uneven(each.double()).mean().item() for key, each in scores.items()}, details)
 
 
 def recall_at(k: int, neighbor_labels: Tensor, labels: Tensor) -> Tensor:
-    """Whether one of the k nearest images, at least, is of the query's class.
+    """Whether at least one of the k nearest images has the class of the query.
 
-    Of images equally near at the k-th place, any one may be the k-th.
+    Ties at rank k are broken arbitrarily.
 
     Args:
         k: At most K.
-        neighbor_labels: (Q, K) classes of the nearest images, the nearest first.
-        labels: (Q,) the queries' own.
+        neighbor_labels: (Q, K) classes of the nearest images, nearest first.
+        labels: (Q,) classes of the queries.
 
     Returns:
-        (Q,) bool; its mean is recall@k.
+        (Q,) bool; the mean is recall@k.
     """
     return (neighbor_labels[:, :k] == labels.unsqueeze(1)).any(1)
 
@@ -94,33 +96,35 @@ def average_precision(
     device: torch.device | None = None,
     title: str = "ranking",
 ) -> Tensor:
-    """The mean, over the bank's images of a query's class, of the precision down to each of them in the ranking.
+    """Average precision of the ranking of the bank by cosine similarity, for each query.
 
-    Images equally near count as found together, at the last of their places, as in scikit-learn's
-    `average_precision_score`, to which this is equal.
+    It is the mean precision at the ranks of all bank images of the query's class. Tied images share the rank of the
+    last of them. The values equal scikit-learn's `average_precision_score`.
 
     Args:
-        queries: (Q, D), of any length.
+        queries: (Q, D), not necessarily normalized.
         query_labels: (Q,).
-        bank: (B, D), of any length; kept on the device as a whole, which the similarities are not.
+        bank: (B, D), not necessarily normalized. The whole bank is moved to the device, the similarities are chunked.
         bank_labels: (B,).
-        device: Where to compute; None computes where the queries are.
-        title: Of the progress bar.
+        device: Device to compute on; None uses the device of the queries.
+        title: Title of the progress bar.
 
     Returns:
-        (Q,) in [0, 1], float64, on the CPU; 0 for a query whose class the bank does not have.
+        (Q,) in [0, 1], float64, on the CPU; 0 for a query whose class is not in the bank.
     """
     device = device or queries.device
     bank, bank_labels = bank.to(device), bank_labels.to(device)
-    lengths = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)  # in place of a bank of unit vectors beside it
+    norms = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)  # avoids a normalized copy of the bank
     ranks = torch.arange(1, len(bank) + 1, device=device)
-    parts = list(torch.arange(len(queries)).split(max(1, 2**24 // len(bank))))  # 128 MiB per tensor of places
+    parts = list(torch.arange(len(queries)).split(max(1, 2**24 // len(bank))))  # limits each index tensor to 128 MiB
     found = []
     for part in progress(parts, title, len(parts)):
-        cosine = F.normalize(queries[part].to(device), dim=1) @ bank.T / lengths
+        cosine = F.normalize(queries[part].to(device), dim=1) @ bank.T / norms
         cosine, order = cosine.sort(1, descending=True)
-        right = bank_labels[order] == query_labels[part].to(device).unsqueeze(1)
-        last = torch.searchsorted(-cosine, -cosine, right=True)  # images at least as near: the place of the last equal
-        precision = right.cumsum(1).double().div_(ranks).gather(1, last - 1)
-        found.append(((precision * right).sum(1) / right.sum(1).clamp_min(1)).cpu())
+        relevant = bank_labels[order] == query_labels[part].to(device).unsqueeze(1)
+        last = torch.searchsorted(
+            -cosine, -cosine, right=True
+        )  # number of images at least as similar: rank of the last tie
+        precision = relevant.cumsum(1).double().div_(ranks).gather(1, last - 1)
+        found.append(((precision * relevant).sum(1) / relevant.sum(1).clamp_min(1)).cpu())
     return torch.cat([torch.zeros(0, dtype=torch.float64), *found])

@@ -1,4 +1,4 @@
-"""Real runs of a few epochs on a part of the embedded Fashion-MNIST, most of them broken on purpose."""
+"""Short training runs on a subset of the bundled Fashion-MNIST, with helpers to misconfigure them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ from ssl_lib.training.callbacks import Callback, Diagnosis
 from tests.conftest import TinyBackbone, small_method
 
 GENTLE = {"crop_scale": (0.4, 1.0), "crop_ratio": (0.85, 1.18)}
-NONE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip_p": 0.0, "jitter_p": 0.0, "grayscale_p": 0.0,
-        "blur_p": 0.0, "solarize_p": 0.0}  # fmt: skip
+NONE = {
+    "crop_scale": (1.0, 1.0),
+    "crop_ratio": (1.0, 1.0),
+    "flip_p": 0.0,
+    "jitter_p": 0.0,
+    "grayscale_p": 0.0,
+    "blur_p": 0.0,
+    "solarize_p": 0.0,
+}
 FAR_TOO_STRONG = {"crop_scale": (0.005, 0.02), "jitter": (0.9, 0.9, 0.9, 0.5), "jitter_p": 1.0, "solarize_p": 0.5}
 
 
 class Attract(Method):
-    """Draws two views together, with neither stop-gradient nor predictor nor anything that keeps images apart."""
+    """Attracts two views without a stop-gradient, a predictor or anything else that prevents collapse."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +49,7 @@ class Attract(Method):
 
 
 class Lengthen(Attract):
-    """A product where a cosine is meant: longer embeddings always win."""
+    """Uses a dot product instead of a cosine, so longer embeddings always decrease the loss."""
 
     def compare(self, z_a: torch.Tensor, z_b: torch.Tensor) -> torch.Tensor:
         return -(z_a * z_b).sum(1).mean()
@@ -55,7 +62,7 @@ def clothes(count: int) -> ArrayData:
 
 
 def small(name: str, **arguments: object) -> Method:
-    """A method with small heads, DINO and BYOL with teachers for a run of some sixty updates."""
+    """A method with small heads; the teacher momenta of DINO and BYOL suit runs of about sixty updates."""
     defaults: dict[str, dict[str, object]] = {
         "simclr": {"temperature": 0.2},
         "byol": {"momentum": 0.98},
@@ -76,18 +83,18 @@ def findings_of(
     batch_size: int = 64,
     images: ArrayData | None = None,
     folder: Path | None = None,
-    watching: tuple[Callback, ...] = (),
+    callbacks: tuple[Callback, ...] = (),
 ) -> list[Finding]:
-    """Trains, on 1,024 images unless told otherwise, and returns what the callback found in the first process."""
+    """Trains, by default on 1,024 images, and returns the findings of the callback `Diagnosis` in the first process."""
     images = images or clothes(1024)
     configs = [dataclasses.replace(view, **changes) for view in PRESETS[preset](size=16)]
     loader = Loader(images, ViewPipeline(configs, images.mean, images.std), batch_size=batch_size)
-    built = OPTIMIZERS[optimizer](method.param_groups(1e-4), lr=lr * 256 / batch_size)
+    built_optimizer = OPTIMIZERS[optimizer](method.param_groups(1e-4), lr=lr * 256 / batch_size)
     diagnosis = Diagnosis(folder)
-    trainer = Trainer(callbacks=[*watching, diagnosis], device="cpu", precision="fp32", log_every=log_every)
-    trainer.fit(method, loader, built, Schedule(epochs=epochs, warmup_epochs=0.2))
+    trainer = Trainer(callbacks=[*callbacks, diagnosis], device="cpu", precision="fp32", log_every=log_every)
+    trainer.fit(method, loader, built_optimizer, Schedule(epochs=epochs, warmup_epochs=0.2))
     return diagnosis.findings
 
 
-def names(found: list[Finding]) -> list[str]:
-    return [finding.name for finding in found]
+def names(findings: list[Finding]) -> list[str]:
+    return [finding.name for finding in findings]

@@ -1,4 +1,4 @@
-"""Against brute force in float64 numpy, on tables of more than one block."""
+"""Tests of neighbors, duplicates and selection against brute force in float64 numpy, with several block sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(params=[7, 64, 2048])
-def rows_of_a_block(request, monkeypatch):
-    """Blocks that end within, at and behind the rows."""
+def block_size(request, monkeypatch):
+    """Blocks smaller and larger than the table."""
     monkeypatch.setattr(curate, "_ROWS", request.param)
 
 
@@ -32,7 +32,7 @@ def mapped(array, tmp_path):
 
 
 def components(adjacent):
-    """Connected components by a search from each row."""
+    """Connected components by depth-first search."""
     left, found = set(range(len(adjacent))), []
     while left:
         group, front = set(), [min(left)]
@@ -45,7 +45,7 @@ def components(adjacent):
     return [group for group in found if len(group) > 1]
 
 
-def test_nearest_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
+def test_nearest_equals_brute_force(points, block_size, tmp_path):
     queries = RNG.normal(size=(90, 12)).astype(np.float32)
     found, rows = nearest(mapped(points, tmp_path), queries, 9)
     expected = cosines(queries, points)
@@ -53,20 +53,20 @@ def test_nearest_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
     np.testing.assert_allclose(found, -np.sort(-expected, axis=1)[:, :9], rtol=0, atol=1e-7)
 
 
-def test_of_equal_neighbors_the_first_comes_first(rows_of_a_block):
+def test_ties_are_sorted_by_row(block_size):
     points = np.tile(np.eye(3, dtype=np.float32), (40, 1))
     found, rows = nearest(points, points[1:2], 50)
     expected = [*range(1, 120, 3), *[row for row in range(120) if row % 3 != 1]][:50]
     assert rows[0].tolist() == expected and found[0].tolist() == [1.0] * 40 + [0.0] * 10
 
 
-def test_all_rows_are_given_where_k_is_larger():
+def test_k_larger_than_table_returns_all_rows():
     points = np.eye(4, dtype=np.float32)
     assert nearest(points, points, 100)[1].shape == (4, 4)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
-def test_groups_are_the_connected_components(points, rows_of_a_block, threshold, tmp_path):
+def test_duplicate_groups_equal_connected_components(points, block_size, threshold, tmp_path):
     near = points[RNG.integers(0, 150, 60)] + 0.3 * RNG.normal(size=(60, 12)).astype(np.float32)
     joined = RNG.permutation(np.concatenate([points, near]))
     expected = components(cosines(joined, joined) >= threshold)
@@ -74,7 +74,7 @@ def test_groups_are_the_connected_components(points, rows_of_a_block, threshold,
     assert [group.tolist() for group in found] == expected and expected
 
 
-def test_a_chain_is_one_group_in_any_order(rows_of_a_block):
+def test_chain_is_one_group_in_any_order(block_size):
     angles = np.radians(np.arange(0, 90, 0.5))
     chain = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     for order in (np.arange(180), np.arange(180)[::-1], RNG.permutation(180)):
@@ -83,21 +83,21 @@ def test_a_chain_is_one_group_in_any_order(rows_of_a_block):
     assert duplicate_groups(chain, np.cos(np.radians(0.3))) == []
 
 
-def test_copies_are_duplicates_at_a_threshold_of_one(points):
+def test_copies_are_duplicates_at_threshold_one(points):
     joined = np.concatenate([points, 3 * points[:5]])
     assert [group.tolist() for group in duplicate_groups(joined, 1.0)] == [[row, row + 150] for row in range(5)]
 
 
-def test_many_copies_are_one_group(rows_of_a_block):
+def test_many_copies_form_one_group(block_size):
     (group,) = duplicate_groups(np.ones((300, 2), np.float32))
     assert len(group) == 300
 
 
-def test_rows_of_zeros_are_like_nothing():
+def test_rows_of_zeros_have_no_duplicates():
     assert duplicate_groups(np.zeros((5, 3), np.float32)) == []
 
 
-def test_selection_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
+def test_farthest_points_equal_brute_force(points, block_size, tmp_path):
     chosen = farthest_points(mapped(points, tmp_path), 30, seed=3)
     distance = np.sqrt(np.maximum(0, 2 - 2 * cosines(points, points)))
     expected = [chosen[0]]
@@ -109,38 +109,43 @@ def test_selection_is_that_of_brute_force(points, rows_of_a_block, tmp_path):
     assert covered.max() < coverage(points, RNG.permutation(150)[:30]).max()
 
 
-def test_a_selection_is_the_same_for_a_seed_and_a_smaller_one_is_its_beginning(points):
+def test_farthest_points_depend_on_seed_and_are_nested(points):
     chosen = farthest_points(points, 40, seed=1)
     assert farthest_points(points, 40, seed=1).tolist() == chosen.tolist()
     assert farthest_points(points, 11, seed=1).tolist() == chosen[:11].tolist()
     assert len({int(farthest_points(points, 1, seed=seed)[0]) for seed in range(10)}) > 1
 
 
-def test_a_selection_names_no_image_twice():
+def test_farthest_points_are_distinct():
     copies = np.ones((50, 3), np.float32)
     assert sorted(farthest_points(copies, 50).tolist()) == list(range(50))
     assert (coverage(copies, [3]) < 1e-3).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_are_refused(points, value):
+def test_non_finite_values_raise(points, value):
     points[70, 3] = value
-    for call in (lambda: nearest(points, points[:1]), lambda: duplicate_groups(points),
-                 lambda: farthest_points(points, 3), lambda: coverage(points, [0])):  # fmt: skip
+    calls = [
+        lambda: nearest(points, points[:1]),
+        lambda: duplicate_groups(points),
+        lambda: farthest_points(points, 3),
+        lambda: coverage(points, [0]),
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match="row 70 of the embeddings is NaN or infinite"):
             call()
 
 
-def test_arguments_out_of_range_are_refused(points):
+def test_arguments_out_of_range_raise(points):
     with pytest.raises(ValueError, match="k must be at least 1"):
         nearest(points, points[:1], 0)
-    with pytest.raises(ValueError, match=r"queries \(Q, 12\)"):
+    with pytest.raises(ValueError, match=r"queries must be \(Q, 12\)"):
         nearest(points, points[:1, :5])
     for threshold in (0, 1.5, np.nan):
         with pytest.raises(ValueError, match="threshold must be above 0 and at most 1"):
             duplicate_groups(points, threshold)
     for count in (0, 151):
-        with pytest.raises(ValueError, match="can choose 1 to 150"):
+        with pytest.raises(ValueError, match="count must be from 1 to 150"):
             farthest_points(points, count)
     with pytest.raises(ValueError, match="at least one row"):
         coverage(points, [])

@@ -1,3 +1,5 @@
+"""Tests of `EmbeddingTable` and its file formats."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +14,7 @@ from ssl_lib.errors import ConfigError, DataError
 RNG = np.random.default_rng(0)
 
 
-def a_table(count=5, labels=True, root="/photos"):
+def make_table(count=5, labels=True, root="/photos"):
     names = np.array([f"ä/{index}.png" for index in range(count)])
     classes = np.arange(count, dtype=np.int64) % 2 if labels else None
     embeddings = RNG.normal(size=(count, 3)).astype(np.float32)
@@ -20,7 +22,7 @@ def a_table(count=5, labels=True, root="/photos"):
     return EmbeddingTable(embeddings, names, classes, ("cat", "dog") if labels else (), root, ("ä/torn.png",), made_of)
 
 
-def equal(a, b):
+def assert_equal(a, b):
     np.testing.assert_array_equal(a.embeddings, b.embeddings)
     np.testing.assert_array_equal(a.paths, b.paths)
     assert (a.labels is None) == (b.labels is None) and a.classes == b.classes
@@ -30,8 +32,8 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_npz_holds_plain_arrays_by_their_names(tmp_path, labels):
-    table = a_table(labels=labels)
+def test_npz_contains_plain_arrays_by_name(tmp_path, labels):
+    table = make_table(labels=labels)
     table.save(tmp_path / "made" / "e.npz")
     with np.load(tmp_path / "made" / "e.npz", allow_pickle=False) as arrays:
         expected = {"embeddings", "paths", "classes", "root", "skipped", "made_of"} | ({"labels"} if labels else set())
@@ -42,7 +44,7 @@ def test_npz_holds_plain_arrays_by_their_names(tmp_path, labels):
         if labels:
             assert arrays["classes"][arrays["labels"]].tolist() == ["cat", "dog", "cat", "dog", "cat"]
     read = EmbeddingTable.load(tmp_path / "made" / "e.npz")
-    equal(read, table)
+    assert_equal(read, table)
     assert isinstance(read.embeddings, np.memmap) and read.embeddings.flags.aligned
     assert os.listdir(tmp_path / "made") == ["e.npz"]
 
@@ -51,9 +53,9 @@ def test_npz_holds_plain_arrays_by_their_names(tmp_path, labels):
 def test_parquet_is_written_in_row_groups(tmp_path, monkeypatch, labels):
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("ssl_lib.embedding.storage._ROWS", 8)
-    table = a_table(20, labels)
+    table = make_table(20, labels)
     table.save(tmp_path / "e.parquet")
-    equal(EmbeddingTable.load(tmp_path / "e.parquet"), table)
+    assert_equal(EmbeddingTable.load(tmp_path / "e.parquet"), table)
     with pq.ParquetFile(tmp_path / "e.parquet") as file:
         assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [8, 8, 4]
         rows, metadata = file.read().to_pylist(), file.schema_arrow.metadata
@@ -64,21 +66,21 @@ def test_parquet_is_written_in_row_groups(tmp_path, monkeypatch, labels):
     np.testing.assert_array_equal(np.array([row["embedding"] for row in rows], np.float32), table.embeddings)
 
 
-def test_paths_of_any_bytes(tmp_path):
+def test_paths_that_are_not_utf8(tmp_path):
     odd = os.fsdecode(b"caf\xe9.png")
     for names, root in (([odd], "/photos"), (["a.png"], odd)):
         table = EmbeddingTable(np.ones((1, 2), np.float32), np.array(names), root=root)
         table.save(tmp_path / "e.npz")
-        equal(EmbeddingTable.load(tmp_path / "e.npz"), table)
+        assert_equal(EmbeddingTable.load(tmp_path / "e.npz"), table)
         pytest.importorskip("pyarrow")
-        with pytest.raises(DataError, match=r"no UTF-8.*write a \.npz"):
+        with pytest.raises(DataError, match=r"not valid UTF-8.*write a \.npz"):
             table.save(tmp_path / "e.parquet")
         assert os.listdir(tmp_path) == ["e.npz"]
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_a_table_from_when_one_text_held_the_origin_is_read(tmp_path, suffix):
-    table = a_table()
+def test_table_in_older_format_is_loaded(tmp_path, suffix):
+    table = make_table()
     about = json.dumps({"root": table.root, "skipped": table.skipped, "made_of": table.made_of})
     if suffix == "npz":
         arrays = {"embeddings": table.embeddings, "paths": table.paths, "labels": table.labels}
@@ -89,50 +91,73 @@ def test_a_table_from_when_one_text_held_the_origin_is_read(tmp_path, suffix):
         found = pq.read_table(tmp_path / "e.parquet")
         metadata = {"classes": json.dumps(table.classes), "about": about}
         pq.write_table(found.replace_schema_metadata(metadata), tmp_path / "e.parquet")
-    equal(EmbeddingTable.load(tmp_path / f"e.{suffix}"), table)
+    assert_equal(EmbeddingTable.load(tmp_path / f"e.{suffix}"), table)
 
 
-def test_embeddings_and_paths_of_any_origin_are_a_table(tmp_path):
+def test_minimal_npz_is_loaded(tmp_path):
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2, dtype=np.float16), paths=np.array(["a", "b"]))
-    equal(EmbeddingTable.load(tmp_path / "e.npz"), EmbeddingTable(np.eye(2, dtype=np.float32), np.array(["a", "b"])))
+    assert_equal(
+        EmbeddingTable.load(tmp_path / "e.npz"), EmbeddingTable(np.eye(2, dtype=np.float32), np.array(["a", "b"]))
+    )
 
 
-def test_images_are_found_by_path_file_and_row(tmp_path):
+def test_find_accepts_path_file_and_row(tmp_path):
     (tmp_path / "ä").mkdir()
     (tmp_path / "ä" / "3.png").touch()
-    table = a_table(root=os.path.realpath(tmp_path))
+    table = make_table(root=os.path.realpath(tmp_path))
     assert [table.find(query) for query in ("ä/3.png", str(tmp_path / "ä" / "3.png"), "3", 3)] == [3] * 4
     numbered = EmbeddingTable(table.embeddings, np.array(list("43210")))
-    assert numbered.find("4") == 0  # a path goes before a row
+    assert numbered.find("4") == 0  # paths take precedence over rows
     for query in ("b.png", "5", "-1", 5, -1):
-        with pytest.raises(ValueError, match=r"no image .* among these 5: .* such as 'ä/0.png', or a row from 0 to 4"):
+        with pytest.raises(
+            ValueError, match=r"no image .* in this table of 5 images: .* such as 'ä/0.png', or a row from 0 to 4"
+        ):
             table.find(query)
-    assert [table.label(row) for row in (0, 1)] == ["cat", "dog"] and a_table(labels=False).label(0) == ""
+    assert [table.label(row) for row in (0, 1)] == ["cat", "dog"] and make_table(labels=False).label(0) == ""
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"embeddings": np.ones((2, 3))}, "float32"),
-    ({"embeddings": np.ones((0, 3), np.float32)}, "not empty"),
-    ({"paths": np.array(["a"])}, "paths must be 2 texts"),
-    ({"labels": np.array([0, 2])}, r"labels must be in \[0, 2\), got 0 to 2"),
-    ({"labels": np.array([0.0, 1.0])}, "int64"),
-])  # fmt: skip
-def test_what_does_not_fit_is_refused(change, message):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embeddings": np.ones((2, 3))}, "float32"),
+        ({"embeddings": np.ones((0, 3), np.float32)}, "not empty"),
+        ({"paths": np.array(["a"])}, "paths must be 2 strings"),
+        ({"labels": np.array([0, 2])}, r"labels must be in \[0, 2\), got 0 to 2"),
+        ({"labels": np.array([0.0, 1.0])}, "int64"),
+    ],
+)
+def test_inconsistent_columns_raise(change, message):
     right = {"embeddings": np.ones((2, 3), np.float32), "paths": np.array(["a", "b"]), "labels": np.array([0, 1])}
     EmbeddingTable(**right, classes=("cat", "dog"))
     with pytest.raises(ValueError, match=message):
         EmbeddingTable(**{**right, **change}, classes=("cat", "dog"))
 
 
-@pytest.mark.parametrize("change", [
-    {"embeddings": None}, {"paths": None}, {"paths": np.array([{}, {}], object)}, {"embeddings": np.array(["a", "b"])},
-    {"classes": np.array("x")}, {"made_of": np.array("{")}, {"made_of": np.array("[]")}, {"made_of": np.array(1)},
-    {"root": np.array(["/a", "/b"])}, {"about": np.array(["{"])}, {"about": np.array(["[]"])},
-    {"labels": np.array([0, 9])}, {"labels": np.array([0.5, 1])},
-])  # fmt: skip
-def test_files_that_are_no_table_are_errors_that_name_them(tmp_path, change):
-    right = {"embeddings": np.ones((2, 3), np.float32), "paths": np.array(["a", "b"]), "classes": np.array(["x"]),
-             "made_of": np.array("{}")}  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embeddings": None},
+        {"paths": None},
+        {"paths": np.array([{}, {}], object)},
+        {"embeddings": np.array(["a", "b"])},
+        {"classes": np.array("x")},
+        {"made_of": np.array("{")},
+        {"made_of": np.array("[]")},
+        {"made_of": np.array(1)},
+        {"root": np.array(["/a", "/b"])},
+        {"about": np.array(["{"])},
+        {"about": np.array(["[]"])},
+        {"labels": np.array([0, 9])},
+        {"labels": np.array([0.5, 1])},
+    ],
+)
+def test_file_that_is_not_a_table_raises(tmp_path, change):
+    right = {
+        "embeddings": np.ones((2, 3), np.float32),
+        "paths": np.array(["a", "b"]),
+        "classes": np.array(["x"]),
+        "made_of": np.array("{}"),
+    }
     np.savez(tmp_path / "e.npz", **right)
     assert len(EmbeddingTable.load(tmp_path / "e.npz")) == 2
     np.savez(tmp_path / "e.npz", **{key: value for key, value in {**right, **change}.items() if value is not None})
@@ -141,13 +166,13 @@ def test_files_that_are_no_table_are_errors_that_name_them(tmp_path, change):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_damaged_and_missing_files(tmp_path, suffix):
+def test_damaged_and_missing_files_raise(tmp_path, suffix):
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     path = tmp_path / f"e.{suffix}"
     with pytest.raises(DataError, match=rf"e\.{suffix}: no such file"):
         EmbeddingTable.load(path)
-    a_table(100).save(path)
+    make_table(100).save(path)
     content = path.read_bytes()
     for torn in (b"", content[:-40], content[: len(content) // 2], b"x" * len(content)):
         path.write_bytes(torn)
@@ -155,16 +180,16 @@ def test_damaged_and_missing_files(tmp_path, suffix):
             EmbeddingTable.load(path)
 
 
-def test_a_parquet_of_something_else(tmp_path):
+def test_parquet_file_that_is_not_a_table_raises(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"embedding": [1.0], "path": ["a"]}), tmp_path / "e.parquet")
-    with pytest.raises(DataError, match=r"e\.parquet: not a table"):
+    with pytest.raises(DataError, match=r"e\.parquet: not a readable table"):
         EmbeddingTable.load(tmp_path / "e.parquet")
 
 
-def test_suffixes_and_extras_are_named(tmp_path, monkeypatch):
+def test_unsupported_suffix_and_missing_pyarrow_raise(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"e\.csv must end in \.npz or \.parquet"):
-        a_table().save(tmp_path / "e.csv")
+        make_table().save(tmp_path / "e.csv")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"needs pyarrow: pip install pyarrow"):
-        a_table().save(tmp_path / "e.parquet")
+        make_table().save(tmp_path / "e.parquet")

@@ -1,4 +1,4 @@
-"""Distances on the sphere and shares of prototypes, against their formulas in float64 numpy."""
+"""Tests of alignment, uniformity and prototype metrics against their formulas in float64 numpy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tensors(*arrays):
     return [torch.from_numpy(array) for array in arrays]
 
 
-def test_alignment_is_the_mean_squared_distance_of_unit_vectors():
+def test_alignment_equals_mean_squared_distance_of_unit_vectors():
     x, y = pair()
     expected = np.mean([np.sum((a - b) ** 2) for a, b in zip(unit(x), unit(y), strict=True)])
     assert alignment(*tensors(x, y)) == pytest.approx(expected, rel=1e-12)
@@ -41,7 +41,7 @@ def test_alignment_is_the_mean_squared_distance_of_unit_vectors():
     assert alignment(*tensors(x, -x)) == pytest.approx(4)
 
 
-def test_uniformity_is_over_all_pairs_of_two_rows():
+def test_uniformity_equals_formula_over_all_pairs():
     x, _ = pair()
     u = unit(x)
     squares = [np.sum((u[i] - u[j]) ** 2) for i in range(len(u)) for j in range(i)]
@@ -49,19 +49,19 @@ def test_uniformity_is_over_all_pairs_of_two_rows():
     assert uniformity(*tensors(x)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_uniformity_in_blocks_is_that_of_the_whole():
+def test_uniformity_in_blocks_equals_pdist():
     x = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))  # two blocks of rows
     u = torch.nn.functional.normalize(x.double(), dim=1)
     assert uniformity(x) == pytest.approx(torch.pdist(u).square().mul(-2).exp().mean().log().item(), rel=1e-9)
 
 
-def test_uniformity_of_one_point_and_of_a_sphere():
+def test_uniformity_is_zero_for_a_point_and_minus_four_on_a_sphere():
     assert uniformity(torch.ones(8, 4)) == pytest.approx(0, abs=1e-12)
     x = torch.randn(2000, 512, generator=torch.Generator().manual_seed(0))
     assert uniformity(x) == pytest.approx(-4, abs=0.02)
 
 
-def test_feature_std_is_one_over_root_d_for_a_gaussian_and_zero_for_a_point():
+def test_feature_std_is_one_over_sqrt_d_for_a_gaussian_and_zero_for_a_point():
     x, _ = pair()
     assert feature_std(*tensors(x)) == pytest.approx(unit(x).std(0).mean(), rel=1e-12)
     gaussian = torch.randn(20_000, 64, generator=torch.Generator().manual_seed(0))
@@ -69,19 +69,19 @@ def test_feature_std_is_one_over_root_d_for_a_gaussian_and_zero_for_a_point():
     assert feature_std(torch.full((10, 64), 3.0)) == pytest.approx(0, abs=1e-12)
 
 
-def test_view_distance_compares_with_the_other_images():
+def test_view_distance_is_relative_to_distance_between_images():
     x, y = pair()
     u, v = unit(x), unit(y)
     same = np.mean([np.sum((u[i] - v[i]) ** 2) for i in range(len(u))])
     other = np.mean([np.sum((u[i] - v[j]) ** 2) for i in range(len(u)) for j in range(len(u)) if i != j])
     assert view_distance(*tensors(x, y)) == pytest.approx(same / other, rel=1e-12)
     assert view_distance(*tensors(x, x)) == pytest.approx(0, abs=1e-15)
-    strangers = torch.randn(2, 2000, 16, generator=torch.Generator().manual_seed(0))
-    assert view_distance(*strangers) == pytest.approx(1, abs=0.02)
+    unrelated = torch.randn(2, 2000, 16, generator=torch.Generator().manual_seed(0))
+    assert view_distance(*unrelated) == pytest.approx(1, abs=0.02)
     assert view_distance(torch.ones(8, 4), torch.ones(8, 4)) == 0, "collapsed"
 
 
-def test_prototypes_against_numpy():
+def test_prototype_metrics_equal_numpy():
     scores = np.random.default_rng(0).normal(size=(30, 7)) * 2
     rows = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     mean = rows.mean(0)
@@ -91,30 +91,30 @@ def test_prototypes_against_numpy():
     assert assignment_entropy(x) == pytest.approx(-(rows * np.log(rows)).sum(1).mean() / np.log(7), rel=1e-12)
 
 
-def test_prototypes_at_their_extremes():
+def test_prototype_metrics_at_their_extremes():
     one = torch.zeros(6, 8)
     one[:, 2] = 1.0
     assert (prototype_usage(one), prototype_entropy(one), assignment_entropy(one)) == (1 / 6, 0, 0)
-    each = torch.eye(8)
-    assert prototype_usage(each) == 1 and assignment_entropy(each) == 0
-    assert prototype_entropy(each) == pytest.approx(1)
+    distinct = torch.eye(8)
+    assert prototype_usage(distinct) == 1 and assignment_entropy(distinct) == 0
+    assert prototype_entropy(distinct) == pytest.approx(1)
     assert assignment_entropy(torch.full((6, 8), 1 / 8)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("measure", [uniformity, feature_std, prototype_usage, prototype_entropy, assignment_entropy])
+@pytest.mark.parametrize("metric", [uniformity, feature_std, prototype_usage, prototype_entropy, assignment_entropy])
 @pytest.mark.parametrize("bad", [torch.randn(4), torch.ones(4, 4).long(), torch.randn(0, 4)])
-def test_other_shapes_are_refused(measure, bad):
+def test_invalid_input_raises(metric, bad):
     with pytest.raises(ValueError, match="must be floats"):
-        measure(bad)
+        metric(bad)
 
 
-@pytest.mark.parametrize("measure", [alignment, view_distance])
-def test_views_of_different_shapes_are_refused(measure):
-    with pytest.raises(ValueError, match="one shape"):
-        measure(torch.randn(4, 3), torch.randn(5, 3))
+@pytest.mark.parametrize("metric", [alignment, view_distance])
+def test_views_of_different_shapes_raise(metric):
+    with pytest.raises(ValueError, match="the same shape"):
+        metric(torch.randn(4, 3), torch.randn(5, 3))
 
 
-@pytest.mark.parametrize("measure", [uniformity, lambda x: view_distance(x, x)])
-def test_a_single_image_makes_no_pair(measure):
+@pytest.mark.parametrize("metric", [uniformity, lambda x: view_distance(x, x)])
+def test_single_image_raises(metric):
     with pytest.raises(ValueError, match="two rows"):
-        measure(torch.randn(1, 4))
+        metric(torch.randn(1, 4))

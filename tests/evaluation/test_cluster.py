@@ -1,4 +1,4 @@
-"""k-means against scikit-learn's, and the figures against their definitions."""
+"""Tests of k-means and the clustering metrics against scikit-learn and their definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def blobs(count=120, classes=4, spread=0.2, seed=0):
     return centers[labels] + spread * torch.randn(count, 6, generator=generator, dtype=torch.float64), labels
 
 
-def test_centers_are_a_fixed_point_of_lloyds_algorithm():
+def test_centers_are_a_fixed_point_of_scikit_learn_k_means():
     cluster = pytest.importorskip("sklearn.cluster")
     x, _ = blobs(spread=1.5)
     centers, inertia, steps = k_means(x, 7, torch.Generator().manual_seed(0))
@@ -33,7 +33,7 @@ def test_centers_are_a_fixed_point_of_lloyds_algorithm():
     assert several <= 1.03 * best
 
 
-def test_clear_classes_are_found_and_empty_clusters_filled():
+def test_separated_classes_are_found_and_no_cluster_is_empty():
     pytest.importorskip("scipy")
     x, labels = blobs(spread=0.05)
     generator = torch.Generator().manual_seed(0)
@@ -45,28 +45,28 @@ def test_clear_classes_are_found_and_empty_clusters_filled():
         assert len(assigned.unique()) == 5
 
 
-def test_accuracy_is_that_of_the_best_matching_and_the_rest_scikit_learns():
+def test_cluster_scores_equal_best_matching_and_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 100)
     found = np.where(rng.random(100) < 0.5, (labels + 1) % 4, rng.integers(0, 4, 100))
     scores = cluster_scores(torch.from_numpy(found), torch.from_numpy(labels))
-    every = [np.mean(np.array(names)[found] == labels) for names in itertools.permutations(range(4))]
-    assert scores["cluster_accuracy"] == pytest.approx(max(every))
+    candidates = [np.mean(np.array(names)[found] == labels) for names in itertools.permutations(range(4))]
+    assert scores["cluster_accuracy"] == pytest.approx(max(candidates))
     assert scores["nmi"] == pytest.approx(metrics.normalized_mutual_info_score(labels, found))
     assert scores["ari"] == pytest.approx(metrics.adjusted_rand_score(labels, found))
-    more = cluster_scores(torch.arange(100), torch.from_numpy(labels))  # each cluster stands for one class at most
-    assert more["cluster_accuracy"] == pytest.approx(4 / 100)
+    singletons = cluster_scores(torch.arange(100), torch.from_numpy(labels))  # each cluster matches at most one class
+    assert singletons["cluster_accuracy"] == pytest.approx(4 / 100)
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+def test_missing_scikit_learn_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(ConfigError, match=r"needs scikit-learn: pip install scikit-learn"):
         Cluster().check(torch.zeros(10))
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_raise():
     with pytest.raises(ValueError, match="clusters must be at least 2, got 1"):
         Cluster(clusters=1)
-    with pytest.raises(ValueError, match=r"clusters must lie in \[1, 3\]"):
+    with pytest.raises(ValueError, match=r"clusters must be in \[1, 3\]"):
         k_means(torch.zeros(3, 2), 4, torch.Generator())

@@ -1,4 +1,4 @@
-"""Features in order, the baselines beside them, and nothing of the training disturbed."""
+"""Tests of feature extraction, the `Evaluator` and its results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ssl_lib.utils.precision import float32_products
 from tests.conftest import TinyBackbone
 
 
-def test_features_equal_a_plain_forward_pass_in_eval_mode(images):
+def test_features_equal_forward_pass_in_eval_mode(images):
     encoder = TinyBackbone().train()
     encoder[1].eval()  # a frozen norm must stay frozen
     features, labels = extract_features(encoder, images, batch_size=40)
@@ -38,14 +38,14 @@ def test_features_equal_a_plain_forward_pass_in_eval_mode(images):
     assert torch.equal(labels, images.labels)
 
 
-def test_raw_pixels_are_the_image_and_no_larger_than_32():
+def test_raw_pixels_flatten_images_and_downsample_to_32():
     x = torch.rand(2, 3, 8, 8)
     assert torch.equal(RawPixels()(x), x.flatten(1))
     assert RawPixels()(torch.rand(2, 3, 64, 48)).shape == (2, 3 * 32 * 32)
 
 
 @pytest.mark.parametrize("protocol", [KNN(k=12, also=()), Retrieval(k=(12,)), LowShot(shares=(), per_class=(6,))])
-def test_too_few_images_without_the_unreadable_ones_are_told_as_that(protocol, tmp_path):
+def test_too_few_readable_images_raise_with_number_of_skipped_images(protocol, tmp_path):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for number in range(6):
@@ -55,19 +55,19 @@ def test_too_few_images_without_the_unreadable_ones_are_told_as_that(protocol, t
     (tmp_path / "b" / "3.png").write_bytes(b"broken")
     broken = FolderData(tmp_path, channels=1, on_error="skip")
     evaluator = Evaluator(broken, broken, [protocol], random_encoder=TinyBackbone(), size=8)
-    with pytest.raises(DataError, match=r"evaluation: .*; unreadable training images left out: 1"):
+    with pytest.raises(DataError, match=r"evaluation: .*; unreadable training images skipped: 1"):
         evaluator(TinyBackbone())
 
 
-def test_images_that_the_backbone_cannot_take_are_named_with_their_channels(images):
+def test_image_shape_that_the_backbone_does_not_accept_raises(images):
     color = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
-    with pytest.raises(ValueError, match=r"cannot take images of 3 x 8 x 8 \(channels, height, width\)"):
+    with pytest.raises(ValueError, match=r"does not accept images of 3 x 8 x 8 \(channels, height, width\)"):
         Evaluator(color, color, [KNN(k=2)], random_encoder=TinyBackbone(), size=8)
 
 
-def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
+def test_evaluator_scores_three_rows_and_separates_good_from_random(images):
     class ByPattern(torch.nn.Module):
-        """Knows the answer: the correlation with each class's mean image."""
+        """A perfect encoder: the correlation with the mean image of each class."""
 
         def forward(self, x):
             x = x.flatten(1)
@@ -87,57 +87,57 @@ def test_the_evaluator_scores_three_rows_and_separates_good_from_random(images):
     assert [line.split("  ")[0] for line in results.table(every=False).splitlines()[2:]] == ["kNN (k=5)", "linear"]
 
 
-def test_evaluating_twice_gives_the_same(images):
+def test_evaluating_twice_gives_equal_results(images):
     evaluator = Evaluator(images, images, [KNN(), Linear(labels_per_class=5, draws=2)], random_encoder=TinyBackbone())
     encoder = TinyBackbone()
     assert evaluator(encoder) == evaluator(encoder)
 
 
-def test_an_evaluation_within_a_run_in_tf32_multiplies_in_full_float32(images):
-    seen = []
+def test_evaluation_during_tf32_training_uses_full_float32(images):
+    precisions = []
 
-    class Looks:
+    class Recorder:
         measures = ()
 
         def check(self, bank_labels):
             pass
 
         def __call__(self, subject):
-            seen.append(torch.get_float32_matmul_precision())
+            precisions.append(torch.get_float32_matmul_precision())
             return Scores({})
 
     before = torch.get_float32_matmul_precision()
     with float32_products("high"):
-        Evaluator(images, images, [Looks()], random_encoder=TinyBackbone())(TinyBackbone())
+        Evaluator(images, images, [Recorder()], random_encoder=TinyBackbone())(TinyBackbone())
         assert torch.get_float32_matmul_precision() == "high"
-    assert seen == ["highest"] * 3 and torch.get_float32_matmul_precision() == before
+    assert precisions == ["highest"] * 3 and torch.get_float32_matmul_precision() == before
 
 
-def test_missing_labels_are_named(images):
+def test_missing_labels_raise(images):
     unlabeled = ArrayData(images.gather(torch.arange(96)))
     with pytest.raises(ValueError, match="needs labels"):
         Evaluator(unlabeled, images, [KNN()], random_encoder=TinyBackbone())
 
 
-def test_two_protocols_of_one_name_are_refused(images):
-    with pytest.raises(ValueError, match="several protocols measure knn, knn_10"):
+def test_duplicate_metrics_of_protocols_raise(images):
+    with pytest.raises(ValueError, match="several protocols return the metric knn, knn_10"):
         Evaluator(images, images, [KNN(also=(10,)), KNN(k=5, also=(10,))], random_encoder=TinyBackbone())
 
 
-def test_settings_stand_under_the_protocols_names(images):
+def test_settings_are_grouped_by_protocol_name(images):
     evaluator = Evaluator(images, images, [Spectrum(views=3), KNN(k=5)], random_encoder=TinyBackbone())
     assert list(evaluator.settings["protocols"]) == ["spectrum", "knn"]
     assert evaluator.settings["protocols"]["spectrum"]["views"] == 3
     assert evaluator.settings["classes"] == ["a", "b", "c", "d"]
 
 
-def test_tables_show_as_many_digits_as_a_figure_needs():
+def test_tables_use_the_digits_of_each_metric():
     measures = (Metric("std", "std", percent=False, digits=4), Metric("rank", "rank", percent=False))
     table = Results(measures, {"trained": {"std": 0.02216, "std_std": 0.001, "rank": 31.26}}, {}).table()
     assert [line.split() for line in table.splitlines()[2:]] == [["std", "0.0222", "+-", "0.0010"], ["rank", "31.3"]]
 
 
-def test_lists_of_numbers_take_one_line_in_the_file_and_read_back_alike(images, tmp_path):
+def test_lists_of_numbers_take_one_line_in_the_file(images, tmp_path):
     evaluator = Evaluator(images, images, [KNN(k=5)], random_encoder=TinyBackbone())
     details = {"trained": {"knn": {"confusion": [[1, 2], [3, 4]], "names": ["a,  [b", "]"]}}}
     results = Results((), {"trained": {}}, details)

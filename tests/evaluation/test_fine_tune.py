@@ -1,4 +1,4 @@
-"""Fine-tuning: a copy learns, the encoder does not move, and the same seed gives the same."""
+"""Tests of the fine-tuning protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def subject(encoder, images, **options):
     return EvaluatedEncoder("trained", encoder, images, images, size=16, **options)
 
 
-def test_a_copy_learns_and_the_encoder_stays_as_it_is(images):
+def test_copy_learns_and_encoder_is_unchanged(images):
     torch.manual_seed(0)
     encoder = TinyBackbone().train().requires_grad_(False)
     before, state = copy.deepcopy(encoder.state_dict()), torch.get_rng_state()
@@ -36,8 +36,8 @@ def test_a_copy_learns_and_the_encoder_stays_as_it_is(images):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_training_is_a_plain_loop_of_adamw(images):
-    """Whole images, unmixed and in one batch: what is left of the recipe, written out with torch alone."""
+def test_training_equals_a_plain_adamw_loop(images):
+    """With whole images, no mixing and a single batch, the recipe reduces to a plain torch loop."""
     torch.manual_seed(0)
     encoder = TinyBackbone()
     whole = {**PLAIN, "crop_scale": (1.0, 1.0)}
@@ -54,20 +54,20 @@ def test_the_training_is_a_plain_loop_of_adamw(images):
     x = (images.gather(torch.arange(96)).float() / 255 - 0.5) / 0.25
     losses = []
     for step in range(12):
-        rise, fall = step / 3, 0.5 * (1 + math.cos(math.pi * (step - 3) / 9))
+        warmup, cosine = step / 3, 0.5 * (1 + math.cos(math.pi * (step - 3) / 9))
         for group in optimizer.param_groups:
-            group["lr"] = 0.01 * (rise if step < 3 else fall)
+            group["lr"] = 0.01 * (warmup if step < 3 else cosine)
         loss = torch.nn.functional.cross_entropy(model.train()(x), images.labels, label_smoothing=0.2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert scores.details["loss"] == pytest.approx(losses, rel=1e-4)
-    right = model.eval()(x).argmax(1) == images.labels
-    assert scores.values["finetune"] == pytest.approx(right.double().mean().item(), abs=1 / 96)
+    correct = model.eval()(x).argmax(1) == images.labels
+    assert scores.values["finetune"] == pytest.approx(correct.double().mean().item(), abs=1 / 96)
 
 
-def test_the_seed_decides_everything(images):
+def test_result_depends_only_on_the_seed(images):
     torch.manual_seed(0)
     encoder = VisionTransformer(64, depth=2, patch_size=8, image_size=16, in_channels=1)
     first = FineTune(epochs=2, batch_size=32)(subject(encoder, images))
@@ -78,27 +78,27 @@ def test_the_seed_decides_everything(images):
     assert all(path.p == 0 for path in encoder.modules() if isinstance(path, StochasticDepth))
 
 
-def test_only_the_chosen_images_are_trained_on(images):
-    chosen = torch.arange(0, 40, 2)  # of classes 0 and 2 alone
+def test_training_uses_only_the_given_bank_indices(images):
+    chosen = torch.arange(0, 40, 2)  # classes 0 and 2 only
     scores = FineTune(epochs=30, batch_size=20, lr=0.01, **PLAIN)(subject(TinyBackbone(), images, bank_indices=chosen))
     assert scores.details["class_accuracy"][1] == scores.details["class_accuracy"][3] == 0.0
 
 
-def test_pixels_cannot_be_fine_tuned(images):
+def test_raw_pixels_have_no_fine_tuning_score(images):
     assert FineTune()(subject(RawPixels(), images)).values == {}
 
 
-def test_layer_decay_is_refused_where_there_are_no_layers(images):
+def test_layer_decay_without_transformer_raises(images):
     with pytest.raises(ConfigError, match="needs a vision transformer"):
         FineTune(layer_decay=0.65)(subject(resnet_tiny(in_channels=1, width=8), images))
 
 
-def test_a_loss_that_is_not_finite_is_told(images):
+def test_non_finite_loss_raises(images):
     with pytest.raises(NonFiniteLossError, match=r"lower evaluation.finetune.lr"):
         FineTune(epochs=3, batch_size=16, lr=1e30, **PLAIN)(subject(TinyBackbone(), images))
 
 
-def test_drop_path_grows_with_depth_in_a_copy_of_ours_and_of_timms():
+def test_drop_path_grows_linearly_with_depth():
     ours = VisionTransformer(64, depth=3, image_size=32)
     set_drop_path(ours, 0.4)
     assert [path.p for path in ours.modules() if isinstance(path, StochasticDepth)] == pytest.approx([0, 0.2, 0.4])
@@ -112,13 +112,13 @@ def test_drop_path_grows_with_depth_in_a_copy_of_ours_and_of_timms():
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs and batch_size must be at least 1"),
-        ({"layer_decay": 0.0}, "layer_decay must lie in"),
-        ({"smoothing": 1.0}, "smoothing must lie in"),
+        ({"layer_decay": 0.0}, "layer_decay must be in"),
+        ({"smoothing": 1.0}, "smoothing must be in"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale must be a pair"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"lr": -1.0}, "lr must be at least 0"),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_settings_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         FineTune(**settings)

@@ -1,4 +1,4 @@
-"""kNN against a plain numpy vote."""
+"""Tests of weighted kNN classification against a numpy reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def unit(x):
 
 
 def reference(queries, bank, labels, classes, k, temperature):
-    """The written rule, image by image in float64."""
+    """The formula, image by image in float64."""
     scores = np.zeros((len(queries), classes))
     for i, similarities in enumerate(unit(queries) @ unit(bank).T):
         for j in np.argsort(-similarities)[:k]:
@@ -23,7 +23,7 @@ def reference(queries, bank, labels, classes, k, temperature):
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 1.0), (100, 0.2)])
-def test_scores_equal_the_written_rule_up_to_a_common_factor(k, temperature):
+def test_scores_equal_formula_up_to_a_common_factor(k, temperature):
     rng = np.random.default_rng(0)
     queries, bank, labels = rng.normal(size=(30, 8)), rng.normal(size=(100, 8)), rng.integers(0, 5, 100)
     ours = knn_scores(*map(torch.from_numpy, (queries, bank, labels)), 5, k, temperature).numpy()
@@ -32,14 +32,14 @@ def test_scores_equal_the_written_rule_up_to_a_common_factor(k, temperature):
     np.testing.assert_allclose(*normalized, rtol=1e-10)
 
 
-def test_a_small_temperature_does_not_overflow():
+def test_small_temperature_does_not_overflow():
     x = torch.randn(10, 4)
     scores = knn_scores(x, x, torch.arange(10), 10, k=3, temperature=1e-3)
     assert scores.isfinite().all()
     assert (scores.argmax(1) == torch.arange(10)).all()
 
 
-def test_large_banks_are_searched_in_parts_without_change(monkeypatch):
+def test_large_bank_in_chunks_gives_same_scores(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     queries, bank = torch.randn(50, 4, generator=generator), torch.randn(2**16, 4, generator=generator)
     labels = torch.arange(2**16) % 3
@@ -48,7 +48,7 @@ def test_large_banks_are_searched_in_parts_without_change(monkeypatch):
     torch.testing.assert_close(whole, one_by_one)
 
 
-def test_accuracy_on_separable_and_on_shuffled_labels():
+def test_accuracy_of_separable_and_shuffled_labels():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
     x = torch.eye(4)[labels] + 0.05 * torch.randn(200, 4, generator=generator)
@@ -60,14 +60,14 @@ def test_accuracy_on_separable_and_on_shuffled_labels():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 0}, r"k must lie in \[1, 10\]"),
-        ({"k": 11}, r"k must lie in \[1, 10\]"),
+        ({"k": 0}, r"k must be in \[1, 10\]"),
+        ({"k": 11}, r"k must be in \[1, 10\]"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"queries": torch.zeros(2, 3)}, "do not fit"),
+        ({"queries": torch.zeros(2, 3)}, "do not match"),
         ({"bank_labels": torch.zeros(3, dtype=torch.long)}, r"bank_labels must be \(10,\)"),
     ],
 )
-def test_bad_arguments_are_named(change, message):
+def test_invalid_arguments_raise(change, message):
     arguments = {"queries": torch.zeros(2, 4), "bank": torch.zeros(10, 4), "bank_labels": torch.zeros(10).long()}
     with pytest.raises(ValueError, match=message):
         knn_scores(**{**arguments, "num_classes": 2, "k": 3, **change})

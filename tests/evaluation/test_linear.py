@@ -1,4 +1,4 @@
-"""The linear probe: its gradient, its choice, its honesty."""
+"""Tests of the linear probe: optimization, selection of the learning rate and label subsets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def clusters(n, seed, spread=0.3, classes=4, dims=8):
     return centers[labels] + spread * torch.randn(n, dims, generator=generator), labels
 
 
-def test_heads_of_all_rates_equal_torchs_own_sgd_one_by_one():
+def test_heads_of_all_learning_rates_equal_torch_sgd():
     x, y = (tensor.double() if tensor.is_floating_point() else tensor for tensor in clusters(40, 0))
     rates, steps = (0.01, 0.3), 25
     padded = F.pad(x, (0, 1), value=1.0)
@@ -45,24 +45,24 @@ def test_separable_features_are_learned_at_any_scale_and_offset():
         assert result.accuracy > 0.95
 
 
-def test_the_rate_is_chosen_without_the_test_images():
+def test_learning_rate_selection_ignores_test_images():
     x, y = clusters(200, 0, spread=1.0)
     x_test, y_test = clusters(200, 1, spread=1.0)
-    honest = linear_probe(x, y, x_test, y_test, 4)
+    probe = linear_probe(x, y, x_test, y_test, 4)
     permuted = linear_probe(x, y, x_test, y_test.flip(0), 4)
-    assert honest.lr == permuted.lr and honest.held_out == permuted.held_out
-    assert honest.accuracy == honest.test[honest.lr]
-    assert honest.held_out[honest.lr] == max(honest.held_out.values())
+    assert probe.lr == permuted.lr and probe.held_out == permuted.held_out
+    assert probe.accuracy == probe.test[probe.lr]
+    assert probe.held_out[probe.lr] == max(probe.held_out.values())
 
 
-def test_random_labels_give_chance():
+def test_random_labels_give_chance_accuracy():
     x, y = clusters(2000, 0)
     shuffled = y[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
     x_test, y_test = clusters(2000, 1)
     assert linear_probe(x, shuffled, x_test, y_test, 4, min_steps=50).accuracy < 0.45
 
 
-def test_the_global_generator_is_left_alone():
+def test_global_generator_is_not_used():
     x, y = clusters(100, 0)
     before = torch.get_rng_state()
     linear_probe(x, y, x, y, 4, min_steps=5, epochs=1, batch_size=16)
@@ -70,34 +70,34 @@ def test_the_global_generator_is_left_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_few_labels_draws_as_many_of_each_class_and_differs_by_seed():
+def test_few_labels_draws_equal_counts_and_depends_on_seed():
     labels = torch.arange(100) % 5
     picks = few_labels(labels, 7, seed=0)
     assert torch.equal(labels[picks].bincount(), torch.full((5,), 7))
     assert len(picks.unique()) == 35
     assert not torch.equal(picks, few_labels(labels, 7, seed=1))
-    with pytest.raises(ValueError, match="class 0 has 20 labeled images, fewer than the 21"):
+    with pytest.raises(ValueError, match="class 0 has 20 labeled images, fewer than the requested 21"):
         few_labels(labels, 21, seed=0)
 
 
-def test_bad_shapes_are_named():
+def test_invalid_shapes_raise():
     x, y = clusters(20, 0)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         linear_probe(x, y[:-1], x, y, 4)
     with pytest.raises(ValueError, match="too few"):
         linear_probe(x[:4], y[:4], x, y, 4)
 
 
-def test_large_banks_are_passed_over_in_whole_epochs():
+def test_batches_cover_large_banks_in_whole_epochs():
     batches = list(_batches(torch.arange(10, 35), 12, 6, torch.Generator().manual_seed(0)))
     assert [len(batch) for batch in batches] == [6] * 12
     for epoch in range(3):
-        seen = torch.cat(batches[4 * epoch : 4 * epoch + 4])
-        assert len(seen.unique()) == 24 and seen.min() >= 10 and seen.max() < 35
+        places = torch.cat(batches[4 * epoch : 4 * epoch + 4])
+        assert len(places.unique()) == 24 and places.min() >= 10 and places.max() < 35
     assert not torch.equal(batches[0], batches[4])
 
 
-def test_every_rate_and_class_is_in_the_details(images):
+def test_details_contain_every_learning_rate_and_class(images):
     x, y = clusters(200, 0, spread=1.0)
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     subject.features = Features(x[:120], y[:120], x[120:], y[120:])

@@ -1,4 +1,4 @@
-"""Logistic regression against scikit-learn's, and its choice of C."""
+"""Tests of logistic regression against scikit-learn, and of the selection of C."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ def objective(x, y, weights, biases, c):
 
 
 @pytest.mark.parametrize("c", [1e-3, 1.0, 10.0])
-def test_the_regression_is_scikit_learns(c):
+def test_logistic_regression_equals_scikit_learn(c):
     linear_model = pytest.importorskip("sklearn.linear_model")
     x, y = problem()
     weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, c, tolerance=1e-7))
     theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
     np.testing.assert_allclose(weights, theirs.coef_, atol=1e-4)
-    centerd = [bias - bias.mean() for bias in (biases, theirs.intercept_)]  # a common shift of the biases is free
-    np.testing.assert_allclose(*centerd, atol=1e-4)
-    ours, best = (objective(x.numpy(), y.numpy(), *each, c) for each in ((weights, biases), (theirs.coef_, centerd[1])))
+    centered = [
+        bias - bias.mean() for bias in (biases, theirs.intercept_)
+    ]  # a common shift of the biases does not change the loss
+    np.testing.assert_allclose(*centered, atol=1e-4)
+    ours, best = (
+        objective(x.numpy(), y.numpy(), *each, c) for each in ((weights, biases), (theirs.coef_, centered[1]))
+    )
     np.testing.assert_allclose(ours, best, rtol=1e-6)
 
 
-def test_no_step_in_any_direction_makes_it_better():
+def test_solution_is_a_minimum_of_the_objective():
     x, y = problem()
     weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, 0.5, tolerance=1e-7))
     least = objective(x.numpy(), y.numpy(), weights, biases, 0.5)
@@ -45,7 +49,7 @@ def test_no_step_in_any_direction_makes_it_better():
         assert objective(x.numpy(), y.numpy(), *moved, 0.5) > least
 
 
-def test_features_in_parts_give_the_same(monkeypatch):
+def test_features_in_chunks_give_the_same_solution(monkeypatch):
     x, y = problem()
     whole = logistic_regression(x, y, 4, tolerance=1e-7)
     monkeypatch.setattr("ssl_lib.evaluation.logistic.part_rows", lambda *_: 7)
@@ -53,21 +57,21 @@ def test_features_in_parts_give_the_same(monkeypatch):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_c_is_chosen_without_the_test_images():
+def test_selection_of_c_ignores_test_images():
     x, y = problem(400)
     x_test, y_test = problem(100, seed=1)
-    honest = logistic_probe(x, y, x_test, y_test, 4)
+    probe = logistic_probe(x, y, x_test, y_test, 4)
     flipped = logistic_probe(x, y, x_test, y_test.flip(0), 4)
-    assert honest.c == flipped.c and honest.held_out == flipped.held_out
-    assert honest.held_out[honest.c] == max(honest.held_out.values())
-    assert honest.accuracy == (honest.predictions == y_test).double().mean() > flipped.accuracy
+    assert probe.c == flipped.c and probe.held_out == flipped.held_out
+    assert probe.held_out[probe.c] == max(probe.held_out.values())
+    assert probe.accuracy == (probe.predictions == y_test).double().mean() > flipped.accuracy
     moved = logistic_probe(100 * x + 5, y, 100 * x_test + 5, y_test, 4)
-    assert (moved.c, moved.accuracy) == (honest.c, honest.accuracy)
+    assert (moved.c, moved.accuracy) == (probe.c, probe.accuracy)
 
 
-def test_wrong_arguments_are_named():
+def test_invalid_arguments_raise():
     x, y = problem(20)
     with pytest.raises(ValueError, match="c must be above 0, got 0"):
         logistic_regression(x, y, 4, 0.0)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         logistic_regression(x, y[1:], 4)

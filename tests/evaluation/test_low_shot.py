@@ -1,4 +1,4 @@
-"""A few labels: which, how often, and what is refused."""
+"""Tests of the low-shot protocol."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def subject(images):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
     x = torch.randn(4, 6, generator=generator)[labels] + torch.randn(200, 6, generator=generator)
-    made = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
-    made.features = Features(x[:120], labels[:120], x[120:], labels[120:])
-    return made
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
+    subject.features = Features(x[:120], labels[:120], x[120:], labels[120:])
+    return subject
 
 
-def test_every_figure_is_the_mean_over_draws_and_has_its_spread(subject):
+def test_every_metric_has_mean_and_std_over_draws(subject):
     protocol = LowShot(shares=(0.5,), per_class=(1, 3), draws=3)
     scores = protocol(subject)
     assert [measure.key for measure in protocol.measures] == ["lowshot_50pct", "lowshot_1", "lowshot_3"]
@@ -39,18 +39,20 @@ def test_every_figure_is_the_mean_over_draws_and_has_its_spread(subject):
     assert protocol(subject) == scores
 
 
-def test_classes_that_cannot_give_so_many_are_named_with_the_settings_that_they_can_give():
+def test_class_with_too_few_labels_raises():
     labels = torch.tensor([0] * 30 + [1] * 4)
     with pytest.raises(
-        ValueError, match=r"lowshot.per_class: class 1 has 4 labeled images, fewer than the 5 asked for"
+        ValueError, match=r"lowshot.per_class: class 1 has 4 labeled images, fewer than the requested 5"
     ):
         LowShot(shares=()).check(labels)
-    with pytest.raises(ValueError, match=r"lowshot.shares: 0.1 of the 4 labeled images of class 1 is not even one"):
+    with pytest.raises(
+        ValueError, match=r"lowshot.shares: 0.1 of the 4 labeled images of class 1 is less than one image"
+    ):
         LowShot(shares=(0.1,), per_class=()).check(labels)
 
 
 @pytest.mark.parametrize(
-    ("settings", "cure"),
+    ("settings", "fix"),
     [
         ({}, ["shares=[]", "per_class=[1]"]),
         ({"shares": (0.1, 0.5)}, ["shares=[0.5]", "per_class=[1]"]),
@@ -58,13 +60,13 @@ def test_classes_that_cannot_give_so_many_are_named_with_the_settings_that_they_
         ({"shares": (0.1,), "per_class": ()}, ["shares=[]", "per_class=[1]"]),
     ],
 )
-def test_all_that_the_classes_cannot_give_is_told_at_once_as_changes_to_paste(settings, cure):
+def test_message_for_too_few_labels_lists_settings_that_work(settings, fix):
     labels = torch.tensor([0] * 30 + [1] * 4)
-    with pytest.raises(ValueError, match="every class has labels enough for") as caught:
+    with pytest.raises(ValueError, match="every class has enough labels for") as caught:
         LowShot(**settings).check(labels)
-    words = str(caught.value).partition("enough for ")[2].split()
-    assert words == [f"evaluation.lowshot.{change}" for change in cure]
-    changed = dict(change.split("=") for change in cure)
+    words = str(caught.value).partition("enough labels for ")[2].split()
+    assert words == [f"evaluation.lowshot.{change}" for change in fix]
+    changed = dict(change.split("=") for change in fix)
     LowShot(**{**settings, **{key: tuple(json.loads(value)) for key, value in changed.items()}}).check(labels)
 
 
@@ -72,11 +74,11 @@ def test_all_that_the_classes_cannot_give_is_told_at_once_as_changes_to_paste(se
     ("settings", "message"),
     [
         ({"shares": (), "per_class": ()}, "nothing to measure"),
-        ({"shares": (1.0,)}, "shares must lie in"),
+        ({"shares": (1.0,)}, "shares must be in"),
         ({"per_class": (0,)}, "per_class must be at least 1"),
         ({"draws": 0}, "draws must be at least 1"),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_settings_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         LowShot(**settings)

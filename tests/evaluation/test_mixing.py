@@ -1,4 +1,4 @@
-"""Mixup, cutmix and label smoothing against their formulas and timm's."""
+"""Tests of mixup, cutmix and label smoothing against their formulas and timm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def batch():
     return torch.rand(6, 2, 8, 10, generator=generator), torch.tensor([0, 1, 2, 2, 1, 0])
 
 
-def test_soft_targets_are_the_formula_and_timms():
+def test_soft_targets_equal_formula_and_timm():
     labels = torch.tensor([2, 0, 1])
     ours = soft_targets(labels, 4, 0.1)
     np.testing.assert_allclose(ours.numpy(), 0.9 * np.eye(4)[labels.numpy()] + 0.1 / 4, rtol=1e-6)
@@ -23,7 +23,7 @@ def test_soft_targets_are_the_formula_and_timms():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_mixup_adds_images_and_targets_pixel_by_pixel(batch):
+def test_mixup_blends_images_and_targets(batch):
     images, labels = batch
     mixed, targets = mixup(images, soft_targets(labels, 3), 0.7)
     for i in range(6):
@@ -33,7 +33,7 @@ def test_mixup_adds_images_and_targets_pixel_by_pixel(batch):
         np.testing.assert_allclose(targets[i].numpy(), expected, rtol=1e-6)
 
 
-def test_cutmix_swaps_a_box_and_labels_by_the_pixels_that_changed(batch):
+def test_cutmix_replaces_a_box_and_mixes_targets_by_area(batch):
     images, labels = batch
     before = images.clone()
     mixed, targets = cutmix(images, soft_targets(labels, 3), (2, 6, 1, 9))
@@ -48,7 +48,7 @@ def test_cutmix_swaps_a_box_and_labels_by_the_pixels_that_changed(batch):
         np.testing.assert_allclose(targets[i].numpy(), expected, rtol=1e-6)
 
 
-def test_what_is_drawn_is_either_kind_by_its_own_number(batch):
+def test_alphas_select_mixup_or_cutmix(batch):
     images, targets = batch[0], torch.eye(6)
 
     def kinds(mixing):

@@ -1,4 +1,4 @@
-"""Protocols called by several processes together: the same scores in all, and those of one process."""
+"""Tests that protocols give the same scores in several processes as in one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def measure():
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
 
-def test_several_processes_measure_what_one_does(tmp_path):
+def test_several_processes_give_the_scores_of_one_process(tmp_path):
     results = run_processes(measure, (1, 2), tmp_path)
     (alone,), together = results[1], results[2]
     for each in together:
         for name, value in alone.items():
             torch.testing.assert_close(each[name], together[0][name], rtol=0, atol=0)
-            if name not in ("finetune", "FineTune_confusion"):  # trained with each process's own mixing
+            if name not in ("finetune", "FineTune_confusion"):  # mixing is random per process
                 torch.testing.assert_close(each[name], value, rtol=1e-6, atol=1e-6)
     assert {"knn", "map", "lidar", "finetune", "KNN_confusion"} <= set(alone)

@@ -1,4 +1,4 @@
-"""Recall and average precision against their definitions, image by image."""
+"""Tests of recall@k and average precision against their definitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cosines(queries, bank):
     return unit(queries) @ unit(bank).T
 
 
-def test_recall_and_precision_equal_brute_force(images):
+def test_recall_and_average_precision_equal_brute_force(images):
     queries, query_labels, bank, bank_labels = problem()
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     subject.features = Features(*map(torch.from_numpy, (bank, bank_labels, queries, query_labels)))
@@ -42,12 +42,12 @@ def test_recall_and_precision_equal_brute_force(images):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_average_precision_is_scikit_learns(ties):
+def test_average_precision_equals_scikit_learn(ties):
     metrics = pytest.importorskip("sklearn.metrics")
     queries, query_labels, bank, bank_labels = problem(ties)
     ours = average_precision(*map(torch.from_numpy, (queries, query_labels, bank, bank_labels)))
     similarity = cosines(queries, bank[:20] if ties else bank)
-    similarity = np.concatenate([similarity] * 3, 1) if ties else similarity  # the same image, to the last bit
+    similarity = np.concatenate([similarity] * 3, 1) if ties else similarity  # bitwise identical images
     theirs = [
         metrics.average_precision_score(bank_labels == label, row)
         for label, row in zip(query_labels, similarity, strict=True)
@@ -55,7 +55,7 @@ def test_average_precision_is_scikit_learns(ties):
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9)
 
 
-def test_test_images_of_classes_that_the_bank_lacks_are_left_out_and_counted(images):
+def test_queries_of_classes_missing_in_bank_are_excluded_and_counted(images):
     queries, query_labels, bank, bank_labels = problem()
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     query_labels[:5] = 9
@@ -66,7 +66,7 @@ def test_test_images_of_classes_that_the_bank_lacks_are_left_out_and_counted(ima
     assert Retrieval()(subject).values == scores.values
 
 
-def test_without_the_full_ranking_there_is_no_mean_average_precision():
+def test_no_mean_average_precision_without_full_ranking():
     assert [measure.key for measure in Retrieval(k=(3,), full_ranking=False).measures] == ["recall_3"]
     with pytest.raises(ValueError, match="k must be at least 1"):
         Retrieval(k=())

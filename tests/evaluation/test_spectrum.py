@@ -1,4 +1,4 @@
-"""The spectra's measures against their formulas in float64 numpy, and what is known of simple features."""
+"""Tests of the spectral metrics against their formulas in float64 numpy and on simple features."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ SHAPES = [(200, 16), (16, 200), (64, 64)]
 
 
 def features(rows, dims, seed=0):
-    """With a mean, and directions of very different size."""
+    """Features with a nonzero mean and directions of very different variance."""
     generator = np.random.default_rng(seed)
     return generator.normal(size=(rows, dims)) * np.geomspace(1, 1e-3, dims) + generator.normal(size=dims)
 
 
 def exp_entropy(values, eps):
-    shares = values / values.sum() + eps
-    return np.exp(-np.sum(shares * np.log(shares)))
+    p = values / values.sum() + eps
+    return np.exp(-np.sum(p * np.log(p)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_rankme_is_the_papers_formula(shape):
+def test_rankme_equals_formula_of_the_paper(shape):
     x = features(*shape)
     expected = exp_entropy(np.linalg.svd(x, compute_uv=False), 1e-7)
     assert rankme(torch.from_numpy(x)) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_effective_rank_is_the_entropy_of_the_covariances_eigenvalues(shape):
+def test_effective_rank_equals_entropy_of_covariance_eigenvalues(shape):
     x = features(*shape)
     values = np.linalg.eigvalsh(np.cov(x, rowvar=False))
     values = values[values > 1e-14]
@@ -40,17 +40,17 @@ def test_effective_rank_is_the_entropy_of_the_covariances_eigenvalues(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_explained_variance_is_the_share_of_each_principal_direction(shape):
+def test_explained_variance_equals_normalized_squared_singular_values(shape):
     x = features(*shape)
     values = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
-    shares = explained_variance(torch.from_numpy(x))
-    assert shares.numpy() == pytest.approx(values / values.sum(), rel=1e-9, abs=1e-14)
-    assert shares.sum().item() == pytest.approx(1)
+    fractions = explained_variance(torch.from_numpy(x))
+    assert fractions.numpy() == pytest.approx(values / values.sum(), rel=1e-9, abs=1e-14)
+    assert fractions.sum().item() == pytest.approx(1)
     assert not explained_variance(torch.ones(shape)).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_alpha_req_is_a_least_squares_slope(shape):
+def test_alpha_req_equals_least_squares_slope(shape):
     x = features(*shape)
     values = np.linalg.eigvalsh(np.cov(x, rowvar=False))[::-1]
     values = values[values > 1e-10 * values[0]]
@@ -59,7 +59,7 @@ def test_alpha_req_is_a_least_squares_slope(shape):
 
 
 @pytest.mark.parametrize("shape", [(40, 5, 12), (10, 3, 32)])
-def test_lidar_is_the_papers_formula(shape):
+def test_lidar_equals_formula_of_the_paper(shape):
     objects, views, dim = shape
     generator = np.random.default_rng(1)
     x = generator.normal(size=(objects, 1, dim)) * np.geomspace(1, 0.1, dim) + 0.3 * generator.normal(size=shape)
@@ -80,11 +80,11 @@ def test_isotropic_features_use_all_dimensions_and_have_a_flat_spectrum():
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-def test_the_rank_of_equal_directions_is_counted(rank):
+def test_rank_equals_number_of_equal_directions(rank):
     basis = torch.linalg.qr(torch.randn(32, rank, dtype=torch.float64))[0]
     x = torch.randn(5000, rank, dtype=torch.float64) @ basis.T
-    for measure in (rankme, effective_rank):
-        assert measure(x) == pytest.approx(rank, rel=0.01)
+    for metric in (rankme, effective_rank):
+        assert metric(x) == pytest.approx(rank, rel=0.01)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1e6])
@@ -102,16 +102,16 @@ def test_effective_rank_ignores_the_mean_and_rankme_counts_it():
     assert rankme(x + 100) < 2 < 7 < rankme(x)
 
 
-def test_a_power_law_gives_its_exponent_back():
+def test_alpha_req_recovers_power_law_exponent():
     basis = torch.linalg.qr(torch.randn(400, 30, dtype=torch.float64))[0]
-    basis = torch.linalg.qr(basis - basis.mean(0))[0]  # centerd, orthogonal columns
+    basis = torch.linalg.qr(basis - basis.mean(0))[0]  # centered, orthogonal columns
     for alpha in (0.5, 1.0, 2.0):
         x = basis * torch.arange(1, 31, dtype=torch.float64) ** (-alpha / 2)
         assert alpha_req(x) == pytest.approx(alpha, rel=1e-9)
 
 
-def test_lidar_counts_only_directions_that_tell_objects_apart():
-    """Ten directions, of which the views change all but two: RankMe counts them all."""
+def test_lidar_counts_only_directions_that_separate_objects():
+    """Views differ in all but two of ten directions: LiDAR counts these two, RankMe counts all."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(500, 20, 10, generator=generator)
     x[:, :, :2] = 5 * torch.randn(500, 1, 2, generator=generator) + 0.1 * x[:, :, :2]
@@ -119,20 +119,20 @@ def test_lidar_counts_only_directions_that_tell_objects_apart():
     assert rankme(x.flatten(0, 1)) > 5
 
 
-@pytest.mark.parametrize("measure", [rankme, effective_rank, alpha_req])
+@pytest.mark.parametrize("metric", [rankme, effective_rank, alpha_req])
 @pytest.mark.parametrize("bad", [torch.randn(4), torch.randn(2, 3, 4), torch.ones(4, 4).long(), torch.randn(0, 4)])
-def test_what_is_no_matrix_of_features_is_refused(measure, bad):
+def test_invalid_features_raise(metric, bad):
     with pytest.raises(ValueError, match=r"\(N, D\)"):
-        measure(bad)
+        metric(bad)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (4, 1, 4), (4, 4, 0)])
-def test_lidar_refuses_too_few_objects_or_views(shape):
+def test_lidar_with_too_few_objects_or_views_raises(shape):
     with pytest.raises(ValueError, match="objects, views, D"):
         lidar(torch.randn(shape))
 
 
-def test_half_precision_features_are_measured_in_float64():
+def test_half_precision_features_are_computed_in_float64():
     x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert rankme(x) == rankme(x.double())
     assert effective_rank(x) == effective_rank(x.double())

@@ -1,4 +1,4 @@
-"""The figures without labels as a protocol, and the features of views behind them."""
+"""Tests of the protocol `spectrum` and of feature extraction from views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssl_lib.evaluation import EvaluatedEncoder, Features, Spectrum, alignment, 
 from tests.conftest import TinyBackbone, small_views
 
 
-def test_each_figure_is_its_functions(images):
+def test_protocol_metrics_equal_the_functions(images):
     torch.manual_seed(0)
     encoder = TinyBackbone().train()
     pipeline = ViewPipeline(small_views("dino"), images.mean, images.std)
@@ -21,13 +21,13 @@ def test_each_figure_is_its_functions(images):
     assert scores.details == {"images": 50, "dim": 16, "view_images": 20, "views": 4}
     chosen = torch.randperm(96, generator=torch.Generator().manual_seed(0))
     assert scores.values["rankme"] == pytest.approx(rankme(subject.features.bank[chosen[:50].sort().values]))
-    made = view_features(encoder, images, pipeline, 4, indices=chosen[:20].sort().values)
-    assert scores.values["lidar"] == pytest.approx(lidar(made))
-    assert scores.values["alignment"] == pytest.approx(alignment(made[:, 0], made[:, 1]))
+    features = view_features(encoder, images, pipeline, 4, indices=chosen[:20].sort().values)
+    assert scores.values["lidar"] == pytest.approx(lidar(features))
+    assert scores.values["alignment"] == pytest.approx(alignment(features[:, 0], features[:, 1]))
     assert encoder.training
 
 
-def test_views_are_those_of_their_image_and_the_same_for_a_seed(images):
+def test_views_depend_only_on_image_and_seed(images):
     pipeline = ViewPipeline([views.ViewConfig(size=16, blur_kernel=3, grayscale_p=0, jitter_p=0)], (0.5,), (0.25,))
     encoder = torch.nn.Flatten()
     some = view_features(encoder, images, pipeline, 3, indices=torch.tensor([5, 7]))
@@ -37,7 +37,7 @@ def test_views_are_those_of_their_image_and_the_same_for_a_seed(images):
     assert not torch.equal(view_features(encoder, images, pipeline, 3, indices=torch.tensor([7]), seed=1)[0], some[1])
 
 
-def test_without_views_their_figures_are_missing_and_so_is_an_endless_exponent(images):
+def test_metrics_of_views_and_infinite_alpha_req_are_left_out(images):
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     labels = torch.zeros(30).long()
     line = torch.arange(30.0).unsqueeze(1) * torch.ones(1, 4)
