@@ -1,4 +1,4 @@
-"""A trained backbone for other libraries and programs."""
+"""Exports a trained backbone to torchvision, timm, safetensors, ONNX, torch.export and the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card: what a file holds, how to use it, and what it was measured to be worth."""
+"""Writes the model card of an exported backbone: contents, usage code and evaluation results."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ __all__ = ["model_card"]
 
 
 def model_card(backbone: TrainedBackbone, usage: str, library: str = "pytorch") -> str:
-    """Markdown with the front matter of a Hugging Face model card.
+    """Returns Markdown with the front matter of a Hugging Face model card.
 
     Args:
-        backbone: What was exported.
-        usage: Python that reads the file and goes from image files to features.
-        library: Which reads it, as the hub calls it.
+        backbone: The exported backbone.
+        usage: Python code that loads the file and computes features from image files.
+        library: The library that loads the file, by its name on the hub.
     """
     method, steps = backbone.origin.get("method"), backbone.origin.get("steps")
-    trained = f"trained by {method} ({backbone.part}), {steps:,} updates, " if method else ""
+    trained = f"trained with {method} ({backbone.part}) for {steps:,} steps, " if method else ""
     network = backbone.name or type(backbone.net).__name__
     tags = "".join(f"- {tag}\n" for tag in ("self-supervised-learning", "ssl_lib", *([method] if method else [])))
     return f"""---
 library_name: {library}
 pipeline_tag: image-feature-extraction
 tags:
-{tags}# license: choose one; the images that the network was trained on may have a say in it
+{tags}# license: choose one; the license of the training images may restrict your choice
 ---
 
 # {network}, a backbone trained without labels
 
-{network}, {trained}with ssl_lib {backbone.metadata["ssl_lib"]}: images to {backbone.out_dim} features.
+{network}, {trained}exported by ssl_lib {backbone.metadata["ssl_lib"]}. It maps an image to {backbone.out_dim} features.
 
 ## Use
 
-Images are made ready like this: {_shown(backbone.preprocessing)}.
+Preprocessing: {_describe(backbone.preprocessing)}.
 
 ```python
 {usage}
@@ -49,17 +49,18 @@ Images are made ready like this: {_shown(backbone.preprocessing)}.
 """
 
 
-def _shown(images: Preprocessing) -> str:
-    kind = "in color" if images.channels == 3 else "gray"
+def _describe(images: Preprocessing) -> str:
+    mode = "RGB" if images.channels == 3 else "grayscale"
     return (
-        f"{kind}, the shorter side to {images.resize} pixels, the center of {images.size} x {images.size}, normalized"
+        f"convert to {mode}, resize the shorter side to {images.resize} pixels, crop the center to "
+        f"{images.size} x {images.size}, and normalize"
     )
 
 
 def _evaluation(backbone: TrainedBackbone) -> str:
-    found: Mapping[str, Any] | None = backbone.origin.get("evaluation")
-    if not found:
-        return "None of these weights is known. `ssl-lib evaluate RUN` measures one, which a new export then shows."
-    measures = tuple(Metric(**measure) for measure in found["measures"])
-    table = Results(measures, found["results"], details={}).table()
-    return f"Beside a network with random weights, and the pixels themselves:\n\n```text\n{table}\n```"
+    evaluation: Mapping[str, Any] | None = backbone.origin.get("evaluation")
+    if not evaluation:
+        return "These weights have not been evaluated. Run `ssl-lib evaluate RUN` and export again to add the results."
+    measures = tuple(Metric(**measure) for measure in evaluation["measures"])
+    table = Results(measures, evaluation["results"], details={}).table()
+    return f"Compared with a network with random weights and with raw pixels:\n\n```text\n{table}\n```"

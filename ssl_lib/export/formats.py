@@ -1,4 +1,4 @@
-"""The formats, by name."""
+"""The export formats by name, and `export`, which writes a backbone in one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl_lib.export.card import model_card
 from ssl_lib.export.graphs import write_onnx, write_program
 from ssl_lib.export.hugging_face import hub_usage, write_folder
 from ssl_lib.export.peers import Peer, timm_peer, torchvision_peer
-from ssl_lib.export.snippets import by_numpy, by_torchvision, by_us, quoted
+from ssl_lib.export.snippets import numpy_usage, quoted, ssl_lib_usage, torchvision_usage
 from ssl_lib.export.tensors import state_dict_writer, write_safetensors
 from ssl_lib.utils.files import whole_file, write_json, write_text
 
@@ -21,14 +21,15 @@ __all__ = ["FORMATS", "Format", "check_format", "export", "fitting_format"]
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a backbone down.
+    """An export format.
 
     Attributes:
-        file: Name of the file, or, where `is_folder`, of the folder.
-        write: Writes it.
-        usage: Python that reads it and goes from image files to features; runs as it stands.
-        peer: The other library's network whose keys it takes; raises ValueError where there is none.
-        is_folder: Whether it is a folder, with a model card of its own.
+        file: Default name of the file, or of the folder if `is_folder`.
+        write: Writes the backbone to a path.
+        usage: Returns runnable Python code that loads the path and computes features from image files.
+        peer: Returns the other library's equivalent network, whose keys the file uses. Raises ValueError if there is
+            none. None if the format does not use another library's keys.
+        is_folder: Whether the format writes a folder, which includes the model card.
     """
 
     file: str
@@ -41,24 +42,24 @@ class Format:
 def _peer_format(file: str, peer_of: Callable[[TrainedBackbone], Peer]) -> Format:
     def usage(backbone: TrainedBackbone, path: Path) -> str:
         peer = peer_of(backbone)
-        return by_torchvision(backbone, [f"import {peer.library}"], peer.load(quoted(path)), "net.eval()(images)")
+        return torchvision_usage(backbone, [f"import {peer.library}"], peer.load(quoted(path)), "net.eval()(images)")
 
     return Format(file, state_dict_writer(peer_of), usage, peer_of)
 
 
 def _onnx_usage(backbone: TrainedBackbone, path: Path) -> str:
     load = f"session = onnxruntime.InferenceSession({quoted(path)})"
-    return by_numpy(backbone, ["import onnxruntime"], load, 'session.run(None, {"images": images})[0]')
+    return numpy_usage(backbone, ["import onnxruntime"], load, 'session.run(None, {"images": images})[0]')
 
 
 def _program_usage(backbone: TrainedBackbone, path: Path) -> str:
-    return by_torchvision(backbone, [], f"net = torch.export.load({quoted(path)}).module()", "net(images)")
+    return torchvision_usage(backbone, [], f"net = torch.export.load({quoted(path)}).module()", "net(images)")
 
 
 FORMATS = {
     "torchvision": _peer_format("backbone_torchvision.pth", torchvision_peer),
     "timm": _peer_format("backbone_timm.pth", timm_peer),
-    "safetensors": Format("backbone.safetensors", write_safetensors, by_us),
+    "safetensors": Format("backbone.safetensors", write_safetensors, ssl_lib_usage),
     "onnx": Format("backbone.onnx", write_onnx, _onnx_usage),
     "torch_export": Format("backbone.pt2", write_program, _program_usage),
     "huggingface": Format("huggingface", write_folder, hub_usage, is_folder=True),
@@ -66,23 +67,26 @@ FORMATS = {
 
 
 def export(backbone: TrainedBackbone, to: str, path: str | Path) -> str:
-    """Writes a backbone for others to use, with its metadata (`PATH.json`) and a model card (`PATH.md`) beside it.
+    """Exports a backbone for use without ssl_lib.
+
+    Next to a file, the metadata are written to `PATH.json` and the model card to `PATH.md`.
 
     Args:
-        backbone: Such as `TrainedBackbone.from_run("runs/quickstart")`; on the CPU.
+        backbone: The backbone on the CPU, for example `TrainedBackbone.from_run("runs/quickstart")`.
         to: A name in `FORMATS`.
-        path: The file, or for "huggingface" the folder; what is there is replaced.
+        path: The file, or the folder for "huggingface". Existing files are replaced.
 
     Returns:
-        Python that reads what was written and goes from image files to features; it runs as it stands.
+        Runnable Python code that loads the export and computes features from image files.
 
     Raises:
-        ConfigError: The format is unknown, does not fit the backbone or needs a package; or the path is no such place.
+        ConfigError: The format is unknown, does not support the backbone or needs a missing package; or the path is a
+            folder where the format writes a file, or the reverse.
     """
     fmt, path = fitting_format(backbone, to), Path(path)
     if path.exists() and path.is_dir() != fmt.is_folder:
-        wanted, found = ("folder", "file") if fmt.is_folder else ("file", "folder")
-        raise ConfigError(f"{path} is a {found}: {to} writes a {wanted}, such as {path.parent / fmt.file}")
+        wanted, actual = ("folder", "file") if fmt.is_folder else ("file", "folder")
+        raise ConfigError(f"{path} is a {actual}: {to} writes a {wanted}, such as {path.parent / fmt.file}")
     usage = fmt.usage(backbone, path)
     if fmt.is_folder:
         fmt.write(backbone, path)
@@ -95,10 +99,10 @@ def export(backbone: TrainedBackbone, to: str, path: str | Path) -> str:
 
 
 def check_format(to: str) -> Format:
-    """The format of a name.
+    """Returns the format with a name.
 
     Raises:
-        ConfigError: It is unknown.
+        ConfigError: The format is unknown.
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown export format {to!r}.{did_you_mean(to, FORMATS)}")
@@ -106,20 +110,20 @@ def check_format(to: str) -> Format:
 
 
 def fitting_format(backbone: TrainedBackbone, to: str) -> Format:
-    """The format of a name, for this backbone.
+    """Returns the format with a name if it supports the backbone.
 
     Raises:
-        ConfigError: It is unknown, or does not fit; the message says which do.
+        ConfigError: The format is unknown or does not support the backbone. The message lists the formats that do.
     """
     fmt = check_format(to)
-    if reason := _misfit(fmt, backbone):
-        fitting = [name for name, other in FORMATS.items() if not _misfit(other, backbone)]
-        raise ConfigError(f"{reason}; formats that fit this backbone: {', '.join(fitting)}")
+    if reason := _mismatch(fmt, backbone):
+        fitting = [name for name, other in FORMATS.items() if not _mismatch(other, backbone)]
+        raise ConfigError(f"{reason}; formats that support this backbone: {', '.join(fitting)}")
     return fmt
 
 
-def _misfit(fmt: Format, backbone: TrainedBackbone) -> str:
-    """Why a format does not fit; empty where it does."""
+def _mismatch(fmt: Format, backbone: TrainedBackbone) -> str:
+    """Returns why a format does not support the backbone, or an empty string if it does."""
     try:
         if fmt.peer is not None:
             fmt.peer(backbone)

@@ -1,4 +1,4 @@
-"""The networks of torchvision and timm that give the same features from the same weights."""
+"""Finds the equivalent torchvision or timm network, which computes the same features from the same weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssl_lib.backbones import ResNet, VisionTransformer
 from ssl_lib.backbones.torchvision import NAMES
 from ssl_lib.experiment.trained_backbone import TrainedBackbone
 
-__all__ = ["Peer", "at_its_size", "plain_state", "timm_peer", "torchvision_peer"]
+__all__ = ["Peer", "at_image_size", "cpu_state_dict", "timm_peer", "torchvision_peer"]
 
 _TIMM_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 _TIMM_VITS = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224"}
@@ -23,17 +23,17 @@ _TIMM_VITS = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "v
 
 @dataclass(frozen=True)
 class Peer:
-    """Another library's network, as Python.
+    """Another library's equivalent network, with the Python code that builds it.
 
     Attributes:
-        library: To import.
-        architecture: The library's name of the network.
-        call: Builds it.
-        options: Of that call, without those about the classifier.
-        state: The weights, under the library's keys.
-        before: Lines that change the network `net` before it takes the weights, where it has another stem.
-        after: Lines behind that.
-        strict: Whether the file holds every key of the network; a classifier's are missing else.
+        library: The module to import.
+        architecture: The library's name for the network.
+        call: Expression that builds the network.
+        options: Keyword arguments of `call`, without the classifier's.
+        state: The weights under the library's keys.
+        before: Lines that modify the network `net` before the weights are loaded, if its stem differs.
+        after: Lines that modify `net` after the weights are loaded.
+        strict: Whether the file has every key of the network. If False, the classifier's keys are missing.
     """
 
     library: str
@@ -46,18 +46,18 @@ class Peer:
     strict: bool = True
 
     def load(self, file: str) -> str:
-        """Python that makes `net` from the weights in a file, whose name is a literal."""
+        """Returns Python code that builds `net` and loads the weights; `file` is a string literal."""
         loading = f"net.load_state_dict(torch.load({file}, weights_only=True)"
-        note = () if self.strict else ("# without the classifier, which is not in the file",)
+        note = () if self.strict else ("# strict=False because the file has no classifier",)
         loading += ")" if self.strict else ", strict=False)"
         return "\n".join([f"net = {self.call}", *self.before, *note, loading, *self.after])
 
 
 def torchvision_peer(backbone: TrainedBackbone) -> Peer:
-    """The classifier of torchvision of the same name; where its stem is another one, with lines that change it.
+    """Returns torchvision's classifier of the same name, with lines that replace its stem if the stems differ.
 
     Raises:
-        ValueError: torchvision has none.
+        ValueError: torchvision has no such network.
     """
     name, net = backbone.name, backbone.net
     if name not in NAMES:
@@ -69,23 +69,23 @@ def torchvision_peer(backbone: TrainedBackbone) -> Peer:
     after = f"net.{head} = " + (f"net.{head}[:{kept}]" if kept else "torch.nn.Identity()")
     call = f"torchvision.models.{name}()"
     before = _stem_changes(net, theirs)
-    return Peer("torchvision", name, call, {}, plain_state(net), before, (after,), strict=False)
+    return Peer("torchvision", name, call, {}, cpu_state_dict(net), before, (after,), strict=False)
 
 
 def timm_peer(backbone: TrainedBackbone) -> Peer:
-    """The network of timm, without classifier: of our ResNets and vision transformers, and of its own.
+    """Returns timm's equivalent of a timm backbone or of an ssl_lib ResNet or vision transformer, without classifier.
 
     Raises:
-        ValueError: There is none.
+        ValueError: timm has no equivalent network.
     """
-    backbone = at_its_size(backbone)
+    backbone = at_image_size(backbone)
     architecture, options, state, before = _in_timm(backbone.net, backbone)
     arguments = ", ".join([f'"{architecture}"', "num_classes=0", *(f"{k}={v!r}" for k, v in options.items())])
     return Peer("timm", architecture, f"timm.create_model({arguments})", options, state, before)
 
 
 _InTimm = tuple[str, dict[str, Any], dict[str, Tensor], tuple[str, ...]]
-"""timm's name, its options, the weights under its keys, and lines that change the network."""
+"""timm's name for the network, its options, the weights under timm's keys, and lines that modify the network."""
 
 
 @functools.singledispatch
@@ -98,7 +98,7 @@ def _in_timm(net: nn.Module, backbone: TrainedBackbone) -> _InTimm:
         **_different(in_chans=(backbone.preprocessing.channels, 3)),
         **_different(img_size=(backbone.arguments.get("image_size") if fixed else None, None)),
     }
-    return architecture, options, plain_state(net), ()
+    return architecture, options, cpu_state_dict(net), ()
 
 
 @_in_timm.register
@@ -107,15 +107,15 @@ def _(net: ResNet, backbone: TrainedBackbone) -> _InTimm:
     if name not in _TIMM_RESNETS:
         raise ValueError(f"timm has no network {name or 'like this ResNet'}")
     with torch.device("meta"):
-        theirs = torchvision.models.get_model(name, weights=None)  # the stem of which is timm's
+        theirs = torchvision.models.get_model(name, weights=None)  # timm has the same stem
     channels = backbone.preprocessing.channels
-    return name, _different(in_chans=(channels, 3)), plain_state(net), _stem_changes(net, theirs, channels)
+    return name, _different(in_chans=(channels, 3)), cpu_state_dict(net), _stem_changes(net, theirs, channels)
 
 
 @_in_timm.register
 def _(net: VisionTransformer, backbone: TrainedBackbone) -> _InTimm:
     registers = 0 if net.reg_token is None else net.reg_token.shape[1]
-    state = plain_state(net)
+    state = cpu_state_dict(net)
     cls, patches = state["pos_embed"].split((1, state["pos_embed"].shape[1] - 1), dim=1)
     state["pos_embed"] = torch.cat((cls, cls.new_zeros(1, registers, net.out_dim), patches), dim=1)
     known = net.out_dim in _TIMM_VITS
@@ -131,10 +131,10 @@ def _(net: VisionTransformer, backbone: TrainedBackbone) -> _InTimm:
     return _TIMM_VITS.get(net.out_dim, _TIMM_VITS[192]), options, state, ()
 
 
-def at_its_size(backbone: TrainedBackbone) -> TrainedBackbone:
-    """The backbone with position embeddings of its own image size, where a vision transformer was built for another.
+def at_image_size(backbone: TrainedBackbone) -> TrainedBackbone:
+    """Resizes a vision transformer's position embeddings to `backbone.size`; returns other backbones unchanged.
 
-    Libraries interpolate them each in their way; after this there is nothing to interpolate.
+    Libraries interpolate position embeddings differently. After this, none of them needs to interpolate.
     """
     if not isinstance(backbone.net, VisionTransformer):
         return backbone
@@ -148,8 +148,8 @@ def at_its_size(backbone: TrainedBackbone) -> TrainedBackbone:
     )
 
 
-def plain_state(net: nn.Module) -> dict[str, Tensor]:
-    """The weights on the CPU, each in memory of its own."""
+def cpu_state_dict(net: nn.Module) -> dict[str, Tensor]:
+    """Returns a contiguous copy of the weights on the CPU, without shared memory."""
     return {
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
@@ -157,7 +157,13 @@ def plain_state(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _stem_changes(net: nn.Module, theirs: nn.Module, channels: int | None = None) -> tuple[str, ...]:
-    """Lines that give another library's network the stem of ours; `channels` it can be told of otherwise."""
+    """Returns lines that replace the stem of another library's network by the stem of `net`.
+
+    Args:
+        net: Our network.
+        theirs: The other library's network.
+        channels: Input channels that the library's constructor sets, so that no line needs to.
+    """
     name, conv = _first_convolution(net)
     _, other = _first_convolution(theirs)
     if channels is not None:
@@ -173,5 +179,5 @@ def _first_convolution(net: nn.Module) -> tuple[str, nn.Conv2d]:
 
 
 def _different(**options: tuple[Any, Any]) -> dict[str, Any]:
-    """The options whose value is not the default."""
+    """Returns the options whose value differs from the default, from (value, default) pairs."""
     return {name: value for name, (value, default) in options.items() if value != default}

@@ -1,4 +1,4 @@
-"""Python that goes from image files to features by an export, and runs as it stands."""
+"""Generates runnable Python snippets that load an export and compute features from image files."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from ssl_lib.experiment.trained_backbone import TrainedBackbone
 
-__all__ = ["PATHS", "by_numpy", "by_timm", "by_torchvision", "by_us", "quoted"]
+__all__ = ["PATHS", "numpy_usage", "quoted", "ssl_lib_usage", "timm_usage", "torchvision_usage"]
 
 PATHS = 'paths = ["photo.jpg"]  # your images'
 
 
-def by_torchvision(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
-    """A script whose images are made ready by torchvision.
+def torchvision_usage(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
+    """Returns a script that preprocesses images with torchvision.
 
     Args:
-        backbone: What was exported.
-        imports: That `load` needs.
-        load: Lines that read the file.
-        call: An expression, the features of `images`, float (N, C, H, W).
+        backbone: The exported backbone.
+        imports: Import statements that `load` needs.
+        load: Lines that load the file.
+        call: Expression that computes the features of `images`, float (N, C, H, W).
     """
     images = backbone.preprocessing
     prepare = f"""prepare = v2.Compose(
@@ -32,14 +32,17 @@ def by_torchvision(backbone: TrainedBackbone, imports: Iterable[str], load: str,
         v2.Normalize({list(images.mean)}, {list(images.std)}),
     ]
 )
-{_pictures(backbone)}
+{_open_pictures(backbone)}
 images = torch.stack([prepare(picture) for picture in pictures])"""
     imports = [*imports, "import torch", "from PIL import Image, ImageOps", "from torchvision.transforms import v2"]
     return _script(imports, prepare, f"{load}\n{_without_gradients(backbone, call)}")
 
 
-def by_numpy(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
-    """Likewise by Pillow and numpy, where torch is not needed; `call` returns an array."""
+def numpy_usage(backbone: TrainedBackbone, imports: Iterable[str], load: str, call: str) -> str:
+    """Returns a script that preprocesses images with Pillow and NumPy, without torch.
+
+    Takes the arguments of `torchvision_usage`, but `images` and the features are NumPy arrays.
+    """
     images = backbone.preprocessing
     channels_first = "pixels.transpose(2, 0, 1)" if images.channels == 3 else "pixels[None]"
     prepare = f"""def prepare(picture):
@@ -49,42 +52,42 @@ def by_numpy(backbone: TrainedBackbone, imports: Iterable[str], load: str, call:
     pixels = np.asarray(picture.crop((left, top, left + {images.size}, top + {images.size})), np.float32) / 255
     pixels = (pixels - np.float32({_numbers(images.mean)})) / np.float32({_numbers(images.std)})
     return {channels_first}"""
-    ready = f"{_pictures(backbone)}\nimages = np.stack([prepare(picture) for picture in pictures])"
+    stack = f"{_open_pictures(backbone)}\nimages = np.stack([prepare(picture) for picture in pictures])"
     imports = [*imports, "import numpy as np", "from PIL import Image, ImageOps"]
-    return _script(imports, f"\n{prepare}\n", ready, f"{load}\nfeatures = {call}  # {_shape(backbone)}")
+    return _script(imports, f"\n{prepare}\n", stack, f"{load}\nfeatures = {call}  # {_shape(backbone)}")
 
 
-def by_timm(backbone: TrainedBackbone, folder: Path) -> str:
-    """A script that builds timm's network of a folder and makes images ready as its config says."""
+def timm_usage(backbone: TrainedBackbone, folder: Path) -> str:
+    """Returns a script that loads a folder with timm and preprocesses images by the folder's config."""
     source = quoted(f"local-dir:{folder}")
     load = f"""net = timm.create_model({source}, pretrained=True)  # or "hf-hub:you/name"
 prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(net))"""
-    ready = f"{_pictures(backbone)}\nimages = torch.stack([prepare(picture) for picture in pictures])"
+    stack = f"{_open_pictures(backbone)}\nimages = torch.stack([prepare(picture) for picture in pictures])"
     imports = ["import timm", "import torch", "from PIL import Image, ImageOps"]
-    return _script(imports, load, f"{ready}\n{_without_gradients(backbone, 'net.eval()(images)')}")
+    return _script(imports, load, f"{stack}\n{_without_gradients(backbone, 'net.eval()(images)')}")
 
 
-def by_us(backbone: TrainedBackbone, file: Path) -> str:
-    """A script that reads a file of our own keys."""
+def ssl_lib_usage(backbone: TrainedBackbone, file: Path) -> str:
+    """Returns a script that loads a file or folder with `TrainedBackbone.from_file`."""
     load = f"net = TrainedBackbone.from_file({quoted(file)})"
-    ready = f"""{PATHS}
+    compute = f"""{PATHS}
 images = net.preprocess([Image.open(path) for path in paths])
 features = net(images)  # {_shape(backbone)}"""
-    return _script(["from PIL import Image", "from ssl_lib import TrainedBackbone"], f"{load}\n{ready}")
+    return _script(["from PIL import Image", "from ssl_lib import TrainedBackbone"], f"{load}\n{compute}")
 
 
 def quoted(path: str | Path) -> str:
-    """A path as Python has it."""
+    """Returns a path as a Python string literal."""
     return json.dumps(str(path), ensure_ascii=False)
 
 
 def _script(imports: Iterable[str], *paragraphs: str) -> str:
-    """Imports in order, each once, then paragraphs."""
+    """Joins the imports, sorted and without duplicates, and the paragraphs."""
     lines = sorted(set(imports), key=lambda line: (line.startswith("from "), line))
     return "\n\n".join(["\n".join(lines), *paragraphs])
 
 
-def _pictures(backbone: TrainedBackbone) -> str:
+def _open_pictures(backbone: TrainedBackbone) -> str:
     mode = "RGB" if backbone.preprocessing.channels == 3 else "L"
     return f'{PATHS}\npictures = [ImageOps.exif_transpose(Image.open(path)).convert("{mode}") for path in paths]'
 
