@@ -1,8 +1,8 @@
-"""Times one optimizer step over ResNet-50's parameters: LARS of ssl_lib and of lightly, in turn.
+"""Compares the time of one LARS step over ResNet-50's parameters in ssl_lib and lightly.
 
     python benchmarks/lars.py [--device cuda] [--rounds 30]
 
-Prints the median of each in milliseconds and the ratio, the smaller the better for ssl_lib.
+The two optimizers step in turn. Prints the median of each in milliseconds, and their ratio: below 1, ssl_lib is faster.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ except ImportError as error:
     raise SystemExit("this benchmark compares with lightly: pip install lightly") from error
 
 
-def make(optimizer_class: type[Optimizer], device: torch.device) -> Optimizer:
-    """An optimizer over a ResNet-50 with random gradients; lightly tells unadapted groups by their decay of 0."""
+def make_optimizer(optimizer_class: type[Optimizer], device: torch.device) -> Optimizer:
+    """Creates an optimizer over a ResNet-50 with random gradients.
+
+    lightly does not adapt the groups whose weight decay is 0.
+    """
     torch.manual_seed(0)
     model = resnet50().to(device=device, memory_format=torch.channels_last)
     for parameter in model.parameters():
@@ -32,8 +35,8 @@ def make(optimizer_class: type[Optimizer], device: torch.device) -> Optimizer:
     return optimizer_class(param_groups(model, weight_decay=1e-6), lr=0.1, momentum=0.9)
 
 
-def seconds(optimizer: Optimizer, device: torch.device) -> float:
-    """Time of one step, until the device has done it."""
+def time_step(optimizer: Optimizer, device: torch.device) -> float:
+    """Time of one step, including the work on the device."""
     start = time.perf_counter()
     optimizer.step()
     if device.type == "cuda":
@@ -42,21 +45,21 @@ def seconds(optimizer: Optimizer, device: torch.device) -> float:
 
 
 def main() -> None:
-    """Runs the comparison."""
+    """Runs the comparison and prints it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--rounds", type=int, default=30, help="timed steps of each, after 3 to warm up")
+    parser.add_argument("--rounds", type=int, default=30, help="timed steps of each optimizer, after 3 warmup steps")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
 
-    optimizers = {"ssl_lib": make(LARS, device), "lightly": make(LightlyLARS, device)}
+    optimizers = {"ssl_lib": make_optimizer(LARS, device), "lightly": make_optimizer(LightlyLARS, device)}
     times: dict[str, list[float]] = {name: [] for name in optimizers}
     for _ in range(arguments.rounds + 3):
         for name, optimizer in optimizers.items():
-            times[name].append(seconds(optimizer, device))
+            times[name].append(time_step(optimizer, device))
     medians = {name: 1e3 * statistics.median(values[3:]) for name, values in times.items()}
     for name, median in medians.items():
-        print(f"{name:8} {median:8.2f} ms a step (median of {arguments.rounds}, {device})")
+        print(f"{name:8} {median:8.2f} ms per step (median of {arguments.rounds}, {device})")
     print(f"ratio    {medians['ssl_lib'] / medians['lightly']:8.2f}")
 
 

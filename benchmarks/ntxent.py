@@ -1,9 +1,9 @@
-"""Time and peak memory of NT-Xent, forward and backward on the CPU, beside lightly's.
+"""Compares time and peak memory of NT-Xent, forward and backward on the CPU, in ssl_lib and lightly.
 
     pip install lightly
     python benchmarks/ntxent.py
 
-Every run has a process of its own, in turn, so that peak memory is the loss's; the table shows medians.
+Every run has its own process, so that the peak memory is that run's. The table shows medians.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 
 
 def build(name: str, chunk_size: int) -> nn.Module:
-    """Our loss, in chunks or whole, or lightly's."""
+    """Creates the loss: `chunks` or `whole` for ssl_lib's, `lightly` for lightly's."""
     if name == "lightly":
         from lightly.loss import NTXentLoss as LightlyNTXentLoss
 
@@ -32,7 +32,7 @@ def build(name: str, chunk_size: int) -> nn.Module:
 
 
 def step(loss: nn.Module, batch: int, dim: int) -> float:
-    """One forward and backward; returns the loss."""
+    """Runs one forward and backward pass; returns the loss."""
     z_a, z_b = torch.randn(2, batch, dim, generator=torch.Generator().manual_seed(0))
     value = loss(z_a.requires_grad_(), z_b.requires_grad_())
     value.backward()
@@ -40,7 +40,7 @@ def step(loss: nn.Module, batch: int, dim: int) -> float:
 
 
 def measure(name: str, batch: int, dim: int, chunk_size: int) -> dict[str, float]:
-    """One run: its seconds, the MiB it took beyond what a small run had taken, and the loss."""
+    """Measures one run: seconds, peak memory in MiB above the peak of a small run, and the loss."""
     loss = build(name, chunk_size)
     step(loss, 64, dim)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -52,13 +52,15 @@ def measure(name: str, batch: int, dim: int, chunk_size: int) -> dict[str, float
 
 
 def main() -> None:
-    """Runs the contenders in turn and prints medians and ratios."""
+    """Runs the implementations in turn and prints medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8192)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--chunk-size", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--one", choices=["chunks", "whole", "lightly"], help="run this once and print JSON")
+    parser.add_argument(
+        "--one", choices=["chunks", "whole", "lightly"], help="run one implementation once and print JSON"
+    )
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.one, args.batch, args.dim, args.chunk_size)))
@@ -66,15 +68,17 @@ def main() -> None:
 
     runs: dict[str, list[dict[str, float]]] = {"lightly": [], "whole": [], "chunks": []}
     for _ in range(args.repeats):
-        for name, done in runs.items():
+        for name, results in runs.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
-            done.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            results.append(json.loads(output))
     medians = {
-        name: {key: statistics.median(run[key] for run in done) for key in done[0]} for name, done in runs.items()
+        name: {key: statistics.median(run[key] for run in results) for key in results[0]}
+        for name, results in runs.items()
     }
     print(f"N = {args.batch}, D = {args.dim}, chunk_size = {args.chunk_size}, {torch.get_num_threads()} threads")
     print(f"torch {torch.__version__}, median of {args.repeats} runs\n")
-    print("| NT-Xent | seconds | of lightly | peak MiB | of lightly | loss |")
+    print("| NT-Xent | seconds | ratio to lightly | peak MiB | ratio to lightly | loss |")
     print("|---|---|---|---|---|---|")
     base = medians["lightly"]
     for name, m in medians.items():

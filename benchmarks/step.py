@@ -1,9 +1,9 @@
-"""How close a training step comes to the bare network, beside lightly's usual loop.
+"""Compares the training throughput of ssl_lib's Trainer, a bare step without data loading, and a lightly loop.
 
-Three contenders train SimCLR on the same backbone, projector and optimizer, in turn, round after round:
-  bare     forward, backward and optimizer step on views that are ready in memory
+All three train SimCLR with the same backbone, projector and optimizer, and take turns in every round:
+  bare     forward, backward and optimizer step on views that are already in memory
   ssl_lib  the Trainer, from uint8 images to the updated weights
-  lightly  its SimCLR transform in two worker processes, its loss, a plain loop
+  lightly  lightly's SimCLR transform in two worker processes, lightly's loss, a plain loop
 
 Run it with: python benchmarks/step.py [--backbone resnet_tiny] [--size 32] [--batch 256] [--device cpu]
 """
@@ -18,31 +18,30 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ssl_lib import BACKBONES, LARS, Loader, Schedule, SimCLR, Trainer, ViewPipeline, views
+from ssl_lib import BACKBONES, LARS, Loader, Progress, Schedule, SimCLR, Trainer, ViewPipeline, Views, views
 from ssl_lib.data import ArrayData
-from ssl_lib.types import Progress
 from ssl_lib.utils.precision import Precision, resolve_device
 
 
 def make_method(options: argparse.Namespace) -> SimCLR:
-    """The network that all contenders train."""
+    """Creates the method that all implementations train."""
     stem = {"stem": "small"} if options.backbone in ("resnet18", "resnet50") and options.size <= 64 else {}
     return SimCLR(BACKBONES[options.backbone](in_channels=3, **stem), hidden_dim=256)
 
 
 def bare(options: argparse.Namespace, data: ArrayData, precision: Precision) -> Callable[[], float]:
-    """The step on ready tensors."""
+    """Trains on views that are already in memory."""
     method = make_method(options).to(device=precision.device, memory_format=torch.channels_last).train()
     optimizer, scaler = LARS(method.param_groups(1e-4), lr=0.3), precision.scaler()
     pipeline = ViewPipeline(views.presets.simclr(options.size), data.mean, data.std)
-    made = pipeline(data.gather(torch.arange(options.batch)).to(precision.device))
-    made = type(made)(tuple(view.contiguous(memory_format=torch.channels_last) for view in made.large))
+    large = pipeline(data.gather(torch.arange(options.batch)).to(precision.device)).large
+    batch = Views(tuple(view.contiguous(memory_format=torch.channels_last) for view in large))
 
     def run() -> float:
         start = time.perf_counter()
         for _ in range(options.steps):
             with precision.autocast():
-                loss = method(made, Progress(0, 1, 1)).loss
+                loss = method(batch, Progress(0, 1, 1)).loss
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
@@ -53,8 +52,8 @@ def bare(options: argparse.Namespace, data: ArrayData, precision: Precision) -> 
     return run
 
 
-def ours(options: argparse.Namespace, data: ArrayData, precision: Precision) -> Callable[[], float]:
-    """The Trainer."""
+def with_trainer(options: argparse.Namespace, data: ArrayData, precision: Precision) -> Callable[[], float]:
+    """Trains with the Trainer."""
     method = make_method(options)
     pipeline = ViewPipeline(views.presets.simclr(options.size), data.mean, data.std)
     loader = Loader(data, pipeline, options.batch)
@@ -71,7 +70,7 @@ def ours(options: argparse.Namespace, data: ArrayData, precision: Precision) -> 
 
 
 def lightly(options: argparse.Namespace, data: ArrayData, precision: Precision) -> Callable[[], float]:
-    """The transform, loader and loss of lightly."""
+    """Trains with lightly's transform, loss and a plain loop."""
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform
     from torchvision.transforms.functional import to_pil_image
@@ -111,7 +110,7 @@ def lightly(options: argparse.Namespace, data: ArrayData, precision: Precision) 
 
 
 def main() -> None:
-    """Prints the medians over the rounds and their ratios to the bare step, round by round."""
+    """Prints the median throughput over the rounds, and the ratio to the bare step of the same round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet_tiny")
     parser.add_argument("--size", type=int, default=32)
@@ -126,14 +125,14 @@ def main() -> None:
     torch.manual_seed(0)
     shape = (options.batch * options.steps, 3, options.size, options.size)
     data = ArrayData(torch.randint(256, shape, dtype=torch.uint8), mean=(0.5,) * 3, std=(0.25,) * 3)
-    contenders = {"bare": bare, "ssl_lib": ours}
+    implementations = {"bare": bare, "ssl_lib": with_trainer}
     try:
         import lightly as _lightly  # noqa: F401
 
-        contenders["lightly"] = lightly
+        implementations["lightly"] = lightly
     except ImportError:
-        print("lightly is not installed: pip install lightly to see it beside us")
-    runs = {name: make(options, data, precision) for name, make in contenders.items()}
+        print("lightly is not installed; to include it in the comparison: pip install lightly")
+    runs = {name: make(options, data, precision) for name, make in implementations.items()}
     for run in runs.values():
         run()
     speeds: dict[str, list[float]] = {name: [] for name in runs}
@@ -141,12 +140,16 @@ def main() -> None:
         for name, run in runs.items():
             speeds[name].append(run())
 
-    print(f"{options.backbone}, {options.size} px, batch {options.batch}, {precision.name} on {precision.device}, "
-          f"{torch.get_num_threads()} threads, {options.rounds} rounds of {options.steps} steps")  # fmt: skip
+    print(
+        f"{options.backbone}, {options.size} px, batch {options.batch}, {precision.name} on {precision.device}, "
+        f"{torch.get_num_threads()} threads, {options.rounds} rounds of {options.steps} steps"
+    )
     for name, values in speeds.items():
         ratios = [value / base for value, base in zip(values, speeds["bare"], strict=True)]
-        print(f"{name:<8} {statistics.median(values):8.0f} images/s   {statistics.median(ratios):.2f} of the bare step "
-              f"({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
+        print(
+            f"{name:<8} {statistics.median(values):8.0f} images/s   {statistics.median(ratios):.2f} of the bare step "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A method of your own in one file: alignment and uniformity on the hypersphere (Wang and Isola 2020).
+"""A custom method in one file: alignment and uniformity on the hypersphere (Wang and Isola 2020).
 
-Train it with `ssl-lib train examples/align_uniform.yaml`; the config's `imports` names this file.
+Train it with `ssl-lib train examples/align_uniform.yaml`; `imports` in the config names this file.
 """
 
 import torch
@@ -13,7 +13,7 @@ from ssl_lib.heads import mlp
 
 @METHODS.register("align_uniform")
 class AlignUniform(Method):
-    """Draws the two views of an image together while all images spread over the sphere."""
+    """Pulls the two views of an image together and spreads all images over the sphere."""
 
     def __init__(self, backbone: nn.Module, *, out_dim: int = 128, uniformity_weight: float = 1.0) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class AlignUniform(Method):
         self.uniformity_weight = uniformity_weight
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
-        """Computes both terms from the unit vectors of the two views."""
+        """Computes both terms from the unit-length embeddings of the two views."""
         z = F.normalize(self.projector(self.backbone(torch.cat(views.large))).float(), dim=1)  # (2N, D)
         z_a, z_b = z.chunk(2)
         alignment = (z_a - z_b).square().sum(1).mean()

@@ -1,4 +1,4 @@
-"""Load a trained run in a script: score it, and use its backbone on images."""
+"""Load a trained run, evaluate it, and extract features with its backbone."""
 
 import argparse
 
@@ -7,11 +7,11 @@ from ssl_lib.evaluation import extract_features, knn_accuracy
 
 
 def main(run: str) -> None:
-    """Prints the run's table, then the kNN accuracy for several k from features in hand."""
+    """Prints the evaluation table of the run, then the kNN accuracy for several k from extracted features."""
     trained = load_run(run)
     encoder, evaluator = trained.method.encoder, trained.evaluator
     if evaluator is None:
-        raise SystemExit("the run's data have no labels to evaluate on")
+        raise SystemExit("the run's data have no labels, which the evaluation needs")
     print(evaluator(encoder).table())
 
     bank, bank_labels = extract_features(encoder, evaluator.bank, size=evaluator.size)
@@ -23,5 +23,5 @@ def main(run: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="a run's folder or checkpoint file")
+    parser.add_argument("run", help="the folder of a run, or a checkpoint file")
     main(parser.parse_args().run)

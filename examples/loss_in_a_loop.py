@@ -1,4 +1,4 @@
-"""Use a loss in a plain PyTorch loop: nothing else of the library is needed."""
+"""Use a loss in a plain PyTorch loop, without the rest of the library."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from ssl_lib.losses import VICRegLoss
 
 
 def main(steps: int = 100) -> None:
-    """Trains a small network to map two noisy copies of a vector to the same spread-out embedding."""
+    """Trains a small network that maps two noisy copies of a vector to similar embeddings with high variance."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 16))
     loss_function = VICRegLoss()

@@ -1,4 +1,4 @@
-"""Train a backbone from a script, without any config."""
+"""Train a backbone from a script, without a config."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from ssl_lib import LARS, Loader, Schedule, SimCLR, Trainer, ViewPipeline, backb
 
 
 def main(epochs: float = 1) -> None:
-    """Trains SimCLR on the embedded images of Fashion-MNIST."""
+    """Trains SimCLR on the Fashion-MNIST images that are included in the package."""
     images = data.fashion_mnist_mini(split="train")
     pipeline = ViewPipeline(views.presets.simclr(size=28), images.mean, images.std)
     loader = Loader(images, pipeline, batch_size=256)

@@ -1,4 +1,4 @@
-"""What the README and the examples show, runs."""
+"""The README, the docs and the examples run, and name things that exist."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ from ssl_lib.config.load import load_config, parse_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.export import FORMATS
 from tests.fork_server import ended, fork, run_script
+from tests.test_import_rules import LAYERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
+USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a language in a Markdown text."""
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
 def run(path: Path, arguments: list[str], folder: Path) -> str:
-    """What a script prints; a warning is an error."""
+    """Runs a script and returns its output; warnings are errors."""
     out, err = folder / "out.txt", folder / "err.txt"
     assert ended(fork(run_script, path, arguments, folder, out=out, err=err)) == 0, err.read_text()
     return out.read_text()
 
 
-def test_the_readme_script_is_short_and_runs(tmp_path):
+def test_readme_script_is_short_and_runs(tmp_path):
     script = next(block for block in blocks(README, "python") if "trainer.fit" in block)
     assert len([line for line in script.splitlines() if line.strip()]) <= 12
     (tmp_path / "script.py").write_text(script.replace("epochs=1", "epochs=0.1"), encoding="utf-8")
@@ -48,7 +54,7 @@ def test_the_readme_script_is_short_and_runs(tmp_path):
     assert (tmp_path / "runs" / "script" / "checkpoints" / "last.pt").exists()
 
 
-def test_the_readme_uses_a_trained_backbone(tmp_path):
+def test_readme_code_for_a_trained_backbone_runs(tmp_path):
     overrides = ["schedule.epochs=0.05", "schedule.warmup_epochs=0", "evaluation.every_epochs=0"]
     assert main(["train", "quickstart", *overrides, f"run_dir={tmp_path / 'runs' / 'quickstart'}"]) == 0
     script = next(block for block in blocks(README, "python") if "load_method" in block)
@@ -59,36 +65,37 @@ def test_the_readme_uses_a_trained_backbone(tmp_path):
     assert main(["train", "quickstart", *overrides, again, f"run_dir={tmp_path / 'again'}"]) == 0
 
 
-PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
-
-
-USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
-
-
-def test_the_blocks_of_the_pages_run_one_after_another(tmp_path, monkeypatch):
+def test_python_blocks_of_the_parts_and_use_pages_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in [*blocks(PARTS, "python"), *blocks(USE, "python")]:
-        exec(compile(block, "a page", "exec"), {"__name__": "block"})
+        exec(compile(block, "docs", "exec"), {"__name__": "block"})
 
 
-def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkeypatch, capsys):
-    """Three of them are on the page, as they are printed."""
+def test_export_formats_give_equal_features_and_the_use_page_shows_their_printed_code(tmp_path, monkeypatch, capsys):
+    """The page shows the printed code of three formats."""
     for package in ("safetensors", "timm", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     for name in ("cat.png", "dog.png", "photo.jpg"):
         pixels = np.random.default_rng(len(name)).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-        picture = Image.fromarray(pixels).resize((90, 70))  # smooth
+        picture = Image.fromarray(pixels).resize((90, 70))  # a smooth image, so that resizing methods agree
         picture.save(name)
         picture.save(f"photos/{name}")
-    tiny = ["data={name: image_folder, root: photos}", "backbone=resnet18", "views={preset: simclr, size: 32}",
-            "trainer={batch_size: 2, workers: 0, device: cpu}", "schedule={epochs: 1}",
-            "optimizer={name: sgd, lr: 0.1}", "method.hidden_dim=8",
-            "evaluation={every_epochs: 0, image_size: 224}", "run_dir=runs/photos"]  # fmt: skip
-    assert main(["train", "quickstart", *tiny]) == 0
-    shown = dict(re.findall(r"^`ssl-lib export runs/photos --to (\w+)`\n\n```py\n(.*?)```$", USE, flags=re.M | re.S))
-    assert len(shown) == 3
+    changes = [
+        "data={name: image_folder, root: photos}",
+        "backbone=resnet18",
+        "views={preset: simclr, size: 32}",
+        "trainer={batch_size: 2, workers: 0, device: cpu}",
+        "schedule={epochs: 1}",
+        "optimizer={name: sgd, lr: 0.1}",
+        "method.hidden_dim=8",
+        "evaluation={every_epochs: 0, image_size: 224}",
+        "run_dir=runs/photos",
+    ]
+    assert main(["train", "quickstart", *changes]) == 0
+    on_page = dict(re.findall(r"^`ssl-lib export runs/photos --to (\w+)`\n\n```py\n(.*?)```$", USE, flags=re.M | re.S))
+    assert len(on_page) == 3
     names = {}
     exec(compile(blocks(USE, "py")[0], "docs/use.md", "exec"), names)
     assert names["features"].shape == (2, 512)
@@ -97,23 +104,52 @@ def test_the_exports_of_the_page_give_one_and_the_same_features(tmp_path, monkey
         capsys.readouterr()
         assert main(["export", "runs/photos", "--to", to]) == 0
         printed = capsys.readouterr().out
-        assert shown.get(to, printed) == printed
+        assert on_page.get(to, printed) == printed
         exec(compile(printed, to, "exec"), names)
         features = torch.as_tensor(names["features"])
-        assert (features - expected).norm() < 1e-3 * expected.norm()  # Pillow resizes as torch does but for one in 255
+        assert (
+            features - expected
+        ).norm() < 1e-3 * expected.norm()  # Pillow's resize differs from torch's by up to 1/255
         assert Path("runs/photos/export", fmt.file).exists()
 
 
-def test_the_parts_page_names_every_public_part():
+def test_parts_page_names_every_public_name():
     named = set(re.findall(r"`([\w.]+)`", PARTS))
     modules = {name for name in ssl_lib.__all__ if inspect.ismodule(getattr(ssl_lib, name))}
     assert set(ssl_lib.__all__) - modules <= named
-    for row in re.findall(r"^\| `ssl_lib\.(\w+)` \| (.*) \|$", PARTS, flags=re.M):
-        module = importlib.import_module(f"ssl_lib.{row[0]}")
-        assert all(hasattr(module, name) for name in re.findall(r"`(\w+)`", row[1])), row
+    rows = re.findall(r"^\| `(ssl_lib\.[\w.]+)` \| (.*) \|$", PARTS, flags=re.M)
+    assert len(rows) >= 10
+    for package, names in rows:
+        module = importlib.import_module(package)
+        missing = [name for name in re.findall(r"`(\w+)`", names) if not hasattr(module, name)]
+        assert not missing, f"{package} has no {missing}"
 
 
-def test_the_protocol_of_the_evaluation_page_is_measured(tmp_path, capsys):
+def test_architecture_page_lists_the_layers_in_order():
+    layers, *others = blocks(ARCHITECTURE, "text")
+    assert re.findall(r"\w+", layers) == list(LAYERS) and not others
+
+
+def test_architecture_page_names_every_package():
+    rows = "\n".join(line for line in ARCHITECTURE.splitlines() if line.startswith("| `"))
+    package = Path(ssl_lib.__file__).parent
+    names = {path.parent.name for path in package.glob("*/__init__.py")}
+    names |= {path.stem for path in package.glob("[!_]*.py")}
+    assert names <= set(re.findall(r"`(\w+)`", rows))
+
+
+def test_architecture_page_names_functions_and_files_that_exist():
+    places = re.findall(r"`([\w.]+)`\s+\(`(ssl_lib/[\w/]+\.py)`\)", ARCHITECTURE)
+    assert len(places) >= 10
+    for dotted, path in places:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name in dotted.split("."):
+            assert re.search(rf"^ *(?:def|class) {name}\b", source, flags=re.M), f"{path} has no {name}"
+    for path in re.findall(r"`(ssl_lib/[\w/]+\.py)`", ARCHITECTURE):
+        assert (ROOT / path).exists() or "NAME" in path, path
+
+
+def test_protocol_on_the_evaluation_page_runs(tmp_path, capsys):
     text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     protocol = next(block for block in blocks(text, "python") if "PROTOCOLS.register" in block)
     (tmp_path / "nearest_mean.py").write_text(protocol, encoding="utf-8")
@@ -123,10 +159,10 @@ def test_the_protocol_of_the_evaluation_page_is_measured(tmp_path, capsys):
     raw, random, trained = re.search(
         r"nearest class mean +([\d.]+) % +([\d.]+) % +([\d.]+) %", capsys.readouterr().out
     ).groups()
-    assert min(map(float, (raw, random, trained))) > 40  # of ten classes
+    assert min(map(float, (raw, random, trained))) > 40  # percent, with ten classes
 
 
-def test_the_readme_method_trains_from_yaml(tmp_path):
+def test_readme_method_trains_from_yaml(tmp_path):
     method = next(block for block in blocks(README, "python") if "METHODS.register" in block)
     (tmp_path / "decorrelate.py").write_text(method, encoding="utf-8")
     config = {
@@ -144,12 +180,10 @@ def test_the_readme_method_trains_from_yaml(tmp_path):
     assert main(["train", str(tmp_path / "run.yaml")]) == 0
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
-)
-def test_yaml_in_the_docs_is_right(path):
-    """Whole configs resolve; parts of one resolve within a whole one."""
-    whole = {
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_yaml_blocks_are_valid_configs(path):
+    """A block that is only a part of a config is valid in a complete one."""
+    complete = {
         "data": "fashion_mnist_mini",
         "backbone": "resnet_tiny",
         "method": "simclr",
@@ -157,26 +191,28 @@ def test_yaml_in_the_docs_is_right(path):
         "optimizer": {"name": "lars", "lr": 0.3},
     }
     for block in blocks(path.read_text(encoding="utf-8"), "yaml"):
-        resolve(parse_config({**whole, **yaml.safe_load(block)}))
+        resolve(parse_config({**complete, **yaml.safe_load(block)}))
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
-                         ids=lambda path: path.name)  # fmt: skip
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.name)
+def test_links_point_to_existing_files_and_headings(path):
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text(encoding="utf-8")):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], anchor
 
 
-def test_the_guarantees_name_tests_that_exist():
+def test_guarantees_on_the_troubleshooting_page_name_existing_tests():
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"))
     assert len(named) >= 9
     for path, name in named:
         assert f"\ndef {name}(" in (ROOT / path).read_text("utf-8"), name
 
 
-def test_the_tests_that_the_docs_name_exist():
-    named = [row.split("|") for row in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
-             if "::test_" in row]  # fmt: skip
+def test_guarantees_on_the_reliability_page_name_existing_tests():
+    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    named = [row.split("|") for row in lines if "::test_" in row]
     assert len(named) >= 10
     for row in named:
         (path,) = re.findall(r"`(tests/[\w/]+\.py)::", row[2])
@@ -184,24 +220,24 @@ def test_the_tests_that_the_docs_name_exist():
             assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), name
 
 
-def test_the_readme_commands_name_files_and_extras_that_exist():
+def test_readme_commands_name_existing_files_and_extras():
     quickstart, tests = blocks(README, "bash")[:2]
     assert "configs/quickstart.yaml" in quickstart and (ROOT / "configs/quickstart.yaml").exists()
     assert '".[test]"' in tests and "pytest" in tests
 
 
-def test_example_train_from_script(tmp_path):
+def test_example_train_from_script_runs(tmp_path):
     out = run(ROOT / "examples/train_from_script.py", ["--epochs", "0.1"], tmp_path)
     assert "trained for 2 steps" in out
 
 
-def test_example_loss_in_a_loop(tmp_path):
+def test_example_loss_in_a_loop_reduces_the_loss(tmp_path):
     out = run(ROOT / "examples/loss_in_a_loop.py", ["--steps", "41"], tmp_path)
     losses = [float(line.split()[-1]) for line in out.splitlines()]
     assert losses[-1] < losses[0]
 
 
-def test_example_method_and_evaluation(tmp_path):
+def test_example_method_trains_and_the_evaluation_example_runs(tmp_path):
     config = ROOT / "examples" / "align_uniform.yaml"
     assert load_config(config).method.name == "align_uniform"
     overrides = ["schedule.epochs=0.1", "schedule.warmup_epochs=0", "evaluation.linear=null", "backbone.width=8"]
