@@ -1,4 +1,4 @@
-"""Names for parts: a decorator beside the class, and the constructor's signature as the schema."""
+"""Registry of components by name; a component's constructor signature is its config schema."""
 
 from __future__ import annotations
 
@@ -18,70 +18,71 @@ __all__ = [
     "OPTIMIZERS",
     "PRESETS",
     "PROTOCOLS",
+    "TRAINER",
     "Registry",
 ]
 
-Part = TypeVar("Part", bound=Callable[..., Any])
+Component = TypeVar("Component", bound=Callable[..., Any])
 
 
 class Registry:
-    """A table from names to the classes or functions that build one kind of part.
+    """Maps names to the classes or functions that build one kind of component.
 
-    A name that ends in `/*`, such as `timm/*`, stands for a family: `registry["timm/vit_small"]` is its builder
-    with the rest of the name as first argument.
+    A name that ends in `/*`, such as `timm/*`, registers a family: `registry["timm/vit_small"]` returns its builder
+    with the rest of the name bound as the first argument.
 
     Args:
-        kind: What messages call a part.
-        module: The module that registers the library's own parts; it is imported when the table is first used.
+        kind: Name of the kind of component in error messages, e.g. "backbone".
+        module: Module that registers the library's own components; it is imported when the registry is first used.
     """
 
     def __init__(self, kind: str, module: str | None = None) -> None:
         self.kind, self.module = kind, module
         self._parts: dict[str, Callable[..., Any]] = {}
 
-    def register(self, name: str) -> Callable[[Part], Part]:
-        """Decorator that enters a class or function under `name`.
+    def register(self, name: str) -> Callable[[Component], Component]:
+        """Decorator that registers a class or function under `name`.
 
         Raises:
-            ValueError: The name is taken by another part.
+            ValueError: The name is already taken by another component.
         """
 
-        def enter(part: Part) -> Part:
-            taken = self._filled().get(name)
-            if taken is not None and _origin(taken) != _origin(part):
+        def add(component: Component) -> Component:
+            taken = self._loaded().get(name)
+            if taken is not None and _origin(taken) != _origin(component):
                 raise ValueError(f"{self.kind} {name!r} is taken by {_origin(taken)}; choose another name")
-            self._parts[name] = part
-            return part
+            self._parts[name] = component
+            return component
 
-        return enter
+        return add
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        parts = self._filled()
-        if name in parts:
-            return parts[name]
+        components = self._loaded()
+        if name in components:
+            return components[name]
         family, slash, member = name.partition("/")
-        if slash and member and f"{family}/*" in parts:
-            return functools.partial(parts[f"{family}/*"], member)
-        raise ConfigError(f"unknown {self.kind} {name!r}.{did_you_mean(name, parts)}")
+        if slash and member and f"{family}/*" in components:
+            return functools.partial(components[f"{family}/*"], member)
+        raise ConfigError(f"unknown {self.kind} {name!r}.{did_you_mean(name, components)}")
 
     def __contains__(self, name: str) -> bool:
-        return name in self._filled()
+        return name in self._loaded()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._filled()))
+        return iter(sorted(self._loaded()))
 
     def __len__(self) -> int:
-        return len(self._filled())
+        return len(self._loaded())
 
-    def _filled(self) -> dict[str, Callable[..., Any]]:
-        """All parts, the library's own included."""
+    def _loaded(self) -> dict[str, Callable[..., Any]]:
+        """Returns all components, after the library's own have been registered."""
         if self.module is not None:
             import_lazily(self.module)
         return self._parts
 
 
-def _origin(part: Callable[..., Any]) -> str:
-    return f"{part.__module__}.{part.__qualname__}"
+def _origin(component: Callable[..., Any]) -> str:
+    return f"{component.__module__}.{component.__qualname__}"
 
 
 BACKBONES = Registry("backbone", "ssl_lib.backbones")
@@ -91,6 +92,7 @@ DATASETS = Registry("data set", "ssl_lib.data")
 OPTIMIZERS = Registry("optimizer", "ssl_lib.optim")
 PRESETS = Registry("view preset", "ssl_lib.views")
 PROTOCOLS = Registry("evaluation protocol", "ssl_lib.evaluation")
+TRAINER = Registry("class configured by `trainer`", "ssl_lib.training.trainer")
 
 KINDS = {
     "methods": METHODS,
@@ -101,4 +103,4 @@ KINDS = {
     "protocols": PROTOCOLS,
     "loggers": LOGGERS,
 }
-"""By the names that `ssl-lib list` takes."""
+"""Registries by the names that `ssl-lib list` accepts."""

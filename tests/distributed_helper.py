@@ -1,4 +1,4 @@
-"""Runs a function in several processes that are joined by gloo."""
+"""Runs a function in several processes of a gloo process group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-import tests.fork_server  # noqa: F401  (what the server of the processes imports)
+import tests.fork_server  # noqa: F401  (the fork server preloads its imports)
 
 Result = dict[str, torch.Tensor]
 
@@ -19,14 +19,13 @@ Result = dict[str, torch.Tensor]
 def run_processes(
     function: Callable[..., Result], world_sizes: Sequence[int], folder: Path, *args: Any
 ) -> dict[int, list[Result]]:
-    """Calls `function(*args)` in every process of a group of each size, and returns the results by size and rank.
+    """Calls `function(*args)` in every process of a group of each size; returns the results by world size and rank.
 
-    The processes start once, for the largest group, from a server that has imported torch. The function is a
-    module's own (it is imported there), and its result must suit `torch.save`. An exception in one process is raised
-    here, with its traceback.
+    The processes are started once, for the largest group, by a fork server that has imported torch. The function must
+    be importable, and its result a dict of tensors. An exception in a process is raised here, with its traceback.
     """
-    processes = (function, tuple(world_sizes), folder, args)
-    torch.multiprocessing.start_processes(_run, processes, nprocs=max(world_sizes), start_method="forkserver")
+    arguments = (function, tuple(world_sizes), folder, args)
+    torch.multiprocessing.start_processes(_run, arguments, nprocs=max(world_sizes), start_method="forkserver")
     return {
         size: [torch.load(folder / f"{size}-{rank}.pt", weights_only=True) for rank in range(size)]
         for size in world_sizes

@@ -1,4 +1,4 @@
-"""Runs `ssl-lib` and scripts in forks of a process that has imported torch already: a start takes milliseconds."""
+"""Runs `ssl-lib` and scripts in forks of a process that has already imported torch, which takes milliseconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ multiprocessing.set_forkserver_preload(["torch", "torchvision", "pytest", "ssl_l
 
 
 class Command:
-    """`ssl-lib` in processes of its own, one at a time; what the last one prints is in `log`."""
+    """Runs `ssl-lib` in separate processes, one at a time; the output of the last one is in `log`."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -30,17 +30,17 @@ class Command:
         """Starts a command and returns its process id.
 
         Args:
-            arguments: Of `ssl-lib`.
-            largest_file: Bytes that it may write to a file.
-            kill_at: It is killed before so many-th call of the system on its checkpoints.
+            arguments: Arguments of `ssl-lib`.
+            largest_file: Largest size of a file in bytes; -1 sets no limit.
+            kill_at: The process is killed before its kill_at-th system call on the checkpoints; -1 does not kill it.
         """
-        self.log.unlink(missing_ok=True)  # what was said before would count against `largest_file`
+        self.log.unlink(missing_ok=True)  # its size would count against `largest_file`
         self.process = fork(_limited, arguments, largest_file, kill_at, out=self.log, err=self.log)
         assert self.process.pid is not None
         return self.process.pid
 
     def wait(self) -> int:
-        """The command's exit code, negative for the signal that ended it."""
+        """Waits for the command's end; returns its exit code, or the negative number of the signal that ended it."""
         return ended(self.process)
 
     def run(self, arguments: list[str], **limits: int) -> int:
@@ -50,14 +50,14 @@ class Command:
 
 
 def fork(function: Callable[..., int | None], *args: Any, out: Path, err: Path) -> BaseProcess:
-    """Starts a function of a module in a process group of its own; it appends what it prints to files, or FIFOs."""
+    """Starts an importable function in its own process group; its output is appended to files or FIFOs."""
     process = multiprocessing.get_context("forkserver").Process(target=_call, args=(function, args, out, err))
     process.start()
     return process
 
 
 def ended(process: BaseProcess, seconds: float = 600) -> int:
-    """The exit code, negative for the signal that ended it; a process that hangs is killed."""
+    """Waits for a process; returns its exit code, negative for a signal. A process that hangs is killed."""
     process.join(seconds)
     if process.exitcode is None:
         process.kill()
@@ -66,14 +66,14 @@ def ended(process: BaseProcess, seconds: float = 600) -> int:
 
 
 @atexit.register
-def _end() -> None:
-    """What a failed test has left is not waited for."""
+def _kill_children() -> None:
+    """Kills processes that a failed test has left, instead of waiting for them."""
     for process in multiprocessing.active_children():
         process.kill()
 
 
 def run_script(path: Path, arguments: list[str], folder: Path) -> None:
-    """What `python path arguments` does in a folder; a warning is an error."""
+    """Does the same as `python path arguments` in a folder, with warnings as errors."""
     os.chdir(folder)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))
@@ -83,7 +83,7 @@ def run_script(path: Path, arguments: list[str], folder: Path) -> None:
 
 def _call(function: Callable[..., int | None], args: tuple[Any, ...], out: Path, err: Path) -> None:
     os.setsid()
-    multiprocessing.set_start_method(None, force=True)  # of its own processes: that of a plain start
+    multiprocessing.set_start_method(None, force=True)  # the default for its own children
     for target, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), target)
     sys.exit(function(*args))
@@ -96,12 +96,12 @@ def _limited(arguments: list[str], largest_file: int, kill_at: int) -> int:
 
 
 def _kill_at(count: int) -> None:
-    """Counts the calls that open, link, rename or remove something among the checkpoints."""
+    """Kills this process before its count-th call that opens, links, renames or removes a checkpoint."""
     calls = iter(range(1, count))
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        seen = (event == "open" or event.startswith("os.")) and "/checkpoints" in str(arguments[0])
-        if seen and next(calls, None) is None:
+        counted = (event == "open" or event.startswith("os.")) and "/checkpoints" in str(arguments[0])
+        if counted and next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if count > 0:

@@ -1,4 +1,4 @@
-"""Several processes: the process group, collectives with gradients, and signals."""
+"""Distributed training: the process group, differentiable collectives, and stop signals."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Collectives that autograd sees through, so that N processes give the gradient of one on the joined batch.
+"""Differentiable collectives: N processes compute the same gradient as one process on the joined batch.
 
-With the gradients averaged over the processes (as DistributedDataParallel does), a loss is right when it is either
-the mean of per-process means, or computed alike on every process from gathered or summed tensors: the backward
-passes below add the gradients of all processes.
+The backward passes below sum the gradients of all processes. DistributedDataParallel then averages gradients over the
+processes. Together they give the right gradient for two kinds of losses: a mean over this process's images, and a loss
+that every process computes from the same gathered or summed tensors.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 
 
 def local(x: Tensor) -> Tensor:
-    """This process's part of a tensor that is sharded over the processes; any other as it is. No gradient."""
+    """This process's part of a sharded tensor (DTensor), without gradient; other tensors are returned unchanged."""
     with torch.no_grad():
         return x.to_local() if isinstance(x, DTensor) else x
 
 
 def gather_uneven(x: Tensor) -> Tensor:
-    """Joins tensors (N, ...) along dimension 0 in rank order, where N may differ between processes; no gradient."""
+    """Joins tensors (N, ...) along dimension 0, in rank order; N may differ between processes. No gradient."""
     if not is_distributed():
         return x
     counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
@@ -51,15 +51,15 @@ def gather_uneven(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average(x: Tensor) -> Tensor:
-    """The mean over the processes, without gradient."""
+    """Mean over the processes, without gradient."""
     return all_reduce_sum(x) / world_size()
 
 
 def in_any(flag: bool) -> bool:
-    """Whether a flag is set in any process."""
+    """Whether the flag is set in any process."""
     if not is_distributed():
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # of the groups of `started`, one that no GPU waits for
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # with `started`, gloo reduces it without a GPU sync
     return bool(all_reduce_sum(torch.tensor(float(flag), device=device)).item())
 
 
@@ -67,10 +67,10 @@ def gather(x: Tensor) -> Tensor:
     """Joins the tensors of all processes along dimension 0, in rank order.
 
     Args:
-        x: (N, ...), of the same shape in every process.
+        x: (N, ...), with the same shape in every process.
 
     Returns:
-        (world_size * N, ...); gradients flow back to the process each row came from.
+        (world_size * N, ...). Gradients flow back to the process that each row came from.
     """
     if not is_distributed():
         return x
@@ -79,7 +79,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Adds the tensors of all processes; the gradient is added over the processes too."""
+    """Sums the tensors of all processes; the backward pass sums the gradients of all processes."""
     if not is_distributed():
         return x
     total: Tensor = _AllReduceSum.apply(x)
@@ -87,12 +87,12 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def batch_center(x: Tensor) -> Tensor:
-    """Subtracts from each column of x (N, D) its mean over the rows of all processes."""
+    """Centers each column of x (N, D) by its mean over the rows of all processes."""
     return x - all_reduce_sum(x.sum(0)) / (world_size() * len(x))
 
 
 def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of x (N, C, ...) over the images of all processes, both (1, C, 1...)."""
+    """Mean and biased variance per channel of x (N, C, ...) over the images of all processes, each (1, C, 1, ...)."""
     dims = [0, *range(2, x.ndim)]
     count = world_size() * x.numel() / x.shape[1]
     mean = all_reduce_sum(x.sum(dims, keepdim=True)) / count
@@ -101,16 +101,16 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Batch normalization over the rows of all processes, by this batch's statistics, without scale and shift.
+    """Batch normalization with the batch statistics of all processes, without scale and shift.
 
-    Equal to `torch.nn.SyncBatchNorm(D, affine=False)` in training mode (biased variance), on any device.
+    Equals `torch.nn.SyncBatchNorm(D, affine=False)` in training mode (biased variance), on any device.
 
     Args:
-        x: (N, D), of the same shape in every process.
+        x: (N, D), with the same shape in every process.
         eps: Added to the variance, > 0.
 
     Returns:
-        (N, D), each column of mean 0 and variance 1 over the rows of all processes.
+        (N, D); each column has mean 0 and variance 1 over the rows of all processes.
     """
     mean, variance = batch_moments(x)
     return (x - mean) * torch.rsqrt(variance + eps)

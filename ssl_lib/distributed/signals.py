@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, a scheduler's SIGTERM, SLURM's warning SIGUSR1."""
+"""Handles signals that ask a run to stop: Ctrl-C, a scheduler's SIGTERM, and SLURM's warning SIGUSR1."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ssl_lib.distributed.process_group import rank
 
 __all__ = ["STOP_SIGNALS", "Received", "leave_signals_to_parent", "stop_on_signals"]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""Signals that stop a run after the current update; Windows has no SIGUSR1."""
 
 
 @dataclass
 class Received:
-    """The first signal that came, if any."""
+    """The first stop signal that was received, if any."""
 
     signal: signal.Signals | None = None
 
     @property
     def exit_code(self) -> int:
-        """That of a process ended by the signal, as shells count: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1."""
+        """The exit code, by the convention of shells: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1, 0 for none."""
         return 0 if self.signal is None else 128 + self.signal
 
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Callable[[], object]) -> Iterator[Received]:
-    """Calls `stop` at the first of `STOP_SIGNALS`, such as `trainer.stop`; a Ctrl-C after it is a KeyboardInterrupt.
+    """Calls `stop`, such as `trainer.stop`, at the first stop signal; a later Ctrl-C raises KeyboardInterrupt.
 
-    The handlers of before are set again at the end. A signal that was ignored, as `nohup` does, stays so; outside of
-    the main thread, where Python takes no handlers, nothing is changed.
+    The previous handlers are restored at the end. A signal that is ignored, as under `nohup`, stays ignored. Outside
+    the main thread, where Python allows no handlers, nothing changes.
     """
     received = Received()
 
@@ -43,36 +45,36 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[Received]:
         if received.signal is None:
             received.signal = signal.Signals(number)
             if rank() == 0:
-                _say(f"\n{received.signal.name}: stopping after this update; Ctrl-C ends at once\n")
+                _print(f"\n{received.signal.name}: stopping after this update; press Ctrl-C to abort immediately\n")
             stop()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    taken = [number for number in STOP_SIGNALS if before[number] is not signal.SIG_IGN and _in_main_thread()]
+    handled = [number for number in STOP_SIGNALS if before[number] is not signal.SIG_IGN and _in_main_thread()]
     try:
-        for number in taken:
+        for number in handled:
             signal.signal(number, handle)
         yield received
     finally:
-        for number in taken:
+        for number in handled:
             signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 def leave_signals_to_parent(*_: object) -> None:
-    """Lets a worker process live through these signals, which are often sent to all processes of a terminal or a job.
+    """Makes a worker process ignore stop signals, which terminals and schedulers send to all processes of a job.
 
-    The parent still needs its data to finish the update; it ends its workers by a SIGTERM of its own.
+    The parent still needs the worker's data to finish the update. Only a SIGTERM from the parent ends the worker.
     """
     for number in set(STOP_SIGNALS) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # tells who sent it
+    if hasattr(signal, "sigwaitinfo"):  # it returns the sender
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_parent, daemon=True).start()
+        threading.Thread(target=_exit_on_parents_sigterm, daemon=True).start()
 
 
-def _obey_parent() -> None:
-    parent = multiprocessing.parent_process()  # who asked for this process; a fork server may have made it
+def _exit_on_parents_sigterm() -> None:
+    parent = multiprocessing.parent_process()  # not os.getppid(): a fork server may have started this process
     assert parent is not None
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
@@ -83,7 +85,7 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _say(text: str) -> None:
-    """To stderr, past its buffer: a handler may come in the middle of a write to it."""
+def _print(text: str) -> None:
+    """Writes to stderr without its buffer, since a handler may interrupt a write to it."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())

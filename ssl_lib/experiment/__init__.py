@@ -1,1 +1,1 @@
-"""Builds a run from its config, and loads trained runs."""
+"""Builds experiments from configs and loads trained runs."""

@@ -1,4 +1,4 @@
-"""A step before the first one, so that what cannot work fails before anything is written."""
+"""Dry run: one step on a copy of the method, so that misconfigurations fail before training."""
 
 from __future__ import annotations
 
@@ -15,37 +15,44 @@ from ssl_lib.methods.base import Method, check_method, checked_output
 from ssl_lib.types import Progress
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["rehearse"]
+__all__ = ["dry_run"]
 
 
-def rehearse(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
-    """Trains a copy of the method on a few black images with the data's labels; what fails is a ConfigError.
+def dry_run(method: Method, views: ViewPipeline, data: ImageData, micro_batch: int) -> None:
+    """Runs forward and backward of a copy of the method on a few black images with the data's labels.
 
-    The method and the global random generator are left as they were.
+    The method and the global random state are left unchanged.
+
+    Args:
+        method: The method to check.
+        views: Makes the views from the black images.
+        data: Provides the channels and labels.
+        micro_batch: Images per forward pass and process; at most 8 of them are used.
 
     Raises:
-        ConfigError: The parts do not fit each other, or the loss depends on too few parameters for several processes.
+        ConfigError: The method, backbone and views are incompatible; or there are several processes and the loss does
+            not use every parameter.
     """
-    few = 8 if views.size <= 64 else 2  # large ones take seconds
+    few = 8 if views.size <= 64 else 2  # large images take seconds
     if is_distributed():
-        micro_batch = max(2, micro_batch)  # of single images, batch statistics are those of all processes
+        micro_batch = max(2, micro_batch)  # a batch of 1 is valid if batch statistics are synchronized
     count = min(few, micro_batch, len(data))
     shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
     progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
     with torch.random.fork_rng(devices=[]):
         try:
-            actor = copy.deepcopy(method).train()
-            check_method(actor)
+            trial = copy.deepcopy(method).train()
+            check_method(trial)
             images = [torch.zeros(shape, dtype=torch.uint8) for shape in shapes]
-            made = views(images, torch.Generator().manual_seed(0))
-            made = dataclasses.replace(made, labels=labels, indices=torch.arange(count))
-            checked_output(actor(made, progress), actor).loss.backward()
-            for teacher, parts in actor.ema_pairs():
-                teacher.check(parts, actor.ema_momentum(progress))
-            unused = [name for name, part in actor.named_parameters() if part.requires_grad and part.grad is None]
+            batch = views(images, torch.Generator().manual_seed(0))
+            batch = dataclasses.replace(batch, labels=labels, indices=torch.arange(count))
+            checked_output(trial(batch, progress), trial).loss.backward()
+            for teacher, parts in trial.ema_pairs():
+                teacher.check(parts, trial.ema_momentum(progress))
+            unused = [name for name, value in trial.named_parameters() if value.requires_grad and value.grad is None]
             if unused and is_distributed():
-                raise ValueError(f"in several processes the loss must depend on all parameters, and not on {unused[0]}")
+                raise ValueError(f"with several processes, the loss must use every parameter; it ignores {unused[0]}")
         except (*BAD_ARGUMENTS, AttributeError, LookupError) as error:
-            alone = " (in batches of one: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
-            raise ConfigError(f"method, backbone and views do not fit each other{alone}: {error}") from error
+            hint = " (with a batch of 1: see trainer.batch_size and trainer.accumulate)" if count == 1 else ""
+            raise ConfigError(f"method, backbone and views are incompatible{hint}: {error}") from error

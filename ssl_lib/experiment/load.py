@@ -1,4 +1,4 @@
-"""From a run's folder back to objects."""
+"""Loads trained runs: the config, method, evaluator and preprocessing from a run folder or checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.config.load import load_config, saved_config
+from ssl_lib.config.load import saved_config
 from ssl_lib.config.resolve import BAD_ARGUMENTS, derive_backbone, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.data import ImageData
@@ -18,9 +18,9 @@ from ssl_lib.evaluation import Evaluator
 from ssl_lib.experiment.build import build_evaluator, build_method, build_views
 from ssl_lib.methods import Method
 from ssl_lib.registry import PROTOCOLS
-from ssl_lib.runs.files import CONFIG_FILE
-from ssl_lib.training.checkpoint import load_checkpoint
-from ssl_lib.training.checkpoint_folder import find_checkpoint
+from ssl_lib.runs.files import run_folder
+from ssl_lib.runs.folder import RunFolder
+from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
 from ssl_lib.views import ViewPipeline
 
 __all__ = [
@@ -38,16 +38,16 @@ _CHANGEABLE = ("data", "evaluation", "trainer", "imports")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run to look at.
+    """A trained run.
 
     Attributes:
-        config: As it was trained, with the overrides.
-        method: With the trained weights, in eval mode, on the CPU; `method.encoder` is its backbone.
-        evaluator: None where the data have no labeled images, or none was asked for.
-        steps: Optimizer updates that were made.
-        train: The images that it was trained on, whose `mean` and `std` normalize all that it is shown.
-        view_size: Side of the large views it was trained on, in pixels.
-        preprocessing: How it is shown images, those of the evaluator among them.
+        config: The training config with the changes.
+        method: The method with the trained weights, in eval mode on the CPU; `method.encoder` is its backbone.
+        evaluator: The evaluator; None if the data have no labeled images or no evaluator was requested.
+        steps: Number of optimizer updates.
+        train: The training images, whose `mean` and `std` normalize all inputs.
+        view_size: Side of the large training views in pixels.
+        preprocessing: Preprocessing of the images the encoder is fed, including the evaluator's.
     """
 
     config: RunConfig
@@ -59,100 +59,107 @@ class TrainedRun:
     preprocessing: Preprocessing
 
 
-def load_run(run: str | Path, overrides: Sequence[str] = (), protocols: Sequence[str] | None = ()) -> TrainedRun:
-    """Rebuilds a trained run, the images to evaluate it on included.
+def load_run(
+    run: str | Path | Checkpoint, changes: Mapping[str, Any] | None = None, protocols: Sequence[str] | None = ()
+) -> TrainedRun:
+    """Loads a trained run with its data and evaluator.
 
     Args:
-        run: A run's folder, for its last checkpoint, or one checkpoint file.
-        overrides: `key.subkey=value` changes to its `data`, `evaluation`, `trainer` or `imports`, such as another
-            `data.root`; the rest made the weights what they are.
-        protocols: What the evaluator is to measure, by name, with the config's settings where it has them; none for
-            what the config names; None for no evaluator, and no test images.
+        run: A run folder, whose last checkpoint is loaded, or a checkpoint file.
+        changes: Values by full key in `data`, `evaluation`, `trainer` or `imports`, such as `{"data.root": "photos"}`.
+            The other sections determined the weights and cannot change.
+        protocols: Names of the evaluator's protocols, with the config's settings if it has any. Empty uses the
+            protocols in the config. None builds no evaluator and loads no test images.
 
     Raises:
-        ConfigError: An override is of another key, or wrong.
-        CheckpointError: There is no checkpoint, it does not fit, was saved by a script without a config, or names
-            modules to import that the run's folder does not.
+        ConfigError: A change is wrong or not allowed.
+        CheckpointError: There is no checkpoint; it does not match its config; a script saved it without a config; or
+            it imports modules that config.yaml in the run folder does not list.
     """
-    saved, config = load_saved(run, overrides)
+    checkpoint, config = load_saved(run, changes)
     if protocols:
         config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
-    method = trained_method(config, saved, run)
-    preprocessing = trained_preprocessing(saved, config, train, views, run)
+    method = trained_method(config, checkpoint)
+    preprocessing = trained_preprocessing(checkpoint, config, train, views)
     evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)
-    return TrainedRun(config, method, evaluator, saved["step"], train, views.size, preprocessing)
+    return TrainedRun(config, method, evaluator, checkpoint.step, train, views.size, preprocessing)
 
 
-def load_method(run: str | Path, overrides: Sequence[str] = ()) -> Method:
-    """Rebuilds a trained method alone, in eval mode: `load_method(run).encoder` is its backbone. Needs no data.
+def load_method(run: str | Path, changes: Mapping[str, Any] | None = None) -> Method:
+    """Loads a trained method in eval mode, without its data. `load_method(run).encoder` is the backbone.
 
     Args:
-        run: As for `load_run`.
-        overrides: As for `load_run`.
+        run: See `load_run`.
+        changes: See `load_run`.
 
     Raises:
-        CheckpointError: As `load_run`.
+        ConfigError: See `load_run`.
+        CheckpointError: See `load_run`.
     """
-    saved, config = load_saved(run, overrides)
-    return trained_method(config, saved, run)
+    checkpoint, config = load_saved(run, changes)
+    return trained_method(config, checkpoint)
 
 
-def load_saved(run: str | Path, overrides: Sequence[str]) -> tuple[Mapping[str, Any], RunConfig]:
-    """The checkpoint, and its config resolved, once it is clear that no code comes with it unasked."""
-    for key in (text.partition("=")[0] for text in overrides):
+def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) -> tuple[Checkpoint, RunConfig]:
+    """Returns the checkpoint and its resolved config.
+
+    Imports no module unless the run folder's config.yaml or `changes` lists it.
+
+    Raises:
+        ConfigError: See `load_run`.
+        CheckpointError: See `load_run`.
+    """
+    for key in changes or {}:
         section, sections = key.partition(".")[0], [field.name for field in dataclasses.fields(RunConfig)]
         if section not in sections:
             raise ConfigError(f"unknown key {key!r}.{did_you_mean(section, sections)}")
         if section not in _CHANGEABLE:
             hint = "; for other image sizes, set evaluation.image_size" if key.startswith("views") else ""
-            raise ConfigError(f"{key} cannot change any more: the run was trained with it{hint}")
-    path = find_checkpoint(run)
-    saved = load_checkpoint(path)
-    config = saved_config(saved, overrides)
-    if config.imports and not any(text.startswith("imports=") for text in overrides):
-        beside = path.parent.parent / CONFIG_FILE
-        known = load_config(beside).imports if beside.is_file() else ()
-        if known != config.imports:
+            raise ConfigError(f"{key} cannot be changed: the run was trained with it{hint}")
+    checkpoint = open_checkpoint(run)
+    config = saved_config(checkpoint.state, changes)
+    if config.imports and "imports" not in (changes or {}):
+        known = RunFolder(run_folder(checkpoint.path)).config() or {}
+        if known.get("imports") != list(config.imports):
             raise CheckpointError(
-                f"{path} names code to import, {list(config.imports)}: if you trust it, say so with "
-                f"the override imports={list(config.imports)}"
+                f"{checkpoint.path} would import {list(config.imports)}, which the run's config.yaml does not list. If "
+                f"you trust this code, add imports={list(config.imports)}"
             )
-    return saved, resolve(without_weights(config))
+    return checkpoint, resolve(without_weights(config))
 
 
 def trained_preprocessing(
-    saved: Mapping[str, Any], config: RunConfig, train: ImageData, views: ViewPipeline, run: str | Path
+    checkpoint: Checkpoint, config: RunConfig, train: ImageData, views: ViewPipeline
 ) -> Preprocessing:
-    """How a run is shown images: resized as those it was trained on, even where the config now names others.
+    """Returns the preprocessing of a run, which resizes as in training even if the changes name other data.
 
     Raises:
-        CheckpointError: What the checkpoint says of it cannot be.
+        CheckpointError: The checkpoint's preprocessing is invalid.
     """
     size = config.evaluation.image_size or views.size
-    known = saved_preprocessing(saved, run)
+    known = saved_preprocessing(checkpoint)
     if known is None:
         return Preprocessing.of(train, size)
     return dataclasses.replace(known.at(size), mean=train.mean, std=train.std)
 
 
-def saved_preprocessing(saved: Mapping[str, Any], run: str | Path) -> Preprocessing | None:
-    """The checkpoint's; None where it is of a version that noted none.
+def saved_preprocessing(checkpoint: Checkpoint) -> Preprocessing | None:
+    """Returns the checkpoint's preprocessing, or None if it was saved by a version without this entry.
 
     Raises:
-        CheckpointError: It cannot be.
+        CheckpointError: The preprocessing is invalid.
     """
-    if saved.get("preprocessing") is None:
-        return None
+    saved = checkpoint.state.get("preprocessing")
     try:
-        return Preprocessing(**saved["preprocessing"])
+        return None if saved is None else Preprocessing(**saved)
     except BAD_ARGUMENTS as error:
-        raise CheckpointError(f"{run} holds a pre-processing that cannot be: {error}") from error
+        raise CheckpointError(f"{checkpoint.path} has invalid preprocessing: {error}") from error
 
 
 def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
-    """The config with these protocols, as it sets them or else with their defaults."""
+    """Returns the config with only these protocols, with its own settings or else the defaults."""
     known = config.evaluation.protocols
     for name in names:
         if name not in PROTOCOLS:
@@ -161,11 +168,17 @@ def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:
     return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, protocols=protocols))
 
 
-def trained_method(config: RunConfig, saved: Mapping[str, Any], run: str | Path) -> Method:
-    """The method of a config that `load_saved` gave, with the checkpoint's weights, in eval mode."""
+def trained_method(config: RunConfig, checkpoint: Checkpoint) -> Method:
+    """Builds the method of a config from `load_saved` with the checkpoint's weights, in eval mode.
+
+    Raises:
+        CheckpointError: The weights do not match the method.
+    """
     method = build_method(config)
     try:
-        method.load_state_dict(saved["method"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{run} does not fit the method of its config: {error}") from error
+        method.load_state_dict(checkpoint.state["method"])
+    except (RuntimeError, *BAD_ARGUMENTS, LookupError, AttributeError) as error:
+        raise CheckpointError(
+            f"the weights in {checkpoint.path} do not match the method in its config: {error}"
+        ) from error
     return method.eval()

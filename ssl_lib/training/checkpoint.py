@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked and read without executing anything."""
+"""Saves checkpoints atomically, and loads them after verifying their checksums, without executing code."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ FORMAT = 1
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Writes a checkpoint beside `path`, flushes it to the disk and renames it, so that `path` is never half written.
+    """Writes a checkpoint to a temporary file, flushes it to disk and renames it, so that `path` is always complete.
 
     Args:
-        path: Where to; its folder is made if it is missing.
-        state: Plain tensors, numbers, texts, lists and mappings.
+        path: The file; its folder is created if it is missing.
+        state: Tensors, numbers, strings, None, lists and mappings of them.
 
     Raises:
-        CheckpointError: The disk is full or not writable, or the state holds more than plain values, which could not be
-            read again; the checkpoint before it is left whole.
+        CheckpointError: The disk is full or not writable, or the state holds other values, which could not be loaded
+            again; the previous file is unchanged.
     """
     path, content = Path(path), {"format": FORMAT, **_plain(state)}
     try:
         with whole_file(path) as partial:
-            torch.save(content, str(partial))  # by name: written in one call, which Ctrl-C cannot break
+            torch.save(content, str(partial))  # by name: one call that Ctrl-C cannot interrupt
     except (OSError, RuntimeError) as error:
-        if str(error).startswith("DataLoader worker"):  # whose end torch tells of wherever the program is
+        if str(error).startswith("DataLoader worker"):  # torch raises it at an arbitrary line
             raise
-        raise CheckpointError(_why_not(path, content, error)) from error
+        raise CheckpointError(_save_error(path, content, error)) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Checks a checkpoint by its checksums and reads it onto the CPU, with `weights_only=True`.
+    """Verifies a checkpoint's checksums and loads it to the CPU, with `weights_only=True`.
 
     Raises:
-        CheckpointError: The file is missing, damaged, holds anything but plain data, or is no checkpoint of ours.
+        CheckpointError: The file is missing or damaged, holds other values than plain data, or is not a checkpoint of
+            ssl_lib.
     """
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     if damage := find_damage(Path(path)):
         raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than plain tensors and numbers: not loaded") from error
+        raise CheckpointError(f"{path} holds more than plain tensors and numbers; it is not loaded") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -65,12 +66,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a state in CPU memory, which training cannot change."""
+    """Copies a state to CPU memory, so that training does not change it."""
     return dict(_plain(state, tensor=lambda value: value.detach().to("cpu", copy=True)))
 
 
 def tensor_bytes(value: Any) -> int:
-    """Bytes of all tensors in a state."""
+    """Size of all tensors in a state, in bytes."""
     return sum(tensor.nbytes for tensor in _tensors(value))
 
 
@@ -83,10 +84,10 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambda value: value) -> Any:
-    """The value with numpy's numbers as Python's; what `weights_only=True` would not read is refused."""
+    """Converts NumPy numbers to Python numbers; refuses values that `weights_only=True` would not load."""
     if isinstance(value, Mapping):
         plain = OrderedDict((name, _plain(entry, f"{key}.{name}", tensor)) for name, entry in value.items())
-        if hasattr(value, "_metadata"):  # versions of the modules, which load_state_dict reads
+        if hasattr(value, "_metadata"):  # module versions, which load_state_dict reads
             plain._metadata = value._metadata  # type: ignore[attr-defined]
         return plain
     if isinstance(value, list | tuple):
@@ -98,32 +99,32 @@ def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambd
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise CheckpointError(
-        f"a checkpoint holds plain tensors and numbers; {key.lstrip('.')} is a {type(value).__name__}"
+        f"a checkpoint can hold only tensors, numbers and strings; {key.lstrip('.')} has type {type(value).__name__}"
     )
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a file; None where all of it is as it was written.
+    """Verifies the checksums of a file, and describes the damage; None if it is intact.
 
-    `torch.load` looks at no checksum: a flipped bit would be a wrong weight.
+    `torch.load` checks no checksums, so that a flipped bit would become a wrong weight.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
     except OSError as error:
         return error.strerror or str(error)
-    except Exception as error:  # the bytes of a broken file may mean anything
-        return f"it is damaged, or no checkpoint ({error})"
-    return None if bad is None else f"it is damaged, the checksum of {bad.partition('/')[2]} is wrong"
+    except Exception as error:  # damaged bytes can raise any error
+        return f"it is damaged or not a checkpoint ({error})"
+    return None if bad is None else f"it is damaged: the checksum of {bad.partition('/')[2]} is wrong"
 
 
-def _why_not(path: Path, content: Mapping[str, Any], error: Exception) -> str:
-    """What to tell of a failed save; torch's own message of a full disk is about positions in a file."""
+def _save_error(path: Path, content: Mapping[str, Any], error: Exception) -> str:
+    """The message for a failed save; torch's own message for a full disk only names file positions."""
     full = "inline_container" in str(error)
-    reason = "the disk did not take all of it" if full else getattr(error, "strerror", None) or str(error)
+    reason = "the file could not be written completely" if full else getattr(error, "strerror", None) or str(error)
     existing = next(folder for folder in (path.parent, *path.absolute().parents) if folder.is_dir())
     needed, free = tensor_bytes(content) / 2**20, shutil.disk_usage(existing).free / 2**20
     return (
-        f"cannot write the checkpoint {path}: {reason} ({needed:.1f} MB are needed, {free:.1f} MB free). "
-        "What was saved before is whole: make room, then go on with --resume"
+        f"cannot write the checkpoint {path}: {reason} ({needed:.1f} MB needed, {free:.1f} MB free). "
+        "Earlier checkpoints are intact: free disk space, then continue with --resume"
     )

@@ -1,32 +1,35 @@
-"""The checkpoints of one run: saved, named, pruned and found."""
+"""Saves, links, deletes and finds the checkpoints of one run."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
 from ssl_lib.runs.files import STEP, list_checkpoints, numbered_checkpoints
-from ssl_lib.training.checkpoint import find_damage, save_checkpoint
+from ssl_lib.training.checkpoint import find_damage, load_checkpoint, save_checkpoint
 from ssl_lib.utils.files import link_or_copy
 
-__all__ = ["Writer", "find_checkpoint", "name_checkpoint", "save_in_folder"]
+__all__ = ["Checkpoint", "Writer", "find_checkpoint", "name_checkpoint", "open_checkpoint", "save_in_folder"]
+
+T = TypeVar("T")
 
 
 def save_in_folder(folder: Path, state: Mapping[str, Any], names: Sequence[str], keep: int) -> None:
-    """Saves a run's state as `step_00000460.pt`, makes each of `names` that file too, and deletes older ones.
+    """Saves a run's state as `step_00000460.pt`, links each of `names` to it, and then deletes older checkpoints.
 
-    In this order, so that whenever the process is killed every name stands for a whole checkpoint.
+    In this order, every name refers to an intact checkpoint at any moment.
 
     Args:
-        folder: Where to.
-        state: With its `step`.
-        names: Such as `last.pt`.
-        keep: Number of `step_*.pt` that are left. Those past this step are of a course that was given up.
+        folder: The folder of the checkpoints.
+        state: The state, with its `step`.
+        names: Further names, such as `last.pt`.
+        keep: Number of files `step_*.pt` to keep. Files of later steps, from before a resume, are deleted.
 
     Raises:
         CheckpointError: As for `save_checkpoint`.
@@ -36,14 +39,14 @@ def save_in_folder(folder: Path, state: Mapping[str, Any], names: Sequence[str],
     save_checkpoint(path, state)
     name_checkpoint(path, names)
     numbered = numbered_checkpoints(folder)
-    left = [found for number, found in numbered if number <= step][:keep]
-    for _, found in numbered:
-        if found not in left:
-            found.unlink(missing_ok=True)
+    kept = [file for number, file in numbered if number <= step][:keep]
+    for _, file in numbered:
+        if file not in kept:
+            file.unlink(missing_ok=True)
 
 
 def name_checkpoint(path: Path, names: Sequence[str]) -> None:
-    """Makes each of `names`, in the same folder, the checkpoint at `path`.
+    """Makes each of `names`, in the same folder, a link to the checkpoint at `path`.
 
     Raises:
         CheckpointError: The folder is not writable.
@@ -55,55 +58,102 @@ def name_checkpoint(path: Path, names: Sequence[str]) -> None:
             raise CheckpointError(f"cannot write the checkpoint {path.with_name(name)}: {error.strerror}") from error
 
 
-def find_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that RUN means: the file itself, or the newest whole one of a run's folder.
+@dataclass
+class Checkpoint:
+    """A loaded checkpoint.
 
-    Where the newest is damaged, a warning on stderr names it and the one taken instead.
+    Attributes:
+        path: The file.
+        state: Its content; `Trainer.fit` empties it after loading, to free the memory.
+    """
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Number of updates.
+
+        Raises:
+            CheckpointError: The checkpoint holds no valid number.
+        """
+        step = self.state.get("step")
+        if not isinstance(step, int):
+            raise CheckpointError(f"{self.path} is damaged: its step is {step!r:.50}, not a number")
+        return step
+
+
+def open_checkpoint(run: str | Path | Checkpoint) -> Checkpoint:
+    """Loads the checkpoint of RUN: the file itself, or the newest intact one in a run's folder.
+
+    If the newest one is damaged, a warning names it and the one that is used instead.
 
     Raises:
-        CheckpointError: There is none, or none that is whole.
+        CheckpointError: There is no checkpoint, or none is intact.
     """
-    run = Path(run)
-    if run.is_file():
+    if isinstance(run, Checkpoint):
         return run
-    found = list_checkpoints(run)
-    if not found:
-        raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")
+    if Path(run).is_file():
+        return Checkpoint(Path(run), load_checkpoint(run))
+    return _newest(Path(run), lambda path: Checkpoint(path, load_checkpoint(path)))
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """Finds the checkpoint of RUN, as `open_checkpoint` does, without loading it.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or none is intact.
+    """
+
+    def check(path: Path) -> Path:
+        if damage := find_damage(path):
+            raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
+        return path
+
+    return Path(run) if Path(run).is_file() else _newest(Path(run), check)
+
+
+def _newest(run: Path, read: Callable[[Path], T]) -> T:
+    """Reads the newest checkpoint of a run for which `read` raises no error."""
     damaged: list[str] = []
-    for path in found:
-        damage = find_damage(path)
-        if damage is None:
-            if damaged and rank() == 0:
-                print(f"warning: {'; '.join(damaged)}; taking {path} instead", file=sys.stderr, flush=True)
-            return path
-        damaged.append(f"cannot read the checkpoint {path}: {damage}")
-    raise CheckpointError(f"no checkpoint of {run} is whole, so that it has to start again: {'; '.join(damaged)}")
+    for path in list_checkpoints(run):
+        try:
+            result = read(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        if damaged and rank() == 0:
+            print(f"warning: {'; '.join(damaged)}; using {path} instead", file=sys.stderr, flush=True)
+        return result
+    if not damaged:
+        raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")
+    raise CheckpointError(f"no checkpoint of {run} is intact, so the run must start over: {'; '.join(damaged)}")
 
 
 class Writer:
-    """Does one job at a time, in a thread where asked to; what a job raises there is raised by the next call."""
+    """Runs one job at a time, optionally in a thread; an error in the thread is raised by the next call."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
-        self._under_way: Future[None] | None = None
+        self._current: Future[None] | None = None
 
     def do(self, job: Callable[[], None], *, in_background: bool) -> None:
-        """Does a job once the one before it is done."""
+        """Runs a job after the previous one has ended."""
         self.wait()
         if in_background:
             self._thread = self._thread or ThreadPoolExecutor(1, "checkpoints")
-            self._under_way = self._thread.submit(job)
+            self._current = self._thread.submit(job)
         else:
             job()
 
     def wait(self) -> None:
-        """Waits for the job under way."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            under_way.result()
+        """Waits for the current job."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.result()
 
     def close(self) -> None:
-        """Waits for the job under way and ends the thread."""
+        """Waits for the current job and ends the thread."""
         try:
             self.wait()
         finally:

@@ -1,4 +1,4 @@
-"""One method trained by several processes, as if by one on the joined batch."""
+"""Data-parallel training (DDP), equivalent to one process that trains on the joined batch."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ from ssl_lib.utils.precision import Precision
 
 __all__ = ["parallelize", "unsynced"]
 
-# Buffers need no broadcast at every forward: the statistics that move them are those of all processes already.
+# Buffers need no broadcast in the forward pass: they are updated by statistics of all processes.
 _names = inspect.signature(DistributedDataParallel).parameters
 _OPTIONS: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _names else "broadcast_buffers": False}
 
 
 def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> nn.Module:
-    """What to call in place of the method, so that its gradients are averaged over the processes.
+    """Wraps a method in DistributedDataParallel, which averages its gradients over the processes.
 
-    All processes begin with the weights of the first. The method's batch normalizations are made to share their
-    statistics, unless its `sync_batchnorm` is False. In a single process nothing is changed.
+    All processes start with the weights of the first. Batch normalization layers are replaced by synchronized ones,
+    unless the method's `sync_batchnorm` is False. In a single process, the method is returned unchanged.
 
     Args:
-        method: On its device; its parameters stay the same objects.
-        optimizer: Left as it is.
-        precision: On CUDA torch's own SyncBatchNorm is taken.
+        method: The method, on its device; its parameters stay the same objects.
+        optimizer: Not changed.
+        precision: Its device; on CUDA, torch's SyncBatchNorm is used.
+
+    Returns:
+        The module to call instead of the method.
 
     Raises:
-        ConfigError: A batch normalization does more than torch's, and cannot be made to share its statistics.
+        ConfigError: A batch normalization layer does more than torch's, and cannot be synchronized.
     """
     if not is_distributed():
         return method
@@ -52,11 +55,10 @@ def parallelize(method: Method, optimizer: Optimizer, precision: Precision) -> n
 
 
 class _Model(nn.Module):
-    """The method's forward; without arguments, a scalar that depends on every parameter, with gradients of zero.
+    """The method's forward; without arguments, a scalar that depends on every parameter, with zero gradients.
 
-    torch sorts its buckets of gradients anew after the first backward, and with a gradient's place in its bucket
-    changes the order in which the processes' are added. A first backward that is none makes the first update of a
-    resumed run bit for bit the one that it was in the unbroken run.
+    After the first backward pass, DDP rebuilds its gradient buckets, which changes the order in which the processes'
+    gradients are added. A dummy first backward pass makes the first update of a resumed run bit-exact.
     """
 
     def __init__(self, method: Method) -> None:
@@ -70,14 +72,14 @@ class _Model(nn.Module):
 
 
 def unsynced(model: nn.Module) -> AbstractContextManager[Any]:
-    """The context of a forward and backward whose gradients wait for those of a later micro-batch."""
+    """Context that leaves the gradients of a micro-batch unsynchronized until a later micro-batch."""
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
-    return _kept_apart(model) if isinstance(model, FSDPModule) else nullcontext()
+    return _no_fsdp_sync(model) if isinstance(model, FSDPModule) else nullcontext()
 
 
 @contextmanager
-def _kept_apart(model: FSDPModule) -> Iterator[None]:
+def _no_fsdp_sync(model: FSDPModule) -> Iterator[None]:
     model.set_requires_gradient_sync(False)
     try:
         yield

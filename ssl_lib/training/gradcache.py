@@ -1,4 +1,4 @@
-"""A network computed chunk by chunk of the batch: the memory of one chunk, the result of the whole."""
+"""Gradient caching: computes a network in chunks of the batch, for the gradient of the whole batch in less memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["check_separable", "computed_in_chunks"]
 
 @contextmanager
 def computed_in_chunks(networks: Iterable[nn.Module], count: int) -> Iterator[None]:
-    """Within, each network in training mode takes a batch in `count` chunks, one after the other.
+    """Within this context, each network in training mode processes a batch in `count` chunks, one after the other.
 
-    Only a chunk's output is kept; what its gradient needs is computed again in the backward pass, as in GradCache (Gao
-    et al. 2021, arXiv:2101.06983). What follows, such as a loss that compares all images, sees the whole batch, so that
-    the gradient is that of the whole batch.
+    Only the output of a chunk is kept; its activations are recomputed in the backward pass, as in GradCache (Gao et al.
+    2021, arXiv:2101.06983). The loss, which may compare all images, gets the output of the whole batch, so that the
+    gradient equals the gradient of the whole batch.
 
     Args:
-        networks: Each (N, ...) -> (N, ...), image by image.
-        count: Chunks, at least 1.
+        networks: Each maps (N, ...) -> (N, ...), and treats every image separately.
+        count: Number of chunks, at least 1.
 
     Raises:
         ValueError: A network is not separable; see `check_separable`.
@@ -44,23 +44,23 @@ def computed_in_chunks(networks: Iterable[nn.Module], count: int) -> Iterator[No
 
 
 def check_separable(networks: Iterable[nn.Module]) -> None:
-    """Refuses networks that normalize by batch statistics, which would be those of the chunks.
+    """Refuses networks with batch normalization, whose statistics would be computed per chunk.
 
     Raises:
-        ValueError: The message names the layer.
+        ValueError: A layer is a batch normalization; the message names it.
     """
     for network in networks:
         for name, part in network.named_modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 raise ValueError(
-                    f"exact accumulation needs a backbone that takes each image by itself, and {name} of "
-                    f"{type(network).__name__} normalizes by batch statistics: take a vision transformer or a "
+                    f"exact accumulation needs a backbone that treats every image separately, but {name} of "
+                    f"{type(network).__name__} normalizes by batch statistics: use a vision transformer or a "
                     "ConvNeXt, a smaller batch, or exact=False"
                 )
 
 
 def _chunked(own: Callable[..., Tensor] | None, count: int) -> Callable[..., Tensor]:
-    """A method that calls the instance's own forward, or else its class's."""
+    """A `forward` that applies the instance's own forward, or else its class's, to each chunk."""
 
     def forward(network: nn.Module, images: Tensor) -> Tensor:
         whole: Callable[[Tensor], Tensor] = own or partial(type(network).forward, network)

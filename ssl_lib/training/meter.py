@@ -1,9 +1,8 @@
-"""Losses, speed and waiting between two logged lines."""
+"""Averages losses and measures speed and data waiting between two logged lines."""
 
 from __future__ import annotations
 
 import dataclasses
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_lib.data import Batch
 from ssl_lib.distributed import average, world_size
 from ssl_lib.training.nonfinite import EMBEDDINGS, GRADIENTS, ForwardPass, find_nonfinite
-from ssl_lib.types import NonFinite, StepOutput
+from ssl_lib.types import Batch, NonFinite, StepOutput
 from ssl_lib.utils.stopwatch import Stopwatch
 
 __all__ = ["Meter"]
@@ -30,8 +28,8 @@ class Meter:
 
     Args:
         precision: Name of the precision, for error messages.
-        at_once: Look at losses and gradients before each optimizer step. On CUDA the values stay on the device until
-            they are logged, to avoid a synchronization in every step.
+        at_once: Check losses and gradients before each optimizer step. Without it, on CUDA, the values stay
+            on the device until they are logged, to avoid a synchronization in every step.
         max_skips: Updates in a row to skip for a NaN or infinite value; more stop the run. Needs `at_once`.
     """
 
@@ -43,29 +41,24 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Begins a new line."""
+        """Starts a new line."""
         self._start = time.perf_counter()
         self._wait = 0.0
         self._images = 0
         self._skips = 0
         self._records: list[ForwardPass] = []
 
-    def mark(self) -> tuple[int, int, int]:
-        """Where it stands within its line, for `state_dict`."""
-        return len(self._records), self._skips, self.skips_in_a_row
-
-    def state_dict(self, mark: tuple[int, int, int] | None = None) -> dict[str, Any]:
-        """What was noted since the last line, or until a mark, so that a run broken off in a line resumes in it."""
-        count, skips, in_a_row = self.mark() if mark is None else mark
+    def state_dict(self) -> dict[str, Any]:
+        """What was recorded since the last line, so that a run interrupted within a line resumes in it."""
         records = []
-        for entry in self._records[:count]:
+        for entry in self._records:
             scalars = {name: value.item() for name, value in entry.scalars.items()}
             indices = entry.indices.clone()  # a view of the whole epoch's order, which would be saved with it
             records.append({"step": entry.step, "lr": entry.lr, "indices": indices, "scalars": scalars})
-        return {"records": records, "skips": skips, "in_a_row": in_a_row}
+        return {"records": records, "skips": self._skips, "in_a_row": self.skips_in_a_row}
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
-        """Goes on within a line. Its speed is that from here on."""
+        """Continues within a line; its speed is measured from now on."""
         self.restart()
         self._skips, self.skips_in_a_row = saved["skips"], saved["in_a_row"]
         for entry in saved["records"]:
@@ -74,7 +67,7 @@ class Meter:
             self._records.append(ForwardPass(entry["step"], entry["lr"], entry["indices"], scalars))
 
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
-        """Passes batches on and counts the time spent waiting for them."""
+        """Yields the batches and measures the time spent waiting for them."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()
@@ -134,7 +127,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves what is done inside out of the speed: evaluation, saving."""
+        """Excludes the time inside, such as evaluation and saving, from the speed."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
@@ -177,12 +170,17 @@ class Meter:
 
 
 def _peak_memory(device: torch.device) -> float:
-    """The most memory so far, in GB: torch's on a GPU, else the whole process's."""
+    """Peak memory so far, in GB: the memory that torch allocated on a GPU, else the memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    try:  # Linux; getrusage's counts what started this process, too
+    try:  # Linux; getrusage also counts the process that started this one
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
-    except (OSError, IndexError):
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -1,11 +1,16 @@
-"""Losses, gradients and weights that are NaN or infinite: found and explained. It notifies nobody."""
+"""Finds NaN and infinite losses, gradients and weights, and explains where they arose; callbacks report them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +24,7 @@ __all__ = [
     "EMBEDDINGS",
     "GRADIENTS",
     "ForwardPass",
+    "ModuleWatch",
     "find_nonfinite",
     "finite_gradients",
     "nonfinite_error",
@@ -27,14 +33,16 @@ __all__ = [
 ]
 
 EMBEDDINGS, GRADIENTS = "embeddings finite", "gradients finite"
-"""Scalars of a forward pass that are 1 where all is finite, else 0."""
+"""Names of scalars that are 1 if all values are finite, else 0."""
 
+_FRAME = re.compile(r'File "(.+)", line (\d+), in .+\n\s*(.*)')
+_TORCH = f"{Path(torch.__file__).parent}/"
 _DIVERGED = "lower the lr, warm up longer or clip gradients"
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One micro-batch: its update, learning rate, images (N,), and scalars on the device."""
+    """One micro-batch: the step, the learning rate, the images' indices (N,), and scalars on the device."""
 
     step: int
     lr: float
@@ -95,8 +103,71 @@ def finite_gradients(parameters: Iterable[nn.Parameter], device: torch.device) -
     return average(finite).floor() if sharded else finite  # the same in all processes
 
 
+class ModuleWatch(ExitStack):
+    """Within this context, notes the first module whose output is NaN or infinite, and turns on anomaly mode.
+
+    Autograd's anomaly mode raises an error at the first operation whose gradient is NaN.
+
+    Args:
+        method: The method being trained.
+    """
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self._method = method
+        self._first: str | None = None
+
+    def __enter__(self) -> ModuleWatch:
+        self._warnings = self.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("always")
+        self.enter_context(torch.autograd.set_detect_anomaly(True))
+        for name, module in self._method.named_modules():
+            if name:
+                self.callback(module.register_forward_hook(self._look(name)).remove)
+        return self
+
+    def explain(self, found: NonFinite) -> NonFinite:
+        """Adds the first module with a non-finite output to the reason."""
+        where = self._first or "The output of every module is finite, so it arose in the loss or in the backward pass"
+        return dataclasses.replace(found, reason=f"{found.reason.rstrip('.')}. {where}")
+
+    def explain_anomaly(self, error: RuntimeError, last: ForwardPass) -> NonFinite | None:
+        """What anomaly mode found in the backward pass of `last`; None if `error` has another cause."""
+        if not str(error).startswith("Function '"):
+            return None
+        traces = [str(entry.message) for entry in self._warnings if "Traceback of forward call" in str(entry.message)]
+        frames = [frame for trace in traces for frame in _FRAME.findall(trace) if not frame[0].startswith(_TORCH)]
+        line = f" The operation is called in {frames[-1][0]}, line {frames[-1][1]}: {frames[-1][2]}" if frames else ""
+        reason = f"a gradient became NaN at step {last.step}, at lr {last.lr:.3g}: {error}{line}"
+        return self.explain(
+            NonFinite(last.step, reason.rstrip("."), last.indices, last.scalars["loss"].item(), last.lr)
+        )
+
+    def _look(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            if self._first is None and not _finite(output):
+                given = "finite" if _finite(inputs) else "not finite"
+                kind = type(module).__name__
+                self._first = f"The first module with a non-finite output is {name} ({kind}); its input is {given}"
+
+        return look
+
+
+def _finite(value: Any) -> bool:
+    """Whether all floating-point tensors inside tuples and lists are finite."""
+    return all(bool(tensor.detach().isfinite().all()) for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        yield value
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _tensors(entry)
+
+
 def _first(method: nn.Module, passes: Sequence[ForwardPass], precision: str, at_once: bool) -> NonFinite | None:
-    """The first loss or gradient that is not finite."""
+    """The first loss or gradient that is not finite, in this process."""
     if not passes:
         return None
     one = torch.ones_like(passes[0].scalars["loss"])
@@ -118,7 +189,7 @@ def _first(method: nn.Module, passes: Sequence[ForwardPass], precision: str, at_
 
 
 def _cause(method: nn.Module, record: ForwardPass, precision: str, at_once: bool) -> str:
-    """What the step's own numbers say; its weights are there only if it is looked at at once."""
+    """The likely cause, from the values of the step; its weights are known only if it is checked immediately."""
     if record.scalars.get(EMBEDDINGS):
         return "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
     if at_once and not _all_finite(method):
@@ -126,13 +197,13 @@ def _cause(method: nn.Module, record: ForwardPass, precision: str, at_once: bool
     if at_once and EMBEDDINGS not in record.scalars:
         return f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
     if at_once:
-        cure = _DIVERGED if precision == "fp32" else "try precision bf16 or fp32"
-        return f"the weights are finite, so the forward pass overflowed in {precision}: {cure}"
+        fix = _DIVERGED if precision == "fp32" else "try precision bf16 or fp32"
+        return f"the weights are finite, so the forward pass overflowed in {precision}: {fix}"
     return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
 
 
 def _of_all_processes(found: NonFinite | None) -> NonFinite | None:
-    """What was found in any process, so that all stop or skip together; gradients are bad in all at once."""
+    """Merges what the processes found, so that all stop or skip together."""
     if not in_any(found is not None):
         return None
     everywhere = [one for one in gather_objects(found) if one is not None]

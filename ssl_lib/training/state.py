@@ -1,13 +1,14 @@
-"""What is under way in a run: read by callbacks, saved in checkpoints."""
+"""The state of a training run, which callbacks read and checkpoints save."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lib.data import Loader
@@ -20,23 +21,23 @@ from ssl_lib.training.meter import Meter
 from ssl_lib.types import Progress
 from ssl_lib.utils.precision import Precision
 from ssl_lib.utils.seeding import global_state, seed_everything, set_global_state
+from ssl_lib.utils.yaml import brief
 
 __all__ = ["TrainState"]
 
 
 @dataclass
 class TrainState:
-    """The parts of a run and how far it has come.
+    """The components of a run and its progress.
 
     Attributes:
-        model: What is called in place of `method`: it averages gradients over the processes, and is the method itself
-            in a single one.
-        step: Optimizer updates done, and so the index of the next one.
-        resumed_at: Those that were done when this process took the run up.
-        finished: Whether the last update has been made.
-        stopping: Whether the run was asked to stop, and goes no further.
+        model: The module to call instead of `method`; it averages gradients over the processes. In a single process it
+            is the method itself.
+        step: Number of completed optimizer updates, which is also the index of the next one.
+        resumed_at: The step at which this process resumed the run; 0 for a new run.
+        stopping: Whether the run was asked to stop; no further updates are made.
         lines: Number of lines logged so far.
-        evaluations: The accuracies measured so far, by the updates done then.
+        evaluations: Accuracies measured so far, by step.
     """
 
     method: Method
@@ -53,24 +54,24 @@ class TrainState:
     lines: int = 0
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     total_steps: int = field(init=False)
-    _mark: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
+    _buffers: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.total_steps = self.schedule.total_steps(self.loader.steps_per_epoch)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer trains."""
+        """The parameters of the optimizer."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     @property
     def progress(self) -> Progress:
-        """The progress of the update that comes next."""
+        """Progress at the next update."""
         return Progress(self.step, self.total_steps, self.loader.steps_per_epoch)
 
     @property
     def last_progress(self) -> Progress:
-        """The progress of the update that was made last."""
+        """Progress at the last update."""
         return Progress(max(0, self.step - 1), self.total_steps, self.loader.steps_per_epoch)
 
     @property
@@ -80,20 +81,20 @@ class TrainState:
 
     @property
     def epoch_ended(self) -> bool:
-        """Whether the last update was its epoch's last, or the run's."""
+        """Whether the last update ended an epoch or the run."""
         return self.ends_epoch(self.step)
 
     def ends_epoch(self, updates: int) -> bool:
-        """Whether an epoch, or the run, is over after so many updates."""
+        """Whether an epoch or the run ends after this number of updates."""
         return updates >= self.total_steps or updates % self.loader.steps_per_epoch == 0
 
     @property
     def epochs_done(self) -> float:
-        """Epochs trained so far; a whole number at an epoch's end."""
+        """Number of epochs trained so far; an integer at the end of an epoch."""
         return self.step / self.loader.steps_per_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on, as plain tensors and numbers; all processes call it together."""
+        """Everything that the next update depends on, as plain tensors and numbers; all processes must call it."""
         return {
             "step": self.step,
             "total_steps": self.total_steps,
@@ -107,62 +108,48 @@ class TrainState:
             "evaluations": dict(self.evaluations),
         }
 
-    def mark(self) -> None:
-        """Notes what the forward passes of the next update change: generators, and buffers such as BatchNorm's."""
-        self._mark = {
-            "step": self.step,
-            "buffers": {name: buffer.clone() for name, buffer in self.method.named_buffers()},
-            "scaler": self.scaler.state_dict(),
-            "rng": global_state(self.precision.device),
-            "meter": self.meter.mark(),
-        }
+    def keep_buffers(self) -> None:
+        """Copies the buffers, such as BatchNorm's statistics, which the forward passes of an update change."""
+        self._buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
 
     def restore_buffers(self) -> None:
-        """Sets the buffers back to the mark."""
-        for name, buffer in self._mark["buffers"].items():
+        """Restores the buffers of the last `keep_buffers`."""
+        for name, buffer in self._buffers.items():
             self.method.get_buffer(name).copy_(buffer)
 
-    def marked_state_dict(self) -> dict[str, Any] | None:
-        """The `state_dict` as it was at the mark; None where there is none, or the optimizer has stepped since."""
-        if self._mark.get("step") != self.step:
-            return None
-        state = self.state_dict()
-        before = {name: value for name, value in self._mark["buffers"].items() if name in state["method"]}
-        state["method"].update(before)
-        own = {"rng": self._mark["rng"], "meter": self.meter.state_dict(self._mark["meter"])}
-        processes = gather_objects(own)
-        return {**state, "scaler": self._mark["scaler"], "processes": processes}
-
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continues where `state_dict` was taken.
+        """Restores a state from `state_dict`.
 
         Raises:
-            CheckpointError: The state was saved by another model, data set or batch size; the message says which.
+            CheckpointError: The state belongs to another model, data set or batch size, or is damaged.
         """
         here = self.state_dict()
         if missing := sorted(here.keys() - saved.keys()):
             raise CheckpointError(
-                f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, with which the run "
-                "goes on; here, only a new run can take its backbone, by backbone.weights"
+                f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, and must resume it; "
+                "a new run can use its backbone with backbone.weights"
             )
         for key in ("data", "total_steps"):
             if saved[key] != here[key]:
                 raise CheckpointError(
-                    f"the checkpoint was saved with {key} {saved[key]}, this run has {here[key]}: "
-                    "resume with the config it was started with, as a run cannot be made longer, or start a new run"
+                    f"the checkpoint was saved with {key} {brief(saved[key])}, but this run has {here[key]}: resume "
+                    "with the original config, since a run cannot be made longer, or start a new run"
                 )
         try:
-            self.method.load_state_dict(scattered(saved["method"], self.method.state_dict()))
-            self.optimizer.load_state_dict(scattered_optimizer(saved["optimizer"], self.optimizer))
-            self.scaler.load_state_dict(saved["scaler"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self._load(saved)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = str(error)[:300]
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
-        self.step = self.resumed_at = saved["step"]
-        self.lines, self.evaluations = saved["lines"], dict(saved["evaluations"])
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        self.method.load_state_dict(scattered(saved["method"], self.method.state_dict()))
+        self.optimizer.load_state_dict(scattered_optimizer(saved["optimizer"], self.optimizer))
+        self.scaler.load_state_dict(saved["scaler"])
+        self.step = self.resumed_at = operator.index(saved["step"])
+        self.lines, self.evaluations = operator.index(saved["lines"]), dict(saved["evaluations"])
         own = saved["processes"][rank() % len(saved["processes"])]
         self.meter.load_state_dict(own["meter"], self.precision.device)
         if len(saved["processes"]) == world_size():
             set_global_state(own["rng"], self.precision.device)
-        else:  # of another number of processes, the generators have no successors
+        else:  # with another number of processes, the generators' states do not continue
             seed_everything(self.loader.seed, self.step, rank())

@@ -1,4 +1,4 @@
-"""Batch normalization over the images of all processes."""
+"""Synchronized batch normalization: statistics over the images of all processes, on any device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["SyncBatchNorm", "refuse_foreign_norms", "synchronize", "synchronize_
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalization by the statistics of all processes' images, on any device.
+    """Batch normalization with statistics over the images of all processes, on any device.
 
-    Equal to `torch.nn.SyncBatchNorm`, which runs on GPUs alone; sums are taken in float32 or better. Every process
-    must hold as many images. In eval mode and in a single process it is plain batch normalization.
+    Equals `torch.nn.SyncBatchNorm`, which only runs on GPUs. Sums are computed in float32 or better. Every process must
+    hold the same number of images. In eval mode and in a single process it is ordinary batch normalization.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...) -> the same shape."""
+        """(N, C, ...) -> (N, C, ...)."""
         if not self.training or not is_distributed():
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -34,14 +34,14 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Moves the running statistics, as torch does: the variance without bias."""
+        """Updates the running statistics like torch, with the unbiased variance."""
         if not self.track_running_stats:
             return
         assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
-        self.running_mean.lerp_(mean.to(self.running_mean), share)
-        self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), share)
+        momentum = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), momentum)
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.ndim < 2:
@@ -49,10 +49,10 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronize(method: Method, device: torch.device) -> None:
-    """Makes the method's batch normalizations share their statistics, unless its `sync_batchnorm` is False.
+    """Replaces a method's batch normalization layers by synchronized ones, unless its `sync_batchnorm` is False.
 
     Raises:
-        ConfigError: One does more than torch's, and cannot be made to.
+        ConfigError: A layer does more than torch's batch normalization, and cannot be synchronized.
     """
     if method.sync_batchnorm:
         refuse_foreign_norms(method)
@@ -61,7 +61,7 @@ def synchronize(method: Method, device: torch.device) -> None:
 
 
 def synchronize_batchnorm(module: nn.Module) -> None:
-    """Makes every batch normalization inside `module` a `SyncBatchNorm`, with the same parameters and buffers."""
+    """Replaces every batch normalization inside `module` by a `SyncBatchNorm` with the same parameters and buffers."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(module, name, _synced(child))
@@ -70,18 +70,18 @@ def synchronize_batchnorm(module: nn.Module) -> None:
 
 
 def refuse_foreign_norms(method: Method) -> None:
-    """Refuses layers that do more than to normalize, such as timm's BatchNormAct2d, and would lose the rest.
+    """Refuses layers with their own forward, such as timm's BatchNormAct2d, which a SyncBatchNorm would not reproduce.
 
     Raises:
-        ConfigError: The message names the layer.
+        ConfigError: A layer has its own forward; the message names it.
     """
     for name, module in method.named_modules():
         is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
             raise ConfigError(
-                f"{name} is a {type(module).__name__}, a batch normalization of its own kind, whose statistics several "
-                "processes cannot share: train it in one process, take another backbone, or set sync_batchnorm = False "
-                "on the method, so that each process normalizes by its own images"
+                f"{name} is a {type(module).__name__}, a batch normalization with its own forward, which cannot be "
+                "synchronized over several processes: train in one process, use another backbone, or set "
+                "sync_batchnorm = False on the method, so that each process normalizes its own images"
             )
 
 

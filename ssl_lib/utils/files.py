@@ -1,33 +1,48 @@
-"""Files that are whole or not there at all, whenever the process or the machine stops."""
+"""Atomic writes, lock files, and safe opening of files."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 from ssl_lib.errors import ConfigError
 
-__all__ = ["append_text", "check_writable", "link_or_copy", "locked", "whole_file", "write_json", "write_text"]
+__all__ = [
+    "append_text",
+    "check_regular",
+    "check_writable",
+    "link_or_copy",
+    "locked",
+    "whole_file",
+    "write_json",
+    "write_text",
+]
+
+_held: set[filelock.FileLock] = set()
+"""The locks that this process holds."""
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a place beside `path` to write to, then flushes the file to the disk and renames it to `path`.
+    """Yields a file next to `path` to write to, then flushes it to the disk and renames it to `path`.
 
-    Until the rename `path` is what it was; where the writing fails, nothing is left behind. The folder is made if it is
-    missing, and flushed too, so that the name survives a power cut as well.
+    `path` is unchanged until it is replaced. If writing fails, nothing is left behind. The folder is created if it is
+    missing, and flushed too, so that the name also survives a power failure.
     """
     partial = path.with_name(path.name + ".partial")
     try:
         with _named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)  # not written over: what a killed process left may be a link to another
+            partial.unlink(missing_ok=True)  # not overwritten: it may be a link that a killed process left
             yield partial
             with partial.open("r+b") as file:
                 os.fsync(file.fileno())
@@ -38,15 +53,25 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuses pipes, sockets and devices, which reading could wait for.
+
+    Raises:
+        OSError: `path` is missing or not a regular file; a link to a regular file is one.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def check_writable(path: Path, example: str) -> None:
-    """Refuses, before long work, a file that could not be written after it; leaves nothing behind.
+    """Refuses an output file that cannot be written, before long work; leaves nothing behind.
 
     Args:
         path: The file.
-        example: What it could be called, if it is a folder.
+        example: A file name for the message, if `path` is a folder.
 
     Raises:
-        ConfigError: It is a folder, or there can be no file.
+        ConfigError: `path` is a folder, or cannot be created.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give a file, such as {path / example}")
@@ -59,37 +84,62 @@ def check_writable(path: Path, example: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lets one process at a time go on, by a lock file that is left there; all, where locks are not to be had.
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds a lock file, which stays on the disk afterwards.
 
-    The system holds the lock, not the file, and gives it back when a process ends, in whatever way.
+    The operating system frees the lock when the process ends, in whatever way. Forked processes do not hold it.
+
+    Args:
+        path: The lock file; its folder is created.
+        wait: Wait until the lock is free.
+
+    Raises:
+        BlockingIOError: The lock is held, by another process or by this one, and `wait` is False.
+        OSError: `path` is a link or not a regular file, or the file system has no locks.
     """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_odd(path):
+        raise OSError(f"{path} is a link or not a regular file: it is not opened for writing; delete it")
+    lock = filelock.FileLock(path, timeout=-1 if wait else 0, mode=0o666)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(f"{path} is locked") from error
+    except NotImplementedError as error:  # filelock < 4, on file systems without locks
+        raise OSError(errno.ENOSYS, "no locks available", str(path)) from error
+    _held.add(lock)
+    try:
         yield
+    finally:
+        if lock in _held:  # not in a forked process
+            _held.remove(lock)
+            lock.release()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole."""
+    """Writes a text file atomically."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes plain values as a JSON file, whole."""
+    """Writes plain values to a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def append_text(path: Path, text: str) -> None:
-    """Adds to the end of a text file."""
-    with _named(path), path.open("a", encoding="utf-8") as file:
+    """Appends to a text file; a link is not followed.
+
+    Raises:
+        OSError: `path` is a link, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with _named(path), open(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
         file.write(text)
 
 
 def link_or_copy(source: Path, path: Path) -> None:
-    """Makes `path` the same file as `source`; a copy of it where the file system has no links."""
+    """Makes `path` a hard link to `source`, or a copy if the file system has no links."""
     with whole_file(path) as partial:
         try:
             os.link(source, partial)
@@ -99,19 +149,41 @@ def link_or_copy(source: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Says which file it was that could not be written to its end, of which the system knows the number alone."""
+    """Adds the file's name to an error that lacks it."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
 
 
+def _is_odd(path: Path) -> bool:
+    """Whether a path exists and is a link, a pipe or a device, or has several names."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1
+
+
 def _flush_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system can
+    with contextlib.suppress(OSError):  # not supported by every system
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _forget_locks() -> None:
+    """Closes the locks that a fork inherited: filelock < 4 leaves them open, beyond the end of a killed parent."""
+    for lock in _held:
+        descriptor, lock._context.lock_file_fd = lock._context.lock_file_fd, None
+        if descriptor is not None:
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

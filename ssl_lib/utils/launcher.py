@@ -1,4 +1,4 @@
-"""What torchrun and srun tell the processes that they start."""
+"""Number of processes that torchrun or srun started, from the environment."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["processes_started"]
 
 
 def processes_started() -> int:
-    """Number of processes that torchrun or srun started for this job, as the environment says."""
+    """Number of processes that torchrun or srun started for this job; 1 without either."""
     _export_slurm()
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _export_slurm() -> None:
-    """Translates what srun tells a task into what torch.distributed reads."""
+    """Translates srun's environment variables into those of torch.distributed."""
     here = os.environ
     if "WORLD_SIZE" in here or int(here.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
         return
-    first_node = re.sub(r"\[(\d+).*", r"\1", here["SLURM_STEP_NODELIST"].split(",")[0])  # of "node[03-05,08],other"
+    first_node = re.sub(r"\[(\d+).*", r"\1", here["SLURM_STEP_NODELIST"].split(",")[0])  # as in "node[03-05,08],other"
     tasks, nodes = int(here["SLURM_STEP_NUM_TASKS"]), int(here.get("SLURM_STEP_NUM_NODES", "1"))
     here.update(
         RANK=here["SLURM_PROCID"],

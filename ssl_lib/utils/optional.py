@@ -1,4 +1,4 @@
-"""Packages that only some parts need."""
+"""Optional packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["needs"]
 
 @contextmanager
 def needs(package: str, what: str) -> Iterator[None]:
-    """Names the package to install where an import within fails.
+    """Turns a failed import inside this context into an error that names the package to install.
 
     Raises:
         ConfigError: `what` needs `package`, which is not installed.

@@ -1,4 +1,4 @@
-"""Where and in what precision to compute: one path for fp32, bf16 and fp16."""
+"""Device and precision: one path for fp32, bf16 and fp16."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """Autocast to `dtype`, or plain fp32 where it is None; gradients are scaled for fp16 only."""
+    """Autocast to `dtype`, or plain fp32 if it is None; gradients are scaled for fp16 only."""
 
     device: torch.device
     dtype: torch.dtype | None
 
     @classmethod
     def resolve(cls, name: str, device: torch.device) -> Precision:
-        """Looks a precision up; `auto` is bf16 where the hardware has instructions for it, else fp32.
+        """Looks up a precision; `auto` is bf16 if the hardware has instructions for it, else fp32.
 
         Raises:
             ConfigError: The name is unknown.
@@ -50,13 +50,13 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """A gradient scaler that does nothing unless the precision is fp16."""
+        """A gradient scaler, disabled unless the precision is fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
 
 @contextmanager
 def float32_products(precision: str | None) -> Iterator[None]:
-    """Within, matrix products of float32 are as exact as torch's `set_float32_matmul_precision` says; None: as ever."""
+    """Sets torch's `set_float32_matmul_precision` inside this context; None leaves it."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision or before)
     try:
@@ -66,10 +66,10 @@ def float32_products(precision: str | None) -> Iterator[None]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device; `auto` is CUDA where there is one.
+    """Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device; `auto` is CUDA if there is a GPU.
 
     Raises:
-        ConfigError: The name is unknown or the device is not there.
+        ConfigError: The name is unknown or there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, and on nothing drawn before."""
+"""Seeds: generators that depend only on their use and a key, and the state of the global generators."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _USES = {"order": 1, "crops": 2, "views": 3}
 
 
 def seeded_generator(use: Literal["order", "crops", "views"], *key: int) -> torch.Generator:
-    """A torch generator whose stream depends on the use and on all of `key`, non-negative integers."""
+    """Returns a torch generator whose stream depends on the use and on `key`, non-negative integers."""
     entropy = np.random.SeedSequence((_USES[use], *key)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(entropy[0]))
 
 
 def seed_everything(seed: int, *key: int) -> None:
-    """Seeds the global generators of torch, numpy and Python; a key of non-negative integers gives other streams."""
+    """Seeds the global generators of torch, NumPy and Python; a key of non-negative integers gives other streams."""
     if key:
         seed = int(np.random.SeedSequence((seed, *key)).generate_state(1)[0])
     torch.manual_seed(seed)
@@ -29,7 +29,7 @@ def seed_everything(seed: int, *key: int) -> None:
 
 
 def global_state(device: torch.device) -> dict[str, Any]:
-    """The global generators as plain tensors and numbers: torch's of the CPU and of `device`, numpy's and Python's."""
+    """Returns the state of the global generators of torch (CPU and `device`), NumPy and Python, as plain values."""
     numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)
     version, python_keys, gauss = random.getstate()
     return {
@@ -41,7 +41,7 @@ def global_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_global_state(state: dict[str, Any], device: torch.device) -> None:
-    """Sets what `global_state` gave."""
+    """Restores a state from `global_state`."""
     torch.set_rng_state(state["cpu"].cpu())
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Measures the time of named stages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """Adds up the seconds of named stages; an idle one costs nothing.
+    """Adds up the seconds of named stages.
 
-    On CUDA, whose kernels run on by themselves, each stage waits for its own: good for a measurement, bad for training.
+    On CUDA each stage synchronizes with the device before and after: useful for a measurement, slow for training.
 
     Args:
-        device: What to wait for; None measures nothing.
+        device: Device to synchronize with; None measures nothing and costs nothing.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -27,7 +27,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Measures what is done inside as part of `stage`."""
+        """Adds the time inside this context to `stage`."""
         if self.device is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""Plain tables for a terminal."""
+"""Plain text tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _GAP = 2
 
 
 def text_table(rows: Sequence[Sequence[str]], left: int = 1, width: int | None = None) -> str:
-    """Columns of one width, under the first row as headings and a rule.
+    """Formats aligned columns, with the first row as headings above a rule.
 
     Args:
-        rows: Of as many cells each.
-        left: Number of columns that are set to the left; those after them are set to the right.
-        width: Of a line at most; the columns that have no room stand in further tables below, beside the left ones
-            again. None sets no bound.
+        rows: Cells of each row; all rows have the same number of cells.
+        left: Number of left-aligned columns; the columns after them are right-aligned.
+        width: Largest line width. Columns that do not fit continue in further tables, which repeat the left-aligned
+            columns. None sets no limit.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     names, parts = list(range(left)), [list[int]()]
@@ -32,7 +32,7 @@ def text_table(rows: Sequence[Sequence[str]], left: int = 1, width: int | None =
 
 
 def terminal_width() -> int | None:
-    """Characters of a line on the terminal; None where what is printed goes elsewhere."""
+    """Characters per line of the terminal; None if the output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

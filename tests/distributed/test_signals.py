@@ -1,4 +1,4 @@
-"""Handlers of signals: real ones, raised in this process."""
+"""Signal handlers, tested with real signals in this process and in workers."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ def handlers():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_the_first_signal_asks_to_stop_and_others_but_ctrl_c_are_passed_over(number, code, capfd):
-    before, asked = handlers(), []
-    with stop_on_signals(lambda: asked.append(True)) as received:
+def test_first_signal_asks_to_stop_and_only_ctrl_c_interrupts_after_it(number, code, capfd):
+    before, calls = handlers(), []
+    with stop_on_signals(lambda: calls.append(True)) as received:
         assert (received.signal, received.exit_code) == (None, 0)
         signal.raise_signal(number)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGUSR1)
-        assert asked == [True] and (received.signal, received.exit_code) == (number, code)
+        assert calls == [True] and (received.signal, received.exit_code) == (number, code)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert handlers() == before
-    assert capfd.readouterr().err == f"\n{number.name}: stopping after this update; Ctrl-C ends at once\n"
+    expected = f"\n{number.name}: stopping after this update; press Ctrl-C to abort immediately\n"
+    assert capfd.readouterr().err == expected
 
 
-def test_the_script_in_the_docs_stops_at_a_signal(make_method, make_loader, tmp_path):
-    class Raise(Callback):
+def test_script_in_the_docs_stops_at_a_signal(make_method, make_loader, tmp_path):
+    class RaiseSignal(Callback):
         def on_update(self, state):
             signal.raise_signal(signal.SIGTERM)
 
@@ -47,14 +48,14 @@ def test_the_script_in_the_docs_stops_at_a_signal(make_method, make_loader, tmp_
     (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     method = make_method("simclr")
     names = {"method": method, "loader": make_loader(), "optimizer": LARS(method.param_groups(0.0), lr=0.1)}
-    names["trainer"] = Trainer(tmp_path, callbacks=[Raise(), *default_callbacks(tmp_path)], device="cpu")
+    names["trainer"] = Trainer(tmp_path, callbacks=[RaiseSignal(), *default_callbacks(tmp_path)], device="cpu")
     with pytest.raises(SystemExit) as stopped:
         exec(compile(block, "docs/reliability.md", "exec"), {**names, "schedule": Schedule(epochs=2)})
     assert stopped.value.code == 143
     assert load_checkpoint(find_checkpoint(tmp_path))["step"] == 1
 
 
-def test_an_ignored_signal_stays_ignored_and_an_error_restores_the_handlers():
+def test_ignored_signal_stays_ignored_and_an_error_restores_the_handlers():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(ZeroDivisionError), stop_on_signals(lambda: None) as received:
@@ -70,16 +71,18 @@ def test_an_ignored_signal_stays_ignored_and_an_error_restores_the_handlers():
 
 def worker(ready):
     leave_signals_to_parent()
-    os.kill(os.getpid(), signal.SIGTERM)  # not from its parent
-    while signal.SIGTERM in signal.sigpending():  # a second one would be no other
+    os.kill(os.getpid(), signal.SIGTERM)  # not from the parent
+    while (
+        signal.SIGTERM in signal.sigpending()
+    ):  # wait until it has been handled: a second pending SIGTERM would be merged with it
         time.sleep(0.001)
     ready.set()
     signal.pause()
 
 
 @pytest.mark.slow
-def test_a_worker_that_a_fork_server_made_ends_when_the_one_who_asked_for_it_says_so():
-    context = multiprocessing.get_context("forkserver")  # what Python 3.14 starts processes by
+def test_worker_of_a_fork_server_ends_by_a_sigterm_from_its_parent_only():
+    context = multiprocessing.get_context("forkserver")  # the default of Python 3.14
     ready = context.Event()
     process = context.Process(target=worker, args=(ready,))
     process.start()
@@ -93,13 +96,13 @@ def test_a_worker_that_a_fork_server_made_ends_when_the_one_who_asked_for_it_say
 
 
 def test_other_threads_change_no_handlers():
-    before, seen = handlers(), []
+    before, inside = handlers(), []
 
     def enter():
         with stop_on_signals(lambda: None):
-            seen.append(handlers())
+            inside.append(handlers())
 
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert seen == [before]
+    assert inside == [before]

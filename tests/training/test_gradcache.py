@@ -1,4 +1,6 @@
-"""Exact accumulation: the gradient of the whole batch with the memory of a micro-batch."""
+"""Exact accumulation (GradCache): the gradient of the whole batch, with the memory of a micro-batch."""
+
+from __future__ import annotations
 
 import copy
 import os
@@ -15,7 +17,7 @@ from ssl_lib.config.load import load_config
 from ssl_lib.experiment.build import build
 from ssl_lib.training.gradcache import computed_in_chunks
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
-from tests.training.test_ddp import DoubleViews
+from tests.training.helpers import DoubleViews
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,18 +33,18 @@ def train(name, accumulate, exact):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_micro_batches_train_as_the_whole_batch(name):
+def test_exact_accumulation_trains_like_the_whole_batch(name):
     whole, exact = train(name, 1, False), train(name, 4, True)
     for key, value in whole.items():
         torch.testing.assert_close(exact[key], value, rtol=1e-9, atol=1e-12, msg=key)
 
 
-def test_without_it_a_loss_that_compares_images_sees_micro_batches():
-    whole, apart = train("simclr", 1, False), train("simclr", 4, False)
-    assert any((whole[key] - value).abs().max() > 1e-4 for key, value in apart.items())
+def test_plain_accumulation_changes_a_loss_that_compares_images():
+    whole, plain = train("simclr", 1, False), train("simclr", 4, False)
+    assert any((whole[key] - value).abs().max() > 1e-4 for key, value in plain.items())
 
 
-def test_a_network_is_itself_again_afterwards():
+def test_network_is_restored_after_an_error():
     network = TinyBackbone(norm=nn.GroupNorm(4, 16))
     before = dict(network.__dict__)
     with pytest.raises(KeyboardInterrupt), computed_in_chunks([network], 2):
@@ -50,7 +52,7 @@ def test_a_network_is_itself_again_afterwards():
     assert network.__dict__ == before
 
 
-def test_a_forward_of_its_own_is_kept_and_a_copy_computes_with_its_own_weights():
+def test_patched_forward_is_kept_and_a_copy_uses_its_own_weights():
     network, x = TinyBackbone(norm=nn.GroupNorm(4, 16)), torch.rand(4, 1, 16, 16)
     with computed_in_chunks([network], 2):
         other = copy.deepcopy(network)
@@ -65,11 +67,12 @@ def test_a_forward_of_its_own_is_kept_and_a_copy_computes_with_its_own_weights()
 
 
 def test_batch_normalization_is_refused_before_training():
+    method = small_method("simclr")
+    loader = Loader(pattern_images(), DoubleViews(small_views("simclr"), [0.5], [0.5]), batch_size=32)
+    trainer = Trainer(callbacks=[], accumulate=2, exact=True)
     with pytest.raises(ValueError, match="1 of TinyBackbone normalizes by batch statistics"):
-        train_on = small_method("simclr")
-        loader = Loader(pattern_images(), DoubleViews(small_views("simclr"), [0.5], [0.5]), batch_size=32)
-        Trainer(callbacks=[], accumulate=2, exact=True).fit(train_on, loader, LARS(train_on.param_groups(0.0), lr=0.1))
-    config = load_config(ROOT / "configs" / "quickstart.yaml", ["trainer.accumulate=2", "trainer.exact=true"])
+        trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.1))
+    config = load_config(ROOT / "configs" / "quickstart.yaml", {"trainer.accumulate": 2, "trainer.exact": True})
     with pytest.raises(ConfigError, match=r"trainer.exact: .*vision transformer"):
         build(config)
 
@@ -79,7 +82,7 @@ import re, sys, torch
 from ssl_lib import BACKBONES, LARS, Loader, Schedule, SimCLR, Trainer, ViewPipeline, views
 from ssl_lib.data import ArrayData
 torch.set_num_threads(1)
-def peak():  # in KiB; unlike getrusage's, it does not begin with that of the process that started this one
+def peak():  # in KiB; getrusage would include the peak of the parent process
     return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 images = ArrayData(torch.randint(256, (64, 3, 64, 64), dtype=torch.uint8), mean=(0.5,) * 3, std=(0.25,) * 3)
 loader = Loader(images, ViewPipeline(views.presets.simclr(64), images.mean, images.std), batch_size=64)
@@ -92,10 +95,10 @@ print(peak() - before)
 
 
 @pytest.mark.slow
-def test_memory_is_near_that_of_one_micro_batch():
+def test_memory_is_close_to_that_of_one_micro_batch():
     def peak(*arguments):
         command = [sys.executable, "-c", MEMORY, *arguments]
-        # Freed blocks go back at once: the peak is what is needed, to 0.1 %, not how the heap happened to break.
+        # Freed blocks are returned immediately, so that heap fragmentation does not change the peak.
         heap = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
         environment = {**os.environ, **heap, "PYTHONPATH": str(ROOT)}
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)

@@ -1,10 +1,11 @@
-"""One run at a time in a folder: real locks, in real processes."""
+"""The lock on a run's folder, which lets only one process at a time train into it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import socket
 from contextlib import ExitStack
@@ -30,24 +31,24 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_second_fit_is_refused_before_it_writes_and_one_after_another_is_not(make_method, make_loader, tmp_path):
-    class Second(Callback):
+def test_second_fit_is_refused_before_it_writes_unless_the_first_has_ended(make_method, make_loader, tmp_path):
+    class FitAgain(Callback):
         refused = 0
 
         def on_epoch(self, state):
             before = contents(tmp_path)
             for resume in (False, True):
-                with pytest.raises(CheckpointError, match=f"{tmp_path} is being trained into by {ME}: wait"):
+                with pytest.raises(CheckpointError, match=f"{ME} is training into {tmp_path}: wait"):
                     fit(make_method, make_loader, tmp_path, resume=resume)
             assert contents(tmp_path) == before
-            Second.refused += 1
+            FitAgain.refused += 1
 
-    fit(make_method, make_loader, tmp_path, Second())
-    assert Second.refused == 1
+    fit(make_method, make_loader, tmp_path, FitAgain())
+    assert FitAgain.refused == 1
     assert fit(make_method, make_loader, tmp_path, resume=True).finished
 
 
-def test_a_run_that_failed_leaves_the_folder_free(make_method, make_loader, tmp_path):
+def test_failed_run_releases_the_lock(make_method, make_loader, tmp_path):
     class Fail(Callback):
         def on_update(self, state):
             raise ZeroDivisionError
@@ -58,31 +59,31 @@ def test_a_run_that_failed_leaves_the_folder_free(make_method, make_loader, tmp_
     assert fit(make_method, make_loader, tmp_path).finished
 
 
-def test_nothing_is_made_where_there_is_nothing_to_resume(make_method, make_loader, tmp_path):
+def test_resume_without_a_run_creates_no_folder(make_method, make_loader, tmp_path):
     check_unlocked(tmp_path / "run")
     with pytest.raises(CheckpointError, match="no run at"):
         fit(make_method, make_loader, tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_folders_are_locked_each_for_itself(tmp_path):
+def test_locks_of_several_folders_are_independent(tmp_path):
     with run_lock(tmp_path / "a"), run_lock(tmp_path / "b"):
         for name in ("a", "b"):
-            with pytest.raises(CheckpointError, match=f"/{name} is being trained into"):
+            with pytest.raises(CheckpointError, match=f"is training into .*/{name}: wait"):
                 check_unlocked(tmp_path / name)
     with run_lock(tmp_path / "a"), run_lock(tmp_path / "b"):
         pass
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_forked_process_has_no_part_in_the_lock(tmp_path):
-    """That it leaves the context, too, frees nothing and closes no file of its own."""
+def test_forked_process_does_not_hold_the_lock(tmp_path):
+    """If it leaves the context, it releases nothing and closes none of its own files."""
     with ExitStack() as stack:
         stack.enter_context(run_lock(tmp_path))
         if (child := os.fork()) == 0:
             code = 1
             with contextlib.suppress(BaseException):
-                others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]  # they take the numbers that are free
+                others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]  # they reuse free descriptors
                 stack.close()
                 for descriptor in others:
                     os.fstat(descriptor)
@@ -94,20 +95,56 @@ def test_a_forked_process_has_no_part_in_the_lock(tmp_path):
     check_unlocked(tmp_path)
 
 
-def test_without_locks_a_run_goes_on_and_says_so_once(tmp_path, monkeypatch, capsys):
+def test_file_system_without_locks_prints_one_warning(tmp_path, monkeypatch, capsys):
     def unsupported(*_):
-        raise OSError(errno.ENOLCK, "No locks available")  # as NFS without a lock service
+        raise OSError(errno.ENOLCK, "No locks available")  # like NFS without a lock service
 
-    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)  # filelock calls it
     for _ in range(2):
         with run_lock(tmp_path):
             check_unlocked(tmp_path)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith(f"warning: {tmp_path} is on a file system without locks (No locks available)")
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith(f"warning: {tmp_path} is on a file system without locks (No locks available)")
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path):
+def test_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file: it is a file$"), run_lock(tmp_path / "file"):
         pass
+
+
+def test_lock_json_names_the_holder_only_while_the_folder_is_locked(tmp_path):
+    with run_lock(tmp_path):
+        holder = json.loads((tmp_path / ".lock.json").read_text())
+        assert holder == {"process": os.getpid(), "host": socket.gethostname()}
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "hard link", "FIFO"])
+def test_lock_that_is_a_link_or_a_fifo_is_refused_and_its_target_is_unchanged(kind, tmp_path):
+    target, folder = tmp_path / "target", tmp_path / "run"
+    folder.mkdir()
+    if kind != "dangling link":
+        target.write_text("precious")
+        target.chmod(0o640)
+    if kind == "hard link":
+        os.link(target, folder / ".lock")
+    elif kind == "FIFO":
+        os.mkfifo(folder / ".lock")
+    else:
+        (folder / ".lock").symlink_to(target)
+    before = describe(target), describe(folder / ".lock")
+    with pytest.raises(ConfigError, match=r"\.lock is a link or not a regular file.* delete it"), run_lock(folder):
+        pass
+    assert (describe(target), describe(folder / ".lock")) == before
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def describe(path):
+    """Type, permissions, inode, modification time and content of a file; None if there is none."""
+    if not os.path.lexists(path):
+        return None
+    found = path.lstat()
+    content = path.read_bytes() if path.is_file() else None
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, content

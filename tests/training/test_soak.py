@@ -1,4 +1,4 @@
-"""Long runs: memory, open files, threads and processes stay as they are. `pytest -m slow --soak-steps 5000`."""
+"""Long runs do not leak memory, open files, threads or processes. `pytest -m slow --soak-steps 5000`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tests.conftest import TinyBackbone
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 
 NOISE = 8 * 2**20
-"""Bytes by which the memory of a healthy process may come to differ: the allocator's arenas, not what a step leaves."""
+"""Bytes by which the memory may grow without a leak, because of the allocator's arenas."""
 
 
 class Soak(Callback):
-    """Notes what the process holds at the end of an epoch after a third of the run, and of the last."""
+    """Records the resources of the process at the end of an epoch after a third of the run, and at the end."""
 
     def __init__(self):
-        self.notes = []
+        self.records = []
 
     def on_epoch(self, state):
-        if state.finished or (state.step >= state.total_steps / 3 and not self.notes):
-            self.notes.append(resources())
+        if state.finished or (state.step >= state.total_steps / 3 and not self.records):
+            self.records.append(resources())
 
 
 def resources():
@@ -47,7 +47,7 @@ def resources():
     children = [child for task in (own / "task").iterdir() for child in (task / "children").read_text().split()]
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE"),
-        "tensors": sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()),
+        "tensors": sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects()),
         "files": len(list((own / "fd").iterdir())),
         "threads": len(list((own / "task").iterdir())),
         "named threads": threading.active_count(),
@@ -56,18 +56,18 @@ def resources():
 
 
 def train(method, loader, steps, folder, extra=()):
-    """Trains with all that a run has, and returns what it held early and late."""
+    """Trains with the default callbacks, and returns the resources early in the run and at its end."""
     soak = Soak()
     trainer = Trainer(folder, log_every=5, callbacks=[*default_callbacks(folder)[1:], *extra, soak], device="cpu")
     trainer.fit(
         method, loader, LARS(method.param_groups(1e-4), lr=0.1), Schedule(epochs=steps / loader.steps_per_epoch)
     )
-    early, late = soak.notes
+    early, late = soak.records
     return early, late
 
 
 def assert_flat(early, late):
-    """Nothing grew but by the allocator's noise."""
+    """Asserts that nothing grew, except for the allocator's noise."""
     grown = late["memory"] - early["memory"]
     assert grown < NOISE, f"{grown / 2**20:.1f} MiB"
     for kind in ("tensors", "files", "threads", "named threads", "processes"):
@@ -75,7 +75,7 @@ def assert_flat(early, late):
 
 
 @pytest.mark.parametrize("name", ["simclr", "dino"])
-def test_training_in_memory_is_flat(name, make_method, make_loader, images, tmp_path, pytestconfig):
+def test_training_from_memory_does_not_leak(name, make_method, make_loader, images, tmp_path, pytestconfig):
     before = resources()
     evaluation = Evaluation(
         Evaluator(images, images, [KNN(k=5)], random_encoder=TinyBackbone(), size=16),
@@ -89,7 +89,7 @@ def test_training_in_memory_is_flat(name, make_method, make_loader, images, tmp_
     assert after["files"] <= before["files"] and after["processes"] <= before["processes"]
 
 
-def test_training_from_files_with_workers_is_flat(make_method, tmp_path, pytestconfig):
+def test_training_from_files_with_workers_does_not_leak(make_method, tmp_path, pytestconfig):
     for index in range(64):
         pixels = np.random.default_rng(index).integers(0, 256, (48, 40 + index, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index:02}.jpg")
@@ -106,12 +106,12 @@ def test_training_from_files_with_workers_is_flat(make_method, tmp_path, pytestc
     assert after["named threads"] <= before["named threads"]
 
 
-def test_many_short_runs_in_one_process_leave_nothing(make_method, tmp_path, pytestconfig):
-    """As in a sweep or a notebook: build, train, throw away."""
+def test_many_short_runs_in_one_process_do_not_leak(make_method, tmp_path, pytestconfig):
+    """As in a notebook: build, train and discard."""
     for index in range(8):
         Image.fromarray(np.full((20, 20, 3), 30 * index, np.uint8)).save(tmp_path / f"{index}.png")
 
-    def short():
+    def short_run():
         data = FolderData(tmp_path)
         loader = Loader(data, ViewPipeline(views.presets.simclr(size=16), data.mean, data.std), 4, workers=1)
         method = make_method("byol", backbone=TinyBackbone(in_channels=3))
@@ -119,8 +119,8 @@ def test_many_short_runs_in_one_process_leave_nothing(make_method, tmp_path, pyt
             method, loader, LARS(method.param_groups(0.0), lr=0.1), Schedule(epochs=2)
         )
 
-    short()
+    short_run()
     early = resources()
     for _ in range(pytestconfig.getoption("soak_steps") // 30):
-        short()
+        short_run()
     assert_flat(early, resources())

@@ -1,4 +1,4 @@
-"""Callbacks, which observe a run; the loggers among them are in `LOGGERS`."""
+"""Callbacks that observe a training run; loggers are also registered in `LOGGERS`."""
 
 from ssl_lib.training.callbacks.base import Callback
 from ssl_lib.training.callbacks.checkpoints import Checkpoints

@@ -1,4 +1,4 @@
-"""The protocol of callbacks: they look on, and never change the training."""
+"""The base class of callbacks: they observe the training and never change it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ __all__ = ["Callback"]
 
 
 class Callback:
-    """Observes a run; subclasses override the hooks they need.
+    """Observes a run; subclasses override the hooks that they need.
 
-    Hooks are called in the order of the callbacks, `on_end` in the reverse order.
+    Hooks are called in the order of the callbacks, `on_end` in reverse order.
 
     Attributes:
-        every_rank: Whether each process calls it, for callbacks that need all of them; else only the first does.
+        every_rank: Whether every process calls the callback; otherwise only the first process does.
     """
 
     every_rank = False
 
     def on_start(self, state: TrainState) -> Mapping[str, float] | None:
-        """Before the first update, after a resume has been loaded; what it returns is logged."""
+        """Called before the first update, after a checkpoint is loaded; returned scalars are logged."""
 
     def on_backward(self, state: TrainState, output: StepOutput) -> None:
-        """After the last backward pass of an update that completes a line, with its output; before the clipping.
+        """Called after the last backward pass of an update that completes a logged line, before clipping.
 
-        Not where the update is skipped.
+        Not called if the update is skipped.
+
+        Args:
+            state: The run; the gradients are in `state.parameters`.
+            output: Output of the last forward pass.
         """
 
     def measure(self, state: TrainState) -> Mapping[str, float]:
-        """More scalars for the line that the last update completes, the same in all processes."""
+        """Returns further scalars for the line that the last update completes; the same in all processes."""
         return {}
 
     def on_update(self, state: TrainState) -> None:
-        """After every optimizer update; `state.step` counts it already."""
+        """Called after every optimizer update; `state.step` already counts it."""
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """When scalars are logged: `step`, `epoch`, and e.g. `loss`, `lr`, `images_per_second`, `data_wait`."""
+        """Called when scalars are logged: `step`, `epoch`, and e.g. `loss`, `lr`, `images_per_second`, `data_wait`."""
 
     def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
-        """When an update is skipped for a number that is NaN or infinite, or before it stops the run."""
+        """Called when a NaN or infinite value makes the trainer skip an update, or before it stops the run."""
 
     def on_epoch(self, state: TrainState) -> Mapping[str, float] | None:
-        """At the end of every epoch, and of the run if it ends within one; what it returns is logged.
+        """Called at the end of every epoch, and of the run if it ends within one; returned scalars are logged.
 
         If `state.stopping`, leave long work to the resumed run.
         """
 
     def on_stop(self, state: TrainState) -> None:
-        """When the run was asked to stop, after the update under way, and its epoch's end if it was the last."""
+        """Called when the run stops early, after the current update, and after `on_epoch` if that ended an epoch."""
 
     def on_end(self, state: TrainState) -> None:
-        """Last, also when an error or the user ends the run early; see `state.finished`."""
+        """Called last, also if an error or the user ends the run early; see `state.finished`."""

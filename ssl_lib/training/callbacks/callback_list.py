@@ -1,4 +1,4 @@
-"""Calls the callbacks of a run; only the Trainer uses it."""
+"""Calls the callbacks of a run; used by the trainer only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["CallbackList"]
 
 
 class CallbackList:
-    """The callbacks that this process calls, in their order: all in the first process, else those of `every_rank`.
+    """The callbacks that this process calls: all in the first process, in other processes those with `every_rank`.
 
     Args:
-        callbacks: The callbacks of the run.
+        callbacks: The callbacks of the run, in the order of the calls.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -27,14 +27,14 @@ class CallbackList:
         return iter(self._callbacks)
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """Collects the callbacks' scalars for the current line; of two with one name the first callback's stays."""
+        """Collects the callbacks' scalars for the current line; if two share a name, the first callback's is kept."""
         values: dict[str, float] = {}
         for callback in self:
             values = {**callback.measure(state), **values}
         return values
 
     def log(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
-        """Passes scalars of the last update to every callback, with its step and epoch; nothing if they are None."""
+        """Passes the scalars of the last update to every callback, with step and epoch; does nothing for None."""
         if metrics is None:
             return
         last = state.last_progress
@@ -44,7 +44,7 @@ class CallbackList:
             callback.on_log(state, line)
 
     def report_nonfinite(self, state: TrainState, found: NonFinite | None, skipped_before: int = 0) -> None:
-        """Passes what is not finite to every callback, and stops the run unless the update is skipped.
+        """Reports a NaN or infinite value to every callback, and stops the run unless the update is skipped.
 
         Raises:
             NonFiniteLossError: `found.skipped` is 0.

@@ -1,4 +1,4 @@
-"""Saves the state of a run."""
+"""Saves checkpoints of a run, by epochs and by time."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from ssl_lib.training.state import TrainState
 __all__ = ["Checkpoints"]
 
 _LARGE = 64 * 2**20
-"""Bytes from which on a state is copied to memory and written in a thread; smaller ones take a fraction of a second."""
+"""Bytes; a state of this size is copied and written in a thread. Smaller ones take a fraction of a second to write."""
 
 
 class Checkpoints(Callback):
-    """Saves `last.pt` every few epochs and minutes, when the run is stopped, and at its end.
+    """Saves checkpoints every few epochs and minutes, when the run is stopped, and at its end.
 
-    Every save is a file `step_00000460.pt`, named by the updates done; `last.pt` is the newest of them, and so are
-    those that are kept, as links. None is written while another is, and an error is raised by the next save or the end.
+    Every save is a file `step_00000460.pt`, named by the number of updates. `last.pt` links to the newest one;
+    `epoch_0010.pt` and `best.pt` link to the ones that are kept. Only one save is written at a time. If a save in the
+    background fails, the next save, or the end of the run, raises the error.
 
     Args:
-        folder: Where to.
+        folder: The folder of the checkpoints.
         save_every: Epochs between saves.
-        save_minutes: Minutes after which to save within an epoch, too; None saves at the ends of epochs only.
-        keep: Number of last saves that are left, so that there is one to fall back to.
-        keep_every: Epochs between checkpoints kept for good as `epoch_0010.pt`; None keeps none.
-        keep_best: Keep the checkpoint of the best evaluation as `best.pt`, by the kNN accuracy or, where none is
-            measured, by the linear one; the earliest of equals.
-        config: The run's resolved YAML, stored inside so that one file is enough to rebuild the model.
-        preprocessing: What the evaluation does to images, as plain values, stored inside so that the model can be used
-            where its data are not.
+        save_minutes: Minutes after which to save within an epoch; None saves at the end of epochs only.
+        keep: Number of most recent saves to keep, to fall back to if the newest is damaged.
+        keep_every: Epochs between checkpoints that are kept permanently as `epoch_0010.pt`; None keeps none.
+        keep_best: Keep the checkpoint of the best evaluation as `best.pt`, by kNN accuracy, or by linear accuracy if
+            kNN is not measured; of equal accuracies, the earliest.
+        config: The run's resolved YAML, stored in the checkpoint, so that it suffices to rebuild the model.
+        preprocessing: The preprocessing of the evaluation as plain values, stored in the checkpoint, so that the model
+            can be used without the data set.
 
     Raises:
         ValueError: A number is out of range.
     """
 
-    every_rank = True  # a state is gathered from all
+    every_rank = True  # the state is gathered from all processes
 
     def __init__(
         self,
@@ -62,73 +63,73 @@ class Checkpoints(Callback):
                 f"save_every, keep and keep_every must be at least 1, got {save_every}, {keep} and {keep_every}"
             )
         if save_minutes is not None and not save_minutes > 0:
-            raise ValueError(f"save_minutes must be above 0, got {save_minutes}; None saves at the ends of epochs only")
+            raise ValueError(f"save_minutes must be above 0, got {save_minutes}; None saves at the end of epochs only")
         self.folder = Path(folder)
         self.save_every, self.save_minutes = save_every, save_minutes
         self.keep, self.keep_every, self.keep_best = keep, keep_every, keep_best
         self.config, self.preprocessing = config, preprocessing
         self._writer = Writer()
-        self._began(None)
+        self._restart_clock(None)
 
     def on_start(self, state: TrainState) -> None:
-        """Starts the clock, and removes what a save that was killed has left."""
-        self._began(None)
+        """Starts the clock, and removes the partial files of a killed save."""
+        self._restart_clock(None)
         if rank() == 0:
-            for left in self.folder.glob("*.pt.partial"):
-                left.unlink(missing_ok=True)
+            for path in self.folder.glob("*.pt.partial"):
+                path.unlink(missing_ok=True)
 
     def due(self, state: TrainState) -> bool:
-        """Whether `save` is to be called within an epoch, since `save_minutes` are over; the same in all processes."""
-        return self._time_is_due() and not state.epoch_ended
+        """Whether to save within an epoch, because `save_minutes` have passed; the same in all processes."""
+        return self._is_time() and not state.epoch_ended
 
     def on_epoch(self, state: TrainState) -> None:
-        """Saves where the epoch or the time is due."""
+        """Saves if the epoch or the time is due."""
         epoch = round(state.epochs_done)
         kept = self.keep_every is not None and epoch == state.epochs_done and epoch % self.keep_every == 0
         if kept:
             self.save(state, EPOCH.format(epoch))
-        elif state.finished or epoch % self.save_every == 0 or self._time_is_due():
+        elif state.finished or epoch % self.save_every == 0 or self._is_time():
             self.save(state)
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """Keeps the best of the evaluations."""
+        """Saves `best.pt` if an evaluation is the best so far."""
         by = "knn" if "knn" in metrics else "linear"
         if self.keep_best and by in metrics and state.step in state.evaluations:
-            others = [found[by] for step, found in state.evaluations.items() if step != state.step and by in found]
+            others = [scores[by] for step, scores in state.evaluations.items() if step != state.step and by in scores]
             if all(metrics[by] > other for other in others):
                 self.save(state, BEST)
 
     def on_stop(self, state: TrainState) -> None:
-        """Saves what is not saved yet."""
+        """Saves the state if this step is not saved yet."""
         self.save(state)
 
     def on_end(self, state: TrainState) -> None:
-        """Waits for the save under way."""
+        """Waits for a save in the background."""
         self._writer.close()
 
-    def _began(self, saved: int | None) -> None:
-        """Notes the step that is saved, and when that was."""
+    def _restart_clock(self, saved: int | None) -> None:
+        """Records the step that was saved last, and the time."""
         self._saved, self._time = saved, time.monotonic()
 
-    def _time_is_due(self) -> bool:
-        """The same in every process, whose clocks may differ."""
+    def _is_time(self) -> bool:
+        """Whether `save_minutes` have passed in any process; their clocks may differ."""
         return self.save_minutes is not None and in_any(time.monotonic() - self._time >= 60 * self.save_minutes)
 
     def save(self, state: TrainState, *names: str) -> None:
-        """Saves `last.pt` unless this step is saved, and makes it known by the other names too."""
+        """Saves this step as `last.pt` and under `names`; only adds the names if it is saved already."""
         if self._saved == state.step:
             path = self.folder / STEP.format(state.step)
             if rank() == 0:
                 self._writer.do(functools.partial(name_checkpoint, path, names), in_background=False)
             return
         content = {**state.state_dict(), "config": self.config, "preprocessing": self.preprocessing}
-        self._began(state.step)
+        self._restart_clock(state.step)
         if rank() > 0:
             return
         large = tensor_bytes(content) >= _LARGE
         if large:
-            self._writer.wait()  # before another copy takes memory
+            self._writer.wait()  # before making another copy in memory
             content = snapshot(content)
-        names = (*names, LAST)  # the newest last: what comes before it is made up for after a kill
+        names = (*names, LAST)  # last.pt last: after a kill in between, the resumed run adds the other names
         job = functools.partial(save_in_folder, self.folder, content, names, self.keep)
         self._writer.do(job, in_background=large)

@@ -1,4 +1,4 @@
-"""What observes a run unless it is told otherwise."""
+"""The default callbacks of a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["default_callbacks"]
 
 
 def default_callbacks(run_dir: str | Path | None, checkpoints: Checkpoints | None = None) -> list[Callback]:
-    """A progress bar and a diagnosis; with a run folder also `metrics.jsonl` and `checkpoints/last.pt`.
+    """Progress bar and diagnosis; with a run folder also `metrics.jsonl`, checkpoints and the report of NaN values.
 
     Args:
-        run_dir: The run's folder; None writes nothing into one.
-        checkpoints: What saves them; None saves as `Checkpoints` does by itself.
+        run_dir: The run's folder; None writes no files.
+        checkpoints: Saves the checkpoints; None takes `Checkpoints` with its default settings.
     """
     if run_dir is None:
         return [ProgressBar(), Diagnosis(), *([checkpoints] if checkpoints else [])]

@@ -1,4 +1,4 @@
-"""Measures what a run learns while it learns it, and says when something is wrong."""
+"""Measures label-free metrics during training, such as collapse of the embeddings, and warns about problems."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Diagnosis"]
 
 
 class Diagnosis(Callback):
-    """Adds figures without labels to every line, and prints a warning where they say that a run goes wrong.
+    """Adds label-free metrics to every logged line, and prints a warning if they indicate a problem.
 
-    docs/diagnosis.md explains figures and findings. Each finding is printed once; all are in `diagnosis.json`, whose
-    facts let `ssl-lib doctor RUN` judge the lines afterwards. Nothing of it touches the training.
+    docs/diagnosis.md explains the metrics and findings. Each finding is printed once and written to `diagnosis.json`,
+    together with the facts that `ssl-lib doctor RUN` needs to judge the lines later. The training is not affected.
 
     Args:
-        folder: The run's folder, with `metrics.jsonl` of a resumed run; None writes and reads nothing.
+        folder: The run's folder, which holds the `metrics.jsonl` of a resumed run; None reads and writes nothing.
     """
 
-    every_rank = True  # the figures are of the images of all
+    every_rank = True  # the metrics cover the images of all processes
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
@@ -41,12 +41,12 @@ class Diagnosis(Callback):
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found so far, in the first process."""
+        """Findings so far; empty except in the first process."""
         return [] if self._doctor is None else self._doctor.findings
 
     def on_start(self, state: TrainState) -> None:
-        """Goes on where a resumed run was; removes the findings of an earlier run in the folder."""
-        self._figures: dict[str, float] = {}
+        """Restores the diagnosis of a resumed run; a new run removes the findings of an earlier one."""
+        self._metrics: dict[str, float] = {}
         self._before: list[Tensor] = []
         self._doctor = None
         self._weight_rms = None if state.step else _weight_rms(state)
@@ -58,39 +58,39 @@ class Diagnosis(Callback):
         elif path.exists() and (self.folder / METRICS_FILE).exists():
             try:
                 self._doctor = diagnose(self.folder)
-            except DataError as error:  # no reason to keep a run from going on
-                tqdm.write(f"note: {error}; the diagnosis begins anew at step {state.step}", file=sys.stderr)
+            except DataError as error:  # not a reason to stop the run
+                tqdm.write(f"note: {error}; the diagnosis starts over at step {state.step}", file=sys.stderr)
 
     @torch.no_grad()
     def on_backward(self, state: TrainState, output: StepOutput) -> None:
-        """Looks at gradients and embeddings, and notes the weights as they are before the update."""
+        """Measures gradients and embeddings, and copies the weights before the update."""
         weights = state.parameters
         norm = total_norm([weight.grad for weight in weights if weight.grad is not None]).item()
-        self._figures = {}
+        self._metrics = {}
         if math.isfinite(norm):  # else fp16 skips the update
-            self._figures = {"gradient_norm": norm, **measure_output(output)}
+            self._metrics = {"gradient_norm": norm, **measure_output(output)}
             self._before = [local(weight).detach().clone() for weight in weights]
         if self._doctor is None:
             self._doctor = Doctor(_facts(state, output, self._weight_rms))
             self._write()
 
     def measure(self, state: TrainState) -> Mapping[str, float]:
-        """The figures of the last update."""
-        figures, self._figures = self._figures, {}
-        if figures:
-            figures["update_ratio"] = relative_distance(state.parameters, self._before)
+        """Returns the metrics of the last update."""
+        metrics, self._metrics = self._metrics, {}
+        if metrics:
+            metrics["update_ratio"] = relative_distance(state.parameters, self._before)
             self._before = []
-            figures["weight_rms"] = _weight_rms(state)
+            metrics["weight_rms"] = _weight_rms(state)
             if pairs := state.method.ema_pairs():
                 teacher = [weight for part, _ in pairs for weight in part.parameters()]
                 student = [weight for _, parts in pairs for part in parts for weight in part.parameters()]
-                figures["teacher_momentum"] = state.method.ema_momentum(state.last_progress)
-                figures["teacher_distance"] = relative_distance(teacher, student)
-        return figures
+                metrics["teacher_momentum"] = state.method.ema_momentum(state.last_progress)
+                metrics["teacher_distance"] = relative_distance(teacher, student)
+        return metrics
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """Judges the line."""
-        if self._doctor is None or rank() > 0:  # no update was made so far, all were skipped
+        """Judges the line and prints new findings."""
+        if self._doctor is None or rank() > 0:  # None if all updates so far were skipped
             return
         found = self._doctor.see(metrics)
         for finding in found:

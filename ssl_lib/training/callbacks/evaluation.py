@@ -1,4 +1,4 @@
-"""Scores the encoder while it trains."""
+"""Evaluates the encoder during and after the training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_lib.distributed import gather_objects, rank
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import Evaluator, Results, protocol_name, read_results, write_results
 from ssl_lib.training.callbacks.base import Callback
 from ssl_lib.training.fsdp import is_sharded, whole
@@ -17,18 +17,18 @@ __all__ = ["Evaluation"]
 
 
 class Evaluation(Callback):
-    """Evaluates every few epochs and after the last; the last epoch's result is the run's, not the best one's.
+    """Evaluates every few epochs and after the last epoch, whose result is the result of the run, not the best one.
 
-    The random generators of the training are left as they were.
+    The random generators of the training do not change.
 
     Args:
-        evaluator: What to measure, and on which images.
+        evaluator: Protocols and images.
         every_epochs: Epochs between evaluations.
-        path: Where the last result goes, such as `evaluation.json`; None writes none.
-        online: What to measure before the last epoch, such as the same on fewer images; None measures the same.
+        path: File of the latest result, such as `evaluation.json`; None writes no file.
+        online: Evaluator before the last epoch, such as one with fewer images; None takes `evaluator`.
     """
 
-    every_rank = True  # each extracts its share of the features
+    every_rank = True  # each process extracts a part of the features
 
     def __init__(
         self, evaluator: Evaluator, every_epochs: int, path: Path | None = None, online: Evaluator | None = None
@@ -40,23 +40,23 @@ class Evaluation(Callback):
         self.path = path
 
     def on_start(self, state: TrainState) -> Mapping[str, float] | None:
-        """Makes up for an evaluation that came after the checkpoint; what it found may be in the file already.
+        """Evaluates a resumed run if its checkpoint was saved before an evaluation that is due.
 
-        Where a run begins, the file of an earlier one is removed: its results could be taken for those of this run.
+        Results that are already in the file are not measured again. A new run removes the file of an earlier run.
         """
         self._check(state)
         if not state.step and self.path is not None and rank() == 0:
             self.path.unlink(missing_ok=True)
         if state.step and state.epoch_ended:
-            return self._evaluate(state, gather_objects(self._found_before(state))[0])
+            return self._evaluate(state, gather_objects(self._read_results(state))[0])
         return None
 
     def on_epoch(self, state: TrainState) -> Mapping[str, float] | None:
-        """Evaluates if the epoch is due, unless the run is stopping; prints the table after the last."""
+        """Evaluates if the epoch is due, unless the run is stopping; prints a table after the last epoch."""
         return None if state.stopping else self._evaluate(state)
 
     def _evaluate(self, state: TrainState, results: Results | None = None) -> Mapping[str, float] | None:
-        """Measures, unless the results are given, and returns the protocols' own metrics."""
+        """Evaluates, unless results are given, and returns the main metric of each protocol."""
         due = state.finished or round(state.epochs_done) % self.every_epochs == 0
         if not due or state.step in state.evaluations:
             return None
@@ -72,28 +72,28 @@ class Evaluation(Callback):
         return scores
 
     def _check(self, state: TrainState) -> None:
-        """Refuses, before the first step, what could not be measured after the last."""
+        """Refuses, before the first step, protocols that cannot run after the last step."""
         if is_sharded(state.model):
             for protocol in self.evaluator.protocols:
                 if getattr(protocol, "copies_encoder", False):
                     name = protocol_name(protocol)
                     raise ConfigError(
-                        f"evaluation.{name} trains a copy of the encoder, and under strategy fsdp2 there is none to "
-                        f"copy: set it to null, and measure it after the training, by `ssl-lib evaluate RUN {name}`"
+                        f"evaluation.{name} trains a copy of the encoder, and strategy fsdp2 cannot copy it: set "
+                        f"evaluation.{name} to null and evaluate after the training with `ssl-lib evaluate RUN {name}`"
                     )
 
     def _evaluator(self, state: TrainState) -> Evaluator:
         return self.evaluator if state.finished else self.online
 
-    def _found_before(self, state: TrainState) -> Results | None:
-        """The results in the file, where they are of this step and of the same settings."""
+    def _read_results(self, state: TrainState) -> Results | None:
+        """The results in the file, if they are of this step and have the same settings; else None."""
         try:
             content, results = read_results(self.path or Path())
-            shown = [content["images"][key] for key in ("size", "resize", "limit")]
-            found = content["steps"], content["protocols"], shown
-        except (OSError, ValueError, KeyError, TypeError):
+            images = [content["images"][key] for key in ("size", "resize", "limit")]
+            settings = content["steps"], content["protocols"], images
+        except (DataError, KeyError, TypeError):
             return None
         evaluator = self._evaluator(state)
         protocols = json.loads(json.dumps(evaluator.settings["protocols"]))
-        here = [evaluator.size, evaluator.resize, evaluator.limit]
-        return results if found == (state.step, protocols, here) else None
+        expected = state.step, protocols, [evaluator.size, evaluator.resize, evaluator.limit]
+        return results if settings == expected else None

@@ -1,4 +1,4 @@
-"""Scalars to a file, a JSON object per line."""
+"""Logs scalars to `metrics.jsonl`, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["MetricsLog"]
 
 
 class MetricsLog(Callback):
-    """Writes every logged line to `metrics.jsonl`; a resumed run first drops the lines past its checkpoint.
+    """Writes every logged line to a file; a resumed run first removes the lines after its checkpoint.
 
     Args:
-        path: The file.
+        path: The file, such as `metrics.jsonl`.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_start(self, state: TrainState) -> None:
-        """Keeps the lines that were logged before the checkpoint, and no others."""
+        """Keeps only the lines that were logged before the checkpoint."""
         lines = read_metrics(self.path, state.lines) if state.step and self.path.exists() else []
         write_text(self.path, "".join(as_line(line) for line in lines if line["step"] < state.step))
 

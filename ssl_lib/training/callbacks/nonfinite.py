@@ -1,4 +1,4 @@
-"""What it takes to repeat a step whose numbers were not finite."""
+"""Records the step at which a NaN or infinite value stopped a run."""
 
 from __future__ import annotations
 
@@ -9,73 +9,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.distributed import rank
-from ssl_lib.errors import CheckpointError
-from ssl_lib.runs.files import NONFINITE_FILE, NONFINITE_STATE
+from ssl_lib.errors import DataError
+from ssl_lib.runs.files import NONFINITE_FILE
+from ssl_lib.runs.folder import RunFolder
 from ssl_lib.training.callbacks.base import Callback
-from ssl_lib.training.checkpoint import save_checkpoint
 from ssl_lib.training.state import TrainState
 from ssl_lib.types import NonFinite
 from ssl_lib.utils.files import write_text
 
-__all__ = ["NonFiniteReport"]
+__all__ = ["NonFiniteReport", "recorded_step"]
 
 
 class NonFiniteReport(Callback):
-    """Writes `nonfinite.json` when bad numbers stop a run: the step, the reason, the images.
+    """Writes `nonfinite.json` when a NaN or infinite value stops a run: the step, the reason, the images.
 
-    Where the step was looked at before the optimizer moved (always on the CPU), the state before it goes into
-    `nonfinite.pt`, a checkpoint like any other. `ssl-lib replay` repeats the step from it, or from the last checkpoint.
-    A run that is resumed and gets past that step removes both.
+    A resumed run that gets past that step removes the file.
 
     Args:
         folder: The run's folder.
     """
 
-    every_rank = True  # a state is gathered from all
-
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self._met: int | None = None  # the step that stopped the run before
+        self.path = Path(folder) / NONFINITE_FILE
+        self._recorded: int | None = None  # the step that stopped the run earlier
 
     def on_start(self, state: TrainState) -> None:
-        """Removes the files of an earlier run where this one begins; finds those that it left itself."""
+        """Removes the file of an earlier run if this run is new; else reads the recorded step."""
         if not state.step:
-            self._remove()
-        self._met = _step_met(self.folder / NONFINITE_FILE)
+            self.path.unlink(missing_ok=True)
+        self._recorded = recorded_step(self.path.parent)
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """Removes the files once it is known that the step went well, or was skipped."""
-        if self._met is not None and state.step > self._met:
-            self._remove()
-            self._met = None
+        """Removes the file once the recorded step has passed or was skipped."""
+        if self._recorded is not None and state.step > self._recorded:
+            self.path.unlink(missing_ok=True)
+            self._recorded = None
 
     def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
-        """Writes the files where the run stops."""
+        """Writes the file if the run stops."""
         if found.skipped:
             return
-        before, path = state.marked_state_dict(), self.folder / NONFINITE_STATE
-        if rank() > 0:
-            return
         lines = (f"  {json.dumps(key)}: {json.dumps(v, allow_nan=False)}" for key, v in _plain(state, found).items())
-        with contextlib.suppress(CheckpointError, OSError):  # the disk may be full; the error under way counts more
-            path.unlink(missing_ok=True)
-            write_text(self.folder / NONFINITE_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
-            if before is not None and found.step == state.step:
-                save_checkpoint(path, before)
-
-    def _remove(self) -> None:
-        for name in (NONFINITE_FILE, NONFINITE_STATE) if rank() == 0 else ():
-            (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be full; the error about the values matters more
+            write_text(self.path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def _step_met(path: Path) -> int | None:
-    """The step in the record; that before the first where it cannot be read, and None where there is none."""
+def recorded_step(folder: Path) -> int | None:
+    """The step in a folder's `nonfinite.json`: -1 if it cannot be read, None if there is no such file."""
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["step"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = RunFolder(folder).nonfinite()
+        return None if content is None else int(content["step"])
+    except (DataError, KeyError, ValueError, TypeError, OverflowError):
         return -1
 
 

@@ -1,4 +1,4 @@
-"""A progress bar with loss, learning rate and speed."""
+"""Progress bar with loss, learning rate and speed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(Callback):
-    """Draws a bar in a terminal; prints a line per epoch where the output is not one, such as a log file.
+    """Draws a bar in a terminal; prints one line per epoch if the output is not a terminal, such as in a log file.
 
-    An epoch's line has the mean loss of the epoch (from where it was resumed), and its last learning rate.
+    The line has the epoch's mean loss (since the resume, if the run was resumed within it) and last learning rate.
     """
 
     _started = _logged = _averaged = 0
@@ -37,20 +37,20 @@ class ProgressBar(Callback):
         )
         self._begin_epoch(state)
         if state.step:
-            what = "this run is finished" if state.finished else "going on from a checkpoint"
-            self._say(f"{what}: {state.step} of {state.total_steps} steps are done")
+            what = "this run is finished" if state.finished else "resuming from a checkpoint"
+            self._print(f"{what}: {state.step} of {state.total_steps} steps are done")
 
     def on_update(self, state: TrainState) -> None:
-        """Moves the bar."""
+        """Advances the bar."""
         self._bar.update()
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """Shows the training scalars at the bar's end, and others, such as accuracies, on a line of their own."""
+        """Shows training scalars next to the bar; prints other scalars, such as accuracies, on a line of their own."""
         if "loss" not in metrics:
             self._logged = state.step if "skipped" in metrics else self._logged
-            if not state.finished:  # the last ones stand in the table at the end
+            if not state.finished:  # the final results are printed as a table
                 scalars = {name: value for name, value in metrics.items() if name not in ("step", "epoch")}
-                self._say(f"{_epoch(state)}  " + "  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+                self._print(f"{_epoch(state)}  " + "  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
             return
         steps = state.step - self._logged
         self._logged = state.step
@@ -63,17 +63,17 @@ class ProgressBar(Callback):
             self._bar.set_postfix_str(_scalars(metrics["loss"], metrics["lr"], metrics["images_per_second"]))
 
     def on_nonfinite(self, state: TrainState, found: NonFinite) -> None:
-        """Names an update that is skipped."""
+        """Prints the reason for a skipped update."""
         if found.skipped:
-            self._say(f"{_epoch(state)}  skipped: {found.reason}")
+            self._print(f"{_epoch(state)}  skipped: {found.reason}")
 
     def on_epoch(self, state: TrainState) -> None:
-        """Prints the epoch's line where no bar is drawn."""
+        """Prints the epoch's line if no bar is drawn."""
         steps = state.step - self._started
         if self._bar.disable and steps:
             count = self._averaged
             scalars = _scalars(self._loss / count, self._lr, count / self._seconds) if count else "all updates skipped"
-            self._say(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}")
+            self._print(f"{_epoch(state)}  step {state.step}/{state.total_steps}  {scalars}")
         self._begin_epoch(state)
 
     def on_end(self, state: TrainState) -> None:
@@ -85,7 +85,7 @@ class ProgressBar(Callback):
         self._averaged = 0
         self._loss = self._seconds = self._lr = 0.0
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._bar.write(text, file=sys.stderr)
         sys.stderr.flush()
 

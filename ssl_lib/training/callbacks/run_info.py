@@ -1,4 +1,4 @@
-"""What a run records about itself when it starts: its config, and the environment it runs in."""
+"""Writes a run's config and its environment (versions, device, git commit) when it starts."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["ConfigFile", "EnvironmentFile"]
 
 
 class ConfigFile(Callback):
-    """Writes a text, such as the run's resolved YAML, when the run starts or goes on.
+    """Writes the run's resolved config when the run starts or resumes.
 
     Args:
-        path: Where to.
-        text: What.
+        path: The file.
+        text: The config, as YAML.
     """
 
     def __init__(self, path: str | Path, text: str) -> None:
         self.path, self.text = Path(path), text
 
     def on_start(self, state: TrainState) -> None:
-        """Writes it, over that of the run's earlier part."""
+        """Writes the file; a resumed run overwrites it."""
         write_text(self.path, self.text)
 
 
 class EnvironmentFile(Callback):
-    """Writes `environment.json` as the training starts or goes on: versions, device and git commit.
+    """Writes `environment.json` when the run starts or resumes: versions, device and git commit.
 
     Args:
         path: The file.
@@ -43,16 +43,16 @@ class EnvironmentFile(Callback):
         self.path = Path(path)
 
     def on_start(self, state: TrainState) -> None:
-        """Writes it."""
+        """Writes the file."""
         write_json(self.path, describe_environment(state.precision.device))
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """Versions, the device, and the commit of the working directory where it is one of git's; no names of people.
+    """Versions, the device, and the git commit of the working directory, if it has one; no personal data.
 
-    `-dirty` behind the commit says that files were changed since.
+    The suffix `-dirty` of the commit means that files have changed since.
     """
-    known = {
+    values = {
         "ssl_lib": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -60,12 +60,12 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "commit": _commit(Path.cwd()),
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def _commit(folder: Path) -> str:
-    asked = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *asked]  # a repository may name a program there
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *describe]  # fsmonitor may run any program
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Scalars to TensorBoard."""
+"""Logs scalars to TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["TensorBoardLog"]
 
 @LOGGERS.register("tensorboard")
 class TensorBoardLog(Callback):
-    """Event files in `RUN/tensorboard`, for `tensorboard --logdir runs`; needs `tensorboard`, the extra of that name.
+    """Writes event files to `RUN/tensorboard`, for `tensorboard --logdir runs`; needs the extra `tensorboard`.
 
-    A resumed run hides what it had logged past its checkpoint.
+    A resumed run hides the scalars that were logged after its checkpoint.
 
     Args:
         run_dir: The run's folder.
-        flush_seconds: Time after which what was logged is on the disk.
+        flush_seconds: Seconds after which scalars are written to disk.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -36,7 +36,7 @@ class TensorBoardLog(Callback):
         self.run_dir, self.flush_seconds = Path(run_dir), flush_seconds
 
     def on_start(self, state: TrainState) -> None:
-        """Opens a file, with the run's config as text."""
+        """Opens an event file; a new run adds its config as text."""
         folder = str(self.run_dir / "tensorboard")
         self._writer = self._open(folder, flush_secs=self.flush_seconds, purge_step=state.step)
         config = self.run_dir / CONFIG_FILE
@@ -44,7 +44,7 @@ class TensorBoardLog(Callback):
             self._writer.add_text("config", f"```yaml\n{config.read_text(encoding='utf-8')}\n```")
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
-        """A curve per scalar, over the steps."""
+        """Adds a point to the curve of every scalar."""
         for name, value in metrics.items():
             if name != "step":
                 self._writer.add_scalar(name, value, metrics["step"])

@@ -1,4 +1,4 @@
-"""What the callback measures, what it leaves alone, and what it leaves behind."""
+"""The callback Diagnosis: its metrics, that it does not affect the training, and its files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from ssl_lib import LARS, Loader, Schedule, Trainer, ViewPipeline
-from ssl_lib.cli.main import main
-from ssl_lib.doctor import Doctor, RunFacts, diagnose, write_diagnosis
+from ssl_lib.doctor import diagnose
 from ssl_lib.doctor.measures import process_gap, relative_distance
 from ssl_lib.evaluation import effective_rank, explained_variance, feature_std, prototype_usage, view_distance
 from ssl_lib.training.callbacks import Callback, Diagnosis, default_callbacks
 from tests.conftest import pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 from tests.doctor.short_runs import findings_of, small
+from tests.training.helpers import StopAfter
 
 
-class Recorder(Callback):
-    """Keeps the lines, and what each line's last update was made of."""
+class UpdateRecorder(Callback):
+    """Records the lines, and outputs, gradients and weights of each line's last update."""
 
     def __init__(self):
         self.lines, self.outputs, self.gradients, self.before, self.after = [], [], [], [], []
@@ -50,19 +50,19 @@ def flat(tensors):
     return np.concatenate([tensor.detach().double().numpy().ravel() for tensor in tensors])
 
 
-def test_a_line_has_the_figures_of_its_last_update(make_method, make_loader):
-    seen = Recorder()
-    state = fit(make_method, make_loader, "dino", [seen, Diagnosis()], epochs=1)  # three updates, lines after 2 and 3
-    line, output = seen.lines[-1], seen.outputs[-1]
-    assert len(seen.lines) == len(seen.outputs) == 2, "embeddings are looked at where a line is due"
+def test_line_has_the_metrics_of_its_last_update(make_method, make_loader):
+    recorder = UpdateRecorder()
+    state = fit(make_method, make_loader, "dino", [recorder, Diagnosis()])  # three updates, lines after 2 and 3
+    line, output = recorder.lines[-1], recorder.outputs[-1]
+    assert len(recorder.lines) == len(recorder.outputs) == 2, "embeddings are only measured for a line"
     assert line["feature_std"] == feature_std(output.embeddings)
     assert line["effective_rank"] == effective_rank(output.embeddings)
     assert line["variance_top4"] == explained_variance(output.embeddings)[:4].sum()
     assert 0 < line["variance_top1"] < line["variance_top4"] < line["variance_top16"] < 1 + 1e-12
     assert line["view_distance"] == view_distance(output.embeddings, output.embeddings_b)
     assert line["prototype_usage"] == prototype_usage(output.assignments)
-    assert line["gradient_norm"] == pytest.approx(np.linalg.norm(flat(seen.gradients[-1])), rel=1e-5)
-    before, after, teacher = flat(seen.before[-1]), flat(seen.after[-1]), flat(seen.teacher)
+    assert line["gradient_norm"] == pytest.approx(np.linalg.norm(flat(recorder.gradients[-1])), rel=1e-5)
+    before, after, teacher = flat(recorder.before[-1]), flat(recorder.after[-1]), flat(recorder.teacher)
     assert line["update_ratio"] == pytest.approx(np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-3)
     assert line["weight_rms"] == pytest.approx(math.sqrt(np.mean(after**2)), rel=1e-5)
     student = flat(part for parts in state.method.ema_pairs()[0][1] for part in parts.parameters())
@@ -72,7 +72,7 @@ def test_a_line_has_the_figures_of_its_last_update(make_method, make_loader):
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "dino"])
-def test_the_training_does_not_notice(name, make_method, make_loader):
+def test_diagnosis_does_not_change_the_training(name, make_method, make_loader):
     states = []
     for callbacks in ([], [Diagnosis()]):
         torch.manual_seed(5)
@@ -82,16 +82,16 @@ def test_the_training_does_not_notice(name, make_method, make_loader):
     assert all(torch.equal(a, b) for a, b in zip(*(s["method"].values() for s in states), strict=True))
 
 
-def test_dinos_assignments_are_those_of_its_loss(make_method, make_loader):
-    seen = Recorder()
-    fit(make_method, make_loader, "dino", [seen])
-    assignments = seen.outputs[-1].assignments
+def test_dino_returns_detached_assignments(make_method, make_loader):
+    recorder = UpdateRecorder()
+    fit(make_method, make_loader, "dino", [recorder])
+    assignments = recorder.outputs[-1].assignments
     assert assignments.shape == (32, 32) and not assignments.requires_grad
     assert torch.allclose(assignments.sum(1), torch.ones(32))
 
 
-def test_what_a_method_logs_by_the_same_name_stays(make_method, make_loader):
-    seen, method = Recorder(), make_method("simclr")
+def test_metric_of_a_method_takes_precedence_over_the_diagnosis(make_method, make_loader):
+    recorder, method = UpdateRecorder(), make_method("simclr")
     own = method.forward
 
     def forward(views, progress):
@@ -100,48 +100,45 @@ def test_what_a_method_logs_by_the_same_name_stays(make_method, make_loader):
         return output
 
     method.forward = forward
-    trainer = Trainer(callbacks=[Diagnosis(), seen], precision="fp32", device="cpu", log_every=1)
+    trainer = Trainer(callbacks=[Diagnosis(), recorder], precision="fp32", device="cpu", log_every=1)
     trainer.fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=1))
-    assert {line["alignment"] for line in seen.lines} == {42.0}
+    assert {line["alignment"] for line in recorder.lines} == {42.0}
 
 
-def test_skipped_updates_leave_their_figures_out(make_method, make_loader):
-    seen, method = Recorder(), make_method("simclr")
-    own, calls = method.forward, []
+def test_skipped_updates_have_no_metrics(make_method, make_loader):
+    recorder, method = UpdateRecorder(), make_method("simclr")
+    own = method.forward
 
     def forward(views, progress):
-        calls.append(progress.step)
         output = own(views, progress)
         return output if progress.step != 1 else type(output)(output.loss * math.nan, {}, output.embeddings)
 
     method.forward = forward
     options = {"precision": "fp32", "device": "cpu", "log_every": 2, "skip_nonfinite": 1}
-    trainer = Trainer(callbacks=[Diagnosis(), seen], **options)
+    trainer = Trainer(callbacks=[Diagnosis(), recorder], **options)
     trainer.fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=1))
-    assert "gradient_norm" not in seen.lines[0] and seen.lines[0]["skipped"] == 1
-    assert "gradient_norm" in seen.lines[1]
+    assert "gradient_norm" not in recorder.lines[0] and recorder.lines[0]["skipped"] == 1
+    assert "gradient_norm" in recorder.lines[1]
 
 
-def test_a_finding_is_printed_once_and_written(make_method, make_loader, tmp_path, capfd):
-    (found,) = findings_of(small("byol", momentum=1.0), epochs=1, log_every=2, folder=tmp_path)
+def test_finding_is_printed_once_and_written(make_method, make_loader, tmp_path, capfd):
+    (finding,) = findings_of(small("byol", momentum=1.0), epochs=1, log_every=2, folder=tmp_path)
     err = capfd.readouterr().err
-    assert err.count("warning: frozen teacher at step 5") == 1 and found.cure in err
+    assert err.count("warning: frozen teacher at step 5") == 1 and finding.cure in err
     written = json.loads((tmp_path / "diagnosis.json").read_text())
-    assert [finding["name"] for finding in written["findings"]] == ["frozen teacher"]
+    assert [entry["name"] for entry in written["findings"]] == ["frozen teacher"]
     facts = written["facts"]
     assert (facts["total_steps"], facts["rows"], facts["embedding_dim"]) == (16, 64, 16)
 
 
-def test_a_resumed_run_ends_with_the_same_diagnosis_and_repeats_no_warning(make_method, make_loader, tmp_path, capfd):
-    def run(folder, epochs_seen, resume=False):
-        class StopAfter(Callback):
-            def on_update(self, state):
-                if state.step == epochs_seen * 3:
-                    trainer.stop()
+def test_resumed_run_ends_with_the_same_diagnosis_and_repeats_no_warning(make_method, make_loader, tmp_path, capfd):
+    def run(folder, epochs, resume=False):
 
         method = make_method("byol", momentum=1.0)
-        callbacks = [*default_callbacks(folder), StopAfter()]
+        stopper = StopAfter(3 * epochs)
+        callbacks = [*default_callbacks(folder), stopper]
         trainer = Trainer(folder, callbacks=callbacks, precision="fp32", device="cpu", log_every=1)
+        stopper.trainer = trainer
         optimizer = LARS(method.param_groups(0.0), lr=0.3)
         trainer.fit(method, make_loader("byol"), optimizer, Schedule(epochs=3), resume=resume)
         return capfd.readouterr().err.count("frozen teacher")
@@ -155,16 +152,12 @@ def test_a_resumed_run_ends_with_the_same_diagnosis_and_repeats_no_warning(make_
     assert doctors[0].findings == doctors[1].findings != []
 
 
-def test_a_damaged_diagnosis_does_not_keep_a_run_from_going_on(make_method, make_loader, tmp_path, capfd):
+def test_damaged_diagnosis_does_not_prevent_a_resume(make_method, make_loader, tmp_path, capfd):
     def run(resume=False, after=None):
-        class Stop(Callback):
-            def on_update(self, state):
-                if state.step == after:
-                    trainer.stop()
-
-        trainer = Trainer(
-            tmp_path, callbacks=[*default_callbacks(tmp_path), Stop()], precision="fp32", device="cpu", log_every=1
-        )
+        stopper = StopAfter(after)
+        callbacks = [*default_callbacks(tmp_path), stopper]
+        trainer = Trainer(tmp_path, callbacks=callbacks, precision="fp32", device="cpu", log_every=1)
+        stopper.trainer = trainer
         method = make_method("simclr")
         trainer.fit(method, make_loader(), LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=2), resume=resume)
 
@@ -175,58 +168,24 @@ def test_a_damaged_diagnosis_does_not_keep_a_run_from_going_on(make_method, make
     assert diagnose(tmp_path).history.step == 5
 
 
-def write_run(folder, lines, **facts):
-    doctor = Doctor(RunFacts(**{"total_steps": 100, "steps_per_epoch": 10, "rows": 64, "embedding_dim": 16, **facts}))
-    write_diagnosis(folder / "diagnosis.json", doctor)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def test_the_command_says_what_is_wrong_or_that_nothing_is(tmp_path, capsys):
-    healthy = [{"step": step, "epoch": 0, "loss": 2.0, "feature_std": 0.2, "embedding_norm": 1.0} for step in range(9)]
-    write_run(tmp_path, healthy, chance_loss=4.0)
-    assert main(["doctor", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "no alarm after 9 of 100 steps; that is too early to tell" in out and "0.025 to 0.25" in out
-    assert "outside" not in out
-    write_run(tmp_path, healthy, chance_loss=4.0, total_steps=9, steps_per_epoch=3)
-    assert main(["doctor", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "9 of 9 steps; that is too short a run to tell: most rules wait for an epoch and 30 steps" in out
-    write_run(tmp_path, [{**line, "feature_std": 1e-4} for line in healthy])
-    assert main(["doctor", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "complete collapse, seen first at step 2" in out and "cure" in out and "no alarm" not in out
-    (marked,) = [line for line in out.splitlines() if " ! " in line]
-    assert marked.startswith("feature_std") and "! is outside of its healthy range" in out
-
-
-def test_the_command_names_what_is_missing_or_damaged(tmp_path, capsys):
-    assert main(["doctor", str(tmp_path)]) == 2
-    assert "no metrics.jsonl and no diagnosis.json" in capsys.readouterr().err
-    write_run(tmp_path, [])
-    (tmp_path / "diagnosis.json").write_text("{}")
-    assert main(["doctor", str(tmp_path)]) == 2
-    assert "damaged" in capsys.readouterr().err
-
-
 def last_line() -> dict[str, torch.Tensor]:
-    """Of a short run in as many processes as there are."""
+    """The last line of a short run, in all processes of the group."""
 
-    class Last(Callback):
+    class RecordLine(Callback):
         every_rank = True
 
         def on_log(self, state, metrics):
             self.line = dict(metrics)
 
-    last, images = Last(), pattern_images()
+    recorder, images = RecordLine(), pattern_images()
     loader = Loader(images, ViewPipeline(small_views("dino"), images.mean, images.std), 32)
     method = small_method("dino")
-    trainer = Trainer(callbacks=[last, Diagnosis()], precision="fp32", device="cpu", log_every=3)
+    trainer = Trainer(callbacks=[recorder, Diagnosis()], precision="fp32", device="cpu", log_every=3)
     trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.3), Schedule(epochs=1))
-    return {name: torch.tensor(float(value)) for name, value in last.line.items()}
+    return {name: torch.tensor(float(value)) for name, value in recorder.line.items()}
 
 
-def test_two_processes_measure_what_one_does_on_the_joined_batch(tmp_path):
+def test_two_processes_measure_the_same_as_one_on_the_joined_batch(tmp_path):
     results = run_processes(last_line, (1, 2), tmp_path)
     ((one,), (first, second)) = results[1], results[2]
     times = {"images_per_second", "data_wait", "memory_gb"}
@@ -237,7 +196,7 @@ def test_two_processes_measure_what_one_does_on_the_joined_batch(tmp_path):
         assert first[name].item() == pytest.approx(one[name].item(), rel=2e-3), name
 
 
-def test_process_gap_is_an_f_statistic():
+def test_process_gap_equals_the_f_statistic():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(3, 20, 5)) + generator.normal(size=(3, 1, 5))
     means = x.mean(1)
@@ -248,6 +207,6 @@ def test_process_gap_is_an_f_statistic():
     assert process_gap(alike, 4) == pytest.approx(1, abs=0.2)
 
 
-def test_relative_distance():
+def test_relative_distance_equals_the_formula():
     a, b = torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])
     assert relative_distance([a, b], [torch.zeros(2), torch.full((1, 1), 2.0)]) == pytest.approx(math.sqrt(13) / 2)

@@ -1,4 +1,4 @@
-"""Evaluations that were broken off: whose results are taken."""
+"""The callback Evaluation in resumed runs: when results in the file are reused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ssl_lib.training.callbacks import Callback, Checkpoints, Evaluation
 from tests.conftest import TinyBackbone
 
 
-class BreakOff(Callback):
-    """Ends the run after its epoch was saved, before it is evaluated."""
+class InterruptBeforeEvaluation(Callback):
+    """Interrupts the run after the epoch is saved, before it is evaluated."""
 
     def on_epoch(self, state):
         raise KeyboardInterrupt
@@ -33,27 +33,27 @@ def fit(make_method, make_loader, images, tmp_path):
     return train
 
 
-def poison(path):
-    """Results that nothing measures."""
+def write_impossible_result(path):
+    """Replaces the kNN accuracy in the file by -1."""
     content = json.loads(path.read_text())
     content["results"]["trained"]["knn"] = -1
     path.write_text(json.dumps(content))
 
 
-def test_results_in_the_file_are_taken_where_size_and_step_are_the_same(fit, tmp_path):
+def test_results_in_the_file_are_reused_if_step_and_size_are_equal(fit, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(BreakOff())
+        fit(InterruptBeforeEvaluation())
     fit(resume=True)
-    poison(tmp_path / "evaluation.json")
+    write_impossible_result(tmp_path / "evaluation.json")
     assert fit(resume=True).evaluations == {3: {"knn": -1}}
     assert fit(resume=True, size=8).evaluations[3]["knn"] > 0
 
 
-def test_results_of_an_earlier_run_are_not_taken(fit, tmp_path):
+def test_results_of_an_earlier_run_are_not_reused(fit, tmp_path):
     fit()
-    poison(tmp_path / "evaluation.json")
+    write_impossible_result(tmp_path / "evaluation.json")
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     with pytest.raises(KeyboardInterrupt):
-        fit(BreakOff(), seed=1)
+        fit(InterruptBeforeEvaluation(), seed=1)
     assert fit(resume=True, seed=1).evaluations[3]["knn"] > 0

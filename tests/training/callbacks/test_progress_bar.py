@@ -1,4 +1,4 @@
-"""What a run says of itself where no bar can be drawn, such as in a log file."""
+"""The progress lines of a run whose output is not a terminal, such as a log file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import TinyBackbone
 
 
 class Losses(Callback):
-    """Keeps every update's loss and rate."""
+    """Records the loss and learning rate of every line."""
 
     def __init__(self):
         self.losses, self.rates = [], []
@@ -31,27 +31,27 @@ def fit(make_method, make_loader, *callbacks, epochs=2, run_dir=None, resume=Fal
     return trainer.fit(method, make_loader(), optimizer, Schedule(epochs=epochs), resume=resume)
 
 
-def shown(err):
+def printed_values(err):
     return [tuple(map(float, pair)) for pair in re.findall(r"loss (\S+)  lr (\S+)", err)]
 
 
-def test_an_epochs_line_has_its_mean_loss_and_last_rate(make_method, make_loader, capfd):
-    every = Losses()
-    fit(make_method, make_loader, every)
-    fit(make_method, make_loader, ProgressBar(), log_every=2)  # a line of two updates and one of the third
-    lines = shown(capfd.readouterr().err)
-    expected = [(sum(every.losses[i : i + 3]) / 3, every.rates[i + 2]) for i in (0, 3)]
+def test_epoch_line_has_the_mean_loss_and_the_last_learning_rate(make_method, make_loader, capfd):
+    recorder = Losses()
+    fit(make_method, make_loader, recorder)
+    fit(make_method, make_loader, ProgressBar(), log_every=2)  # per epoch, a line of two updates and a line of one
+    lines = printed_values(capfd.readouterr().err)
+    expected = [(sum(recorder.losses[i : i + 3]) / 3, recorder.rates[i + 2]) for i in (0, 3)]
     assert lines == [(pytest.approx(loss, rel=1e-3), pytest.approx(rate, rel=1e-2)) for loss, rate in expected]
 
 
-def test_a_resumed_and_a_finished_run_say_so(make_method, make_loader, capfd, tmp_path):
+def test_resume_of_a_finished_run_is_reported(make_method, make_loader, capfd, tmp_path):
     fit(make_method, make_loader, *default_callbacks(tmp_path), run_dir=tmp_path)
-    assert "going on" not in capfd.readouterr().err
+    assert "resuming from a checkpoint" not in capfd.readouterr().err
     fit(make_method, make_loader, *default_callbacks(tmp_path), run_dir=tmp_path, resume=True)
     assert "this run is finished: 6 of 6 steps are done" in capfd.readouterr().err
 
 
-def test_accuracies_within_the_run_are_shown(make_method, make_loader, images, capfd):
+def test_accuracies_during_the_run_are_printed(make_method, make_loader, images, capfd):
     evaluator = Evaluator(images, images, [KNN(k=3)], random_encoder=TinyBackbone())
     fit(make_method, make_loader, ProgressBar(), Evaluation(evaluator, every_epochs=1))
     captured = capfd.readouterr()
