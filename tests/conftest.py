@@ -1,4 +1,4 @@
-"""Small parts that many tests share."""
+"""Fixtures and small networks, images and views that many tests share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # the tests' tensors are small: threads would wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # the tensors are small: threads would only wait for each other
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
 from ssl_lib.registry import BACKBONES, DATASETS, OPTIMIZERS, PRESETS, PROTOCOLS
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs ignore SIGINT
 
 SMALL = {
     "hidden_dim": 32,
@@ -34,7 +34,7 @@ SMALL = {
 
 
 class TinyBackbone(nn.Sequential):
-    """A convolution, a norm (BatchNorm), ReLU and pooling: (N, C, H, W) -> (N, 16)."""
+    """Convolution, norm (default: BatchNorm), ReLU and average pooling: (N, C, H, W) -> (N, 16)."""
 
     out_dim = 16
 
@@ -49,10 +49,10 @@ class TinyBackbone(nn.Sequential):
 
 
 @contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """Within, the kernel refuses to let any file of this process grow beyond so many bytes, as on a full disk."""
+def full_disk(largest_file: int) -> Iterator[None]:
+    """Simulates a full disk: writing fails once a file of this process would exceed `largest_file` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, before[1]))
     try:
         yield
     finally:
@@ -60,19 +60,19 @@ def full_disk(room: int) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the length of the soak tests (tests/training/test_soak.py) and, for `.ci/run`, the rest of the tests."""
-    parser.addoption("--soak-steps", type=int, default=300, help="updates that the soak tests train for (slow)")
-    parser.addoption("--rest", action="store_true", help="with -m '': slow tests, and those that the last run skipped")
+    """Adds `--soak-steps` for tests/training/test_soak.py, and `--rest` for `.ci/run`."""
+    parser.addoption("--soak-steps", type=int, default=300, help="number of updates in the soak tests (slow)")
+    parser.addoption("--rest", action="store_true", help="with -m '': slow tests and tests that the last run skipped")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Notes what was skipped, as for lack of a package."""
+    """Stores the skipped tests, for instance because a package is missing."""
     if hasattr(config, "cache"):
         config.cache.set("skipped", [report.nodeid for report in terminalreporter.stats.get("skipped", [])])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the rest of them, where that is asked for."""
+    """With `--rest`, deselects the tests that the last run without it has completed."""
     if config.getoption("rest"):
         skipped = set(config.cache.get("skipped", []))
         done = {item for item in items if item.nodeid not in skipped and not item.get_closest_marker("slow")}
@@ -80,9 +80,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=list(done))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs session and module fixtures in a temporary directory: they must not read or write the checkout."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("session_cwd"))
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs every test in an empty temporary directory of its own."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is gone after it, and so are the files that its configs imported."""
+    """Removes the components that a test registers and the modules that its configs import."""
     for registry in (BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS):
         monkeypatch.setattr(registry, "_parts", {name: registry[name] for name in registry})
     before, path = set(sys.modules), list(sys.path)
@@ -101,7 +116,7 @@ def images() -> ArrayData:
 
 
 def pattern_images() -> ArrayData:
-    """96 gray images of 16 x 16 in 4 classes, each class a pattern of its own plus noise."""
+    """96 gray images of 16 x 16 pixels in 4 classes: one pattern per class, plus noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 4
     patterns = torch.rand(4, 1, 16, 16, generator=generator)
@@ -112,7 +127,7 @@ def pattern_images() -> ArrayData:
 
 @pytest.fixture
 def make_loader(images: ArrayData) -> Callable[..., Loader]:
-    """Builds a loader of small views, of the method's own preset where it has one."""
+    """Returns a function that builds a loader with the small views of a preset."""
 
     def make(preset: str = "simclr", batch_size: int = 32, seed: int = 0) -> Loader:
         return Loader(images, ViewPipeline(small_views(preset), images.mean, images.std), batch_size, seed=seed)
@@ -121,7 +136,7 @@ def make_loader(images: ArrayData) -> Callable[..., Loader]:
 
 
 def small_views(preset: str) -> list[views.ViewConfig]:
-    """The preset of a method at 16 pixels; SimCLR's where it has none of its own."""
+    """The view preset of a method at 16 pixels; SimCLR's preset if the method has none."""
     if preset == "dino":
         return views.presets.dino(size=16, small_size=8, small_count=2)
     return PRESETS[preset if preset in PRESETS else "simclr"](size=16)
@@ -134,8 +149,8 @@ def make_method() -> Callable[..., Method]:
 
 
 def small_method(name: str, backbone: nn.Module | None = None, **arguments: object) -> Method:
-    """Builds any registered method on the tiny backbone, its widths made small."""
+    """Builds a registered method with small widths, by default on the tiny backbone."""
     torch.manual_seed(0)
-    part = METHODS[name]
-    small = {key: value for key, value in SMALL.items() if key in inspect.signature(part).parameters}
-    return part(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})
+    build = METHODS[name]
+    small = {key: value for key, value in SMALL.items() if key in inspect.signature(build).parameters}
+    return build(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})

@@ -1,4 +1,4 @@
-"""`import ssl_lib` is quick, and yet every public name is there."""
+"""Tests of the lazy imports of `ssl_lib`: public names, registries, threads, and when torch is imported."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import ssl_lib
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """Runs code in a new interpreter and returns its stdout."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def names_for_type_checkers() -> dict[str, str]:
-    """The module from which type checkers take each name."""
+    """The module from which type checkers import each name."""
     tree = ast.parse(Path(ssl_lib.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     return {alias.name: node.module for node in block.body for alias in node.names}
 
 
-def test_every_public_name_is_listed_and_equals_the_type_checkers_name():
+def test_public_names_are_listed_and_equal_the_names_for_type_checkers():
     homes = names_for_type_checkers()
     assert sorted(homes) == sorted(ssl_lib.__all__) == sorted(set(ssl_lib.__all__))
     assert set(ssl_lib.__all__) <= set(dir(ssl_lib))
@@ -39,7 +39,7 @@ def test_every_public_name_is_listed_and_equals_the_type_checkers_name():
         assert getattr(ssl_lib, name) is star[name] is expected, name
 
 
-def test_packages_are_imported_when_they_are_used():
+def test_subpackages_are_attributes_without_an_import():
     out = python(
         "import ssl_lib; print(ssl_lib.evaluation.rankme.__name__, ssl_lib.seed_everything.__name__);"
         "from ssl_lib import backbones, data, views; print(views.presets.__name__, callable(data.image_folder))"
@@ -47,7 +47,7 @@ def test_packages_are_imported_when_they_are_used():
     assert out == "rankme seed_everything\nssl_lib.views.presets True\n"
 
 
-def test_build_is_a_function_whatever_was_imported_before():
+def test_build_is_a_function_even_if_its_module_was_imported():
     out = python(
         "import inspect, ssl_lib.experiment.build; from ssl_lib import build\n"
         "print(inspect.isfunction(build), build is ssl_lib.build is ssl_lib.experiment.build.build)"
@@ -55,7 +55,7 @@ def test_build_is_a_function_whatever_was_imported_before():
     assert out == "True True\n"
 
 
-def test_a_registry_is_full_whichever_module_is_imported_first():
+def test_registries_have_all_components_whichever_module_is_imported_first():
     out = python("from ssl_lib.registry import LOGGERS, METHODS; print('simclr' in METHODS, len(LOGGERS) >= 2)")
     assert out == "True True\n"
     taken = (
@@ -66,36 +66,37 @@ def test_a_registry_is_full_whichever_module_is_imported_first():
     assert "backbone 'resnet18' is taken by ssl_lib.backbones" in python(taken)
 
 
-def test_threads_that_ask_first_for_different_parts_all_get_theirs():
+def test_threads_can_import_different_names_at_the_same_time():
     out = python(
         "import ssl_lib, threading\n"
-        "names, got = ['methods', 'data', 'SimCLR', 'Loader', 'TrainedBackbone', 'METHODS', 'views', 'build'], []\n"
+        "names, values = ['methods', 'data', 'SimCLR', 'Loader', 'TrainedBackbone', 'METHODS', 'views', 'build'], []\n"
         "start = threading.Barrier(len(names))\n"
-        "def ask(name):\n"
+        "def load(name):\n"
         "    start.wait()\n"
-        "    got.append((name, 'simclr' in getattr(ssl_lib, name) if name == 'METHODS' else getattr(ssl_lib, name)))\n"
-        "threads = [threading.Thread(target=ask, args=[name]) for name in names]\n"
+        "    value = getattr(ssl_lib, name)\n"
+        "    values.append((name, 'simclr' in value if name == 'METHODS' else value))\n"
+        "threads = [threading.Thread(target=load, args=[name]) for name in names]\n"
         "[thread.start() for thread in threads], [thread.join() for thread in threads]\n"
-        "print(sorted(name for name, part in got if part) == sorted(names))"
+        "print(sorted(name for name, value in values if value) == sorted(names))"
     )
     assert out == "True\n"
 
 
-def test_odd_names_are_missing_and_import_nothing():
+def test_names_with_dots_and_special_names_are_missing_and_import_nothing():
     out = python(
         "import sys, ssl_lib; print([hasattr(ssl_lib, n) for n in ('a.b', '__wrapped__')], 'torch' in sys.modules)"
     )
     assert out == "[False, False] False\n"
 
 
-def test_what_is_missing_is_named():
+def test_missing_name_is_an_error_that_names_it():
     with pytest.raises(AttributeError, match="module 'ssl_lib' has no attribute 'Trianer'"):
         ssl_lib.Trianer  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'nothing' from 'ssl_lib'"):
         exec("from ssl_lib import nothing")
 
 
-def test_torch_is_imported_for_what_needs_it():
+def test_torch_is_imported_only_when_a_name_needs_it():
     out = python(
         "import sys, ssl_lib, ssl_lib.doctor, ssl_lib.runs.compare\n"
         "ssl_lib.ConfigError, ssl_lib.METHODS; print('torch' in sys.modules)\n"

@@ -1,4 +1,4 @@
-"""`ssl-lib bench`: a config run for a few seconds, and where its time goes."""
+"""`ssl-lib bench`: measures where the time of a training step goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 
-from ssl_lib.cli.common import counted, find_config
+from ssl_lib.cli.common import counted, find_config, parse_changes
 from ssl_lib.config.load import load_config
 from ssl_lib.config.run_config import EvaluationConfig
 from ssl_lib.errors import ConfigError
@@ -22,13 +22,13 @@ __all__ = ["format_stages", "run_bench"]
 
 _WARMUP = 3  # steps
 _NETWORK = ("forward", "backward", "optimizer")
-_HEALTHY = 0.85  # share of the network in a step from which on nothing else is worth a change
-_CURES = {
+_HEALTHY = 0.85  # fraction of the network in a step above which other stages need no change
+_FIXES = {
     "data wait": "raise trainer.workers, or resize the images once with `ssl-lib pack`",
-    "copy": "the images are large for the way to the device: resize them once with `ssl-lib pack`",
-    "views": "make fewer or smaller ones, or leave out operations such as the blur",
-    "teacher": "the average over all weights; a larger batch makes it rarer",
-    "other": "the ends of very short epochs, perhaps: use larger ones, or more images",
+    "copy": "copying large images to the device takes time: resize them once with `ssl-lib pack`",
+    "views": "use fewer or smaller views, or leave out operations such as the blur",
+    "teacher": "the teacher is updated once per step: use a larger batch",
+    "other": "very short epochs cost time at their ends: use more images",
 }
 
 
@@ -59,8 +59,9 @@ def run_bench(options: argparse.Namespace) -> None:
     """Runs `ssl-lib bench`."""
     if not 0 < options.seconds < math.inf:
         raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
-    config = load_config(find_config(options.config), options.overrides)
-    schedule = dataclasses.replace(config.schedule, epochs=max(config.schedule.epochs, 10**6))  # never over in time
+    config = load_config(find_config(options.config), parse_changes(options.overrides))
+    epochs = max(config.schedule.epochs, 10**6)  # the run must not end before the measurement
+    schedule = dataclasses.replace(config.schedule, epochs=epochs)
     config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(protocols={}))
     experiment = build(config)
     clock = Stopwatch(experiment.trainer.precision.device)
@@ -76,17 +77,17 @@ def run_bench(options: argparse.Namespace) -> None:
 def _describe(experiment: Experiment, steps: int) -> str:
     config, precision = experiment.config, experiment.trainer.precision
     return (
-        f"{config.method.name}, {config.backbone.name}, {counted(experiment.loader.batch_size, 'image')} a step, "
+        f"{config.method.name}, {config.backbone.name}, {counted(experiment.loader.batch_size, 'image')} per step, "
         f"{precision.name} on {precision.device}; {counted(steps, 'step')} measured"
     )
 
 
 def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_size: int) -> str:
-    """A line per stage in milliseconds a step and percent, then the speed, its limit, and what to change.
+    """Formats a line per stage (milliseconds per step, percent), the speed, its limit, and what to change.
 
     Args:
-        seconds: By stage.
-        elapsed: Seconds in all, at least their sum.
+        seconds: Seconds by stage.
+        elapsed: Seconds in total, at least their sum.
         steps: Number of steps measured, at least 1.
         batch_size: Images per step.
     """
@@ -95,14 +96,15 @@ def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_s
         f"  {name:<10}{1000 * value / steps:9.2f} ms{100 * value / elapsed:6.1f} %" for name, value in rows.items()
     ]
     network = sum(seconds.get(stage, 0.0) for stage in _NETWORK)
-    share, speed = network / elapsed, batch_size * steps / elapsed
-    lines.append(f"{speed:.0f} images/s, {100 * share:.0f} % of the {speed / share:.0f} of the network alone")
-    around = {name: value for name, value in rows.items() if name in _CURES}
+    fraction, speed = network / elapsed, batch_size * steps / elapsed
+    lines.append(f"{speed:.0f} images/s, {100 * fraction:.0f} % of the network's own speed of {speed / fraction:.0f}")
+    around = {name: value for name, value in rows.items() if name in _FIXES}
     worst = max(around, key=around.__getitem__)
-    if share >= _HEALTHY:
+    if fraction >= _HEALTHY:
         lines.append(
-            "the network binds, as it should; trainer.compile=true, precision bf16 or a larger batch may still gain"
+            "the network takes most of the time, as it should; trainer.compile=true, precision bf16 or a larger batch "
+            "may be faster"
         )
     else:
-        lines.append(f"the network waits; most of that is {worst}: {_CURES[worst]}")
+        lines.append(f"the network waits, mostly for {worst}: {_FIXES[worst]}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Functions that several commands share; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.runs.files import CONFIG_FILE
+from ssl_lib.utils.yaml import parse_yaml
 
-__all__ = ["bundled_configs", "config_folder", "counted", "find_config", "is_setting", "print_names", "print_skipped"]
+__all__ = [
+    "bundled_configs",
+    "config_folder",
+    "counted",
+    "find_config",
+    "is_setting",
+    "parse_changes",
+    "print_names",
+    "print_skipped",
+]
 
 
-def find_config(name: str, resume: bool = False) -> Path:
-    """The file itself, or that of a run's folder; or, for a bare name or one under `configs/`, a bundled config.
+def find_config(name: str) -> Path:
+    """Finds a config: a YAML file, the config in a run's folder, or a bundled config by its name.
 
     Args:
-        name: What the user gave.
-        resume: Whether a run is to go on, so that a path means one.
+        name: A path, or a bundled config's name with or without `configs/` and `.yaml`.
 
     Raises:
-        ConfigError: There is none; the message names the nearest.
+        ConfigError: There is none; the message suggests the closest name.
     """
     for path in (Path(name), Path(name) / CONFIG_FILE):
         if path.is_file():
@@ -32,29 +42,42 @@ def find_config(name: str, resume: bool = False) -> Path:
         return bundled
     if Path(name).is_dir():
         raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
-    if resume and "/" in name:
-        runs = [str(path.parent) for path in Path(name).parent.glob(f"*/{CONFIG_FILE}")]
-        raise ConfigError(f"no run {name!r} to go on with: there is no such folder.{did_you_mean(name, runs)}")
-    hint = did_you_mean(short, [entry for entry, _ in bundled_configs()])
+    runs = [str(path.parent) for path in Path(name).parent.glob(f"*/{CONFIG_FILE}")] if "/" in name else []
+    hint = did_you_mean(short, [*runs, *(entry for entry, _ in bundled_configs())])
     raise ConfigError(f"no config or run {name!r}: there is no such file or folder, nor a bundled config.{hint}")
 
 
 def config_folder() -> Path:
-    """The bundled configs: inside the installed package, or beside it in a checkout."""
+    """The folder of the bundled configs: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def bundled_configs() -> list[tuple[str, str]]:
-    """Names of the bundled configs, with their first comments."""
+    """Names of the bundled configs, with their first comment."""
     folder = config_folder()
     paths = sorted(folder.rglob("*.yaml"))
     return [(path.relative_to(folder).with_suffix("").as_posix(), _first_comment(path)) for path in paths]
 
 
+def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
+    """Parses `key=value` texts, the values in YAML, into values by full key.
+
+    Raises:
+        ConfigError: A text is not of this form; the message names it.
+    """
+    changes = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"cannot read {text!r}: write key=value, such as trainer.batch_size=128")
+        changes[key] = parse_yaml(value, f"the value of {text:.200}")
+    return changes
+
+
 def is_setting(word: str) -> bool:
-    """Whether a word is `key=value`, and no file or folder of such a name."""
+    """Whether a word is `key=value`, and not an existing file or folder."""
     return "=" in word and not os.path.exists(word)
 
 
@@ -65,13 +88,13 @@ def counted(number: float, noun: str) -> str:
 
 
 def print_skipped(*parts: object) -> None:
-    """Names the files that loaders and data sets left out, each once."""
+    """Prints the files that loaders and data sets skipped, each once."""
     skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
     print_names(f"{counted(len(skipped), 'unreadable image')} left out:", skipped)
 
 
 def print_names(heading: str, names: Sequence[str]) -> None:
-    """A heading and a line per name, where there are any."""
+    """Prints a heading and a line per name, if there are names."""
     if names:
         print("\n  ".join([heading, *names]), file=sys.stderr)
 

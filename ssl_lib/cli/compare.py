@@ -1,4 +1,4 @@
-"""`ssl-lib compare`: runs side by side."""
+"""`ssl-lib compare`: compares runs in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ssl-lib nearest`, `duplicates` and `select`: what people who curate images ask of a table of embeddings."""
+"""`ssl-lib nearest`, `duplicates` and `select`: neighbors, duplicates and subsets in a table of embeddings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ssl_lib.utils.files import check_writable, whole_file
 
 __all__ = ["run_duplicates", "run_nearest", "run_select"]
 
-_LINES = 8  # of a group that is shown
+_LINES = 8  # printed per group
 
 
 def run_nearest(options: argparse.Namespace) -> None:
@@ -44,20 +44,20 @@ def run_nearest(options: argparse.Namespace) -> None:
     table = EmbeddingTable.load(options.table)
     rows = np.array([call("QUERY", table.find, query) for query in options.queries])
     read = image_reader(table, options.images) if options.output else None
-    shown = {"device": options.device, "progress": True}
-    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, **shown)
+    settings = {"device": options.device, "progress": True}
+    found = call("nearest", nearest, table.embeddings, table.embeddings[rows], options.k + 1, **settings)
     pictured = []
     for row, cosines, others in zip(rows.tolist(), *found, strict=True):
         near = [(c, other) for c, other in zip(cosines.tolist(), others.tolist(), strict=True) if other != row]
         near = near[: options.k]
         _print_neighbors(table, row, near)
         if read:
-            told = [(row, None), *((other, cosine) for cosine, other in near)]
-            pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in told])
+            cells = [(row, None), *((other, cosine) for cosine, other in near)]
+            pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in cells])
     if options.output:
         _save_picture(pictured, options.output)
     else:
-        print("to see them: -o grid.png", file=sys.stderr)
+        print("to draw them: -o grid.png", file=sys.stderr)
 
 
 def _print_neighbors(table: EmbeddingTable, row: int, near: list[tuple[float, int]]) -> None:
@@ -80,7 +80,7 @@ def run_duplicates(options: argparse.Namespace) -> None:
     groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, **arguments)
     dropped = sum(map(len, groups)) - len(groups)
     print(
-        f"{counted(len(groups), 'group')} of near-duplicates, at a cosine of {options.threshold:g} or more: "
+        f"{counted(len(groups), 'group')} of near-duplicates (cosine of {options.threshold:g} or more): "
         f"{dropped:,} of {counted(len(table), 'image')} to drop"
     )
     if table.labels is not None and groups:
@@ -92,17 +92,20 @@ def run_duplicates(options: argparse.Namespace) -> None:
         left = len(groups) - len(shown)
         print(f"{counted(left, 'group')} not shown; --show {len(groups)} prints all")
     if least < options.threshold - ROUNDING:
-        print(f"some are less alike, down to {least:.4f}, joined by others between: a higher --threshold parts them")
+        print(
+            f"some images in a group have a cosine of only {least:.4f}, since other images connect them; a higher "
+            "--threshold separates them"
+        )
     if options.output:
         rows = np.concatenate([np.empty(0, np.int64), *(group[1:] for group in groups)])
         _write_paths(table, np.sort(rows), options.output)
         print(f"paths to drop: {options.output}")
     elif groups:
-        print("to have the paths to drop in a file: -o drop.txt", file=sys.stderr)
+        print("to write the paths to drop to a file: -o drop.txt", file=sys.stderr)
 
 
 def _print_group(table: EmbeddingTable, group: npt.NDArray[np.int64]) -> float:
-    """Prints the image to keep, then the others with their cosines to it, the least of which it returns."""
+    """Prints the image to keep and the others with their cosine to it; returns the smallest cosine."""
     cosines, order = nearest(table.embeddings[group], table.embeddings[group[:1]], len(group))
     to_first = dict(zip(group[order[0]].tolist(), cosines[0].tolist(), strict=True))
     print(f"{len(group):,} images")
@@ -127,11 +130,11 @@ def run_select(options: argparse.Namespace) -> None:
         arguments = {"seed": options.seed, "device": options.device, "progress": True}
         chosen = call("select", farthest_points, table.embeddings, options.count, **arguments)
         subsets = {"k-center": chosen, **subsets}
-    shown = {"device": options.device, "progress": True}
-    distances = {name: coverage(table.embeddings, rows, **shown) for name, rows in subsets.items()}
+    settings = {"device": options.device, "progress": True}
+    distances = {name: coverage(table.embeddings, rows, **settings) for name, rows in subsets.items()}
     _write_paths(table, subsets[options.method], options.output)
     print(f"{options.count:,} of {counted(len(table), 'image')} by {options.method}: {options.output}")
-    print("distance to the nearest one chosen, of unit vectors (and its cosine)")
+    print("distance of all images to the nearest selected one, between unit vectors (and its cosine)")
     print(f"  {'':<16}{'largest':>16}{'mean':>16}")
     for name, values in distances.items():
         cells = (f"{value:.3f} ({1 - value**2 / 2:.3f})" for value in (values.max(), values.mean()))
@@ -139,11 +142,13 @@ def run_select(options: argparse.Namespace) -> None:
 
 
 def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str) -> None:
-    """A line per path, as the file system has it."""
+    """Writes a line per path, as bytes of the file system."""
     paths = table.paths[rows].tolist()
     broken = next((path for path in paths if "\n" in path), None)
     if broken is not None:
-        raise DataError(f"{broken!r} has a line break in its name, and {target} a path per line: rename that file")
+        raise DataError(
+            f"{broken!r} has a line break in its name, but {target} holds a path per line: rename that file"
+        )
     with whole_file(Path(target)) as partial:
         partial.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
 
@@ -153,7 +158,7 @@ def _save_picture(rows: list[list[Shown]], target: str) -> None:
     try:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         picture.save(target)
-    except (OSError, ValueError) as error:  # of a disk, or of a format too narrow for it
+    except (OSError, ValueError) as error:  # a full disk, or a format that cannot hold the picture
         raise ConfigError(
             f"--output: {target} cannot be written ({error}); choose another, such as grid.png"
         ) from error
@@ -161,5 +166,5 @@ def _save_picture(rows: list[list[Shown]], target: str) -> None:
 
 
 def _printable(path: str) -> str:
-    """A path that a terminal can show, whatever bytes are in it."""
+    """Escapes the bytes of a path that are not UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A part in words: what it is, and what its arguments mean."""
+"""Describes a component and its arguments, from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["described", "show_part"]
 
 
 def show_part(registry: Registry, name: str) -> None:
-    """Prints what a part is, and its arguments with their types and defaults."""
+    """Prints a component's description, and its arguments with types, defaults and meanings."""
     part = registry[name]
     about, meanings = described(part)
     arguments = arguments_of(part, GIVEN.get(registry, ()))
@@ -31,11 +31,11 @@ def show_part(registry: Registry, name: str) -> None:
         for line in textwrap.wrap(meanings.get(name, ""), 100):
             print(f"      {line}")
     if registry is PRESETS:
-        print(f"  and in all of its views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
+        print(f"  and, for all views: {', '.join(field.name for field in dataclasses.fields(ViewConfig))}")
 
 
 def _type_name(annotation: Any) -> str:
-    """Such as `str | Path | None`: alike in every Python, without the modules that the classes come from."""
+    """Formats a type as `str | Path | None`: the same in every Python version, without module names."""
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(map(_type_name, get_args(annotation)))
     if annotation is NoneType:
@@ -44,9 +44,9 @@ def _type_name(annotation: Any) -> str:
 
 
 def described(part: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """What a part's docstring says of it, and of each argument in its `Args` or, of a dataclass, its `Attributes`."""
+    """Splits a docstring into the description and the meanings of the arguments (`Args` or `Attributes`)."""
     text = inspect.getdoc(part.func if isinstance(part, functools.partial) else part) or ""
     about, *sections = re.split(r"\n\n(?=(?:Args|Attributes|Returns|Raises):\n)", text)
     named = [section for section in sections if section.startswith(("Args:\n", "Attributes:\n"))]
     entries = [entry.partition(":") for section in named for entry in re.split(r"\n    (?=\w)", section)[1:]]
-    return about, {name: " ".join(said.split()) for names, _, said in entries for name in names.split(", ")}
+    return about, {name: " ".join(meaning.split()) for names, _, meaning in entries for name in names.split(", ")}

@@ -1,4 +1,4 @@
-"""`ssl-lib doctor`: what is wrong with a run, by its own figures."""
+"""`ssl-lib doctor`: diagnoses a run from its logged metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ssl-lib embed`: what a trained run makes of a folder of images."""
+"""`ssl-lib embed`: computes the embeddings of a folder of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 from torch import nn
 
-from ssl_lib.cli.common import counted, is_setting, print_names
+from ssl_lib.cli.common import counted, is_setting, parse_changes, print_names
 from ssl_lib.cli.image_source import open_images
 from ssl_lib.config.resolve import call
 from ssl_lib.data import FolderData, ImageData
@@ -32,59 +32,62 @@ def run_embed(options: argparse.Namespace) -> None:
         raise ConfigError(f"embed takes one folder of images, got {' and '.join(folders)}")
     if options.size is not None and options.size < 1:
         raise ConfigError(f"--size must be at least 1 pixel, got {options.size}")
-    overrides = [text for text in options.overrides if text not in folders]
-    on_error: OnError = "skip" if options.skip_unreadable else "raise"
-    if options.skip_unreadable and not folders:
-        overrides.append("data.on_error=skip")
-    if folders:
-        encoder, shown = _load(options.run, overrides)
-        data = open_images(folders[0], shown, on_error)
-    else:
-        run = load_run(options.run, overrides, protocols=None)
-        encoder, shown, data = run.method.encoder, run.preprocessing, run.train
-    shown = shown if options.size is None else shown.at(options.size)
-    packed = folders and not isinstance(data, FolderData)
-    root = os.path.realpath(os.path.expanduser(folders[0])) if packed else None
-    encoder = encoder.to(resolve_device(options.device))
+    folder = folders[0] if folders else None
+    encoder, preprocessing, data = _load(options, folder)
+    if options.size is not None:
+        preprocessing = preprocessing.at(options.size)
+    packed = folder is not None and not isinstance(data, FolderData)
     settings = {
-        "size": shown.size,
-        "resize": shown.resize,
+        "size": preprocessing.size,
+        "resize": preprocessing.resize,
         "batch_size": options.batch_size,
         "precision": options.precision,
-        "root": root,
+        "root": os.path.realpath(os.path.expanduser(folder)) if packed and folder else None,
     }
+    encoder = encoder.to(resolve_device(options.device))
     try:
         made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
     except KeyboardInterrupt:
-        print(f"\n{options.output} is unfinished: the same command goes on where this one stopped", file=sys.stderr)
+        print(f"\n{options.output} is incomplete: the same command continues where it stopped", file=sys.stderr)
         raise
-    _tell(made, encoder, data)
-    table, picture = shlex.quote(options.output), " -o grid.png"
-    if not folders and not isinstance(data, FolderData):  # the table names no folder
-        run_dir = shlex.quote(str(run_folder(options.run)))
-        picture = "" if overrides else f"{picture} --images {run_dir}"
-    print(f"to look at it: ssl-lib nearest {table} 0{picture}; or ssl-lib duplicates {table}, ", end="")
-    print(f"ssl-lib select {table} -n {min(100, made.count)}")
+    _print_summary(made, encoder, data)
+    print(_next_steps(options, made, folder, data))
 
 
-def _tell(made: Embedded, encoder: nn.Module, data: ImageData) -> None:
-    new = f", {made.written:,} of them now" if made.written else ", all there already"
+def _load(options: argparse.Namespace, folder: str | None) -> tuple[nn.Module, Preprocessing, ImageData]:
+    """The encoder, its preprocessing, and the images of `folder`, or the run's training images."""
+    changes = parse_changes([text for text in options.overrides if text != folder])
+    if folder is None:
+        if options.skip_unreadable:
+            changes["data.on_error"] = "skip"
+        run = load_run(options.run, changes, protocols=None)
+        return run.method.encoder, run.preprocessing, run.train
+    try:
+        backbone = TrainedBackbone.from_run(options.run, changes=changes)
+    except DataError as error:
+        raise DataError(
+            f"{error}. The run's training images define the normalization: give their folder with data.root=..., or "
+            "describe them, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they are "
+            "not ImageNet's"
+        ) from error
+    on_error: OnError = "skip" if options.skip_unreadable else "raise"
+    return backbone.net, backbone.preprocessing, open_images(folder, backbone.preprocessing, on_error)
+
+
+def _print_summary(made: Embedded, encoder: nn.Module, data: ImageData) -> None:
+    new = f", {made.written:,} of them now" if made.written else ", all of them before"
     new = new if made.written < made.count else ""
     space = made.path.stat().st_size / 2**20
     print(f"{counted(made.count, 'image')} x {encoder.out_dim}{new}, {space:,.1f} MiB in {made.path}", file=sys.stderr)
-    where = data.root if isinstance(data, FolderData) else ""
-    names = [os.path.join(where, name) for name in made.skipped]
+    root = data.root if isinstance(data, FolderData) else ""
+    names = [os.path.join(root, name) for name in made.skipped]
     print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
 
 
-def _load(target: str, overrides: list[str]) -> tuple[nn.Module, Preprocessing]:
-    """The encoder, and how it is shown images, which all but old checkpoints hold."""
-    try:
-        backbone = TrainedBackbone.from_run(target, overrides=overrides)
-    except DataError as error:
-        raise DataError(
-            f"{error}. The run's training images say how to normalize others: name them by data.root=..., or give "
-            "what they are like, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they "
-            "are not ImageNet's"
-        ) from error
-    return backbone.net, backbone.preprocessing
+def _next_steps(options: argparse.Namespace, made: Embedded, folder: str | None, data: ImageData) -> str:
+    table, picture = shlex.quote(options.output), " -o grid.png"
+    if folder is None and not isinstance(data, FolderData):  # the table names no folder
+        run_dir = shlex.quote(str(run_folder(options.run)))
+        picture = "" if options.overrides or options.skip_unreadable else f"{picture} --images {run_dir}"
+    commands = [f"nearest {table} 0{picture}", f"duplicates {table}", f"select {table} -n {min(100, made.count)}"]
+    return "next: " + ", ".join(f"ssl-lib {command}" for command in commands)

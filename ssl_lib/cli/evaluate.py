@@ -1,23 +1,23 @@
-"""`ssl-lib evaluate`: a trained run beside random weights and raw pixels."""
+"""`ssl-lib evaluate`: evaluates a trained run next to random weights and raw pixels."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from ssl_lib.cli.common import counted, print_skipped
+from ssl_lib.cli.common import counted, parse_changes, print_skipped
 from ssl_lib.distributed import rank, started
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
 from ssl_lib.experiment.load import load_run
 from ssl_lib.registry import DATASETS
 from ssl_lib.runs.files import evaluation_file
-from ssl_lib.training.checkpoint import load_checkpoint
-from ssl_lib.training.checkpoint_folder import find_checkpoint
+from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
 from ssl_lib.utils.files import check_writable
 from ssl_lib.utils.precision import resolve_device
+from ssl_lib.utils.yaml import parse_yaml
 
 __all__ = ["run_evaluate"]
 
@@ -25,29 +25,34 @@ __all__ = ["run_evaluate"]
 @started()
 def run_evaluate(options: argparse.Namespace) -> None:
     """Runs `ssl-lib evaluate`."""
-    path = find_checkpoint(options.run)
+    checkpoint = open_checkpoint(options.run)
     names = [word for word in options.overrides if "=" not in word]
-    changes = [*_data(options.data, path), *(word for word in options.overrides if "=" in word)]
-    target = evaluation_file(path)
+    texts = [word for word in options.overrides if "=" in word]
+    changes = {**_data(options.data, checkpoint), **parse_changes(texts)}
+    target = evaluation_file(checkpoint.path)
     if options.output or not changes:
         check_writable(Path(options.output or target), "results.json")
-    run = load_run(path, changes, names)
+    run = load_run(checkpoint, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
         raise ConfigError(
-            "there is nothing to evaluate: it takes labeled training and test images (of a folder, class folders "
-            "inside of `train` and `val` or `test`), and a protocol that is not null"
+            "there is nothing to evaluate: labeled training and test images are needed (a folder with class folders "
+            "inside `train` and `val` or `test`), and a protocol that is not null"
         )
     if changes and not options.output and rank() == 0:
-        print(f"note: of changed settings {target.name} keeps nothing; --output FILE does", file=sys.stderr)
-    results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer.device)))
+        print(
+            f"note: settings were changed, so {target.name} is not updated; use --output FILE to keep the results",
+            file=sys.stderr,
+        )
+    results = evaluator(run.method.encoder.to(resolve_device(run.config.trainer["device"])))
     if rank() > 0:
         return
     print_skipped(evaluator.bank, evaluator.queries)
     print(results.table())
     if options.output:
         target = Path(options.output)
-        write_results(target, evaluator, results, run.steps, run=options.run, changes=changes)
+        given = [f"--data {options.data}", *texts] if options.data else texts
+        write_results(target, evaluator, results, run.steps, run=options.run, changes=given)
     elif changes:
         return
     else:
@@ -55,23 +60,18 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
 
 
-def _data(given: str | None, checkpoint: Path) -> list[str]:
-    """The override that takes other images; those of a folder are read and normalized as the run's were."""
+def _data(given: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The change that selects other images; a folder's images get the run's channels and normalization."""
     if given is None:
-        return []
+        return {}
     root = Path(given).expanduser()
     if not root.is_dir():
         if "{" not in given and given not in DATASETS:
-            raise ConfigError(f"--data: {given} is no folder, and no data set.{did_you_mean(given, DATASETS)}")
-        return [f"data={given}"]
-    known = load_checkpoint(checkpoint).get("preprocessing") or {}
+            raise ConfigError(f"--data: {given} is neither a folder nor a data set.{did_you_mean(given, DATASETS)}")
+        return {"data": parse_yaml(given, "--data")}
+    known = checkpoint.state.get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}
     if (root / "train" / "images.npy").exists():
-        return [f"data={_as_yaml({'name': 'arrays', 'path': str(root), **like})}"]
+        return {"data": {"name": "arrays", "path": str(root), **like}}
     channels = {"channels": len(like["mean"])} if like else {}
-    return [f"data={_as_yaml({'name': 'image_folder', 'root': str(root), **channels, **like})}"]
-
-
-def _as_yaml(value: object) -> str:
-    """As JSON, but for signs beyond its first plane, which YAML does not join from two."""
-    return json.dumps(value, ensure_ascii=False)
+    return {"data": {"name": "image_folder", "root": str(root), **channels, **like}}

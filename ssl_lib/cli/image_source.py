@@ -1,4 +1,4 @@
-"""The images that a command is pointed at: a folder of files, one that `ssl-lib pack` wrote, or those of a run."""
+"""Opens images for a command: a folder of files, a folder that `ssl-lib pack` wrote, or a run's training images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["image_reader", "open_images"]
 
 
 def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -> ImageData:
-    """The images of a folder, with the channels and the statistics that a run was trained with.
+    """Opens the images of a folder, with a run's channels and normalization.
 
     Raises:
-        DataError: The folder is missing or has no images, or holds several packed parts, or of other channels.
+        DataError: The folder is missing or has no images, or holds several packed splits or other channels.
     """
     if not _is_packed(folder):
         return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error)
@@ -38,28 +38,30 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
     assert found is not None
     if found.channels != like.channels:
         raise DataError(
-            f"{folder}: images of {found.channels} channels, where the run has {like.channels}: pack them with "
+            f"{folder}: the images have {found.channels} channels, the run has {like.channels}: pack them with "
             f"--channels {like.channels}"
         )
-    shown = call("IMAGES", arrays, folder, mean=like.mean, std=like.std)
-    assert shown is not None
-    return shown
+    data = call("IMAGES", arrays, folder, mean=like.mean, std=like.std)
+    assert data is not None
+    return data
 
 
 def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
-    """A function that reads the image of a row of a table, uint8 (C, H, W).
+    """Returns a function that reads the image of a table's row, uint8 (C, H, W).
 
     Args:
-        table: What `ssl-lib embed` wrote.
-        images: The folder, or the run whose own images the table is of; None takes the folder that the table names.
+        table: A table that `ssl-lib embed` wrote.
+        images: The folder, or the run whose training images were embedded; None uses the folder that the table names.
 
     Raises:
-        ConfigError: The table names none.
-        DataError: These are other images than the table's.
+        ConfigError: The table names no folder.
+        DataError: The images are not the table's.
     """
     place = images or table.root
     if place is None:
-        raise ConfigError("the table names no folder of images: name it, or the run whose images they are, by --images")
+        raise ConfigError(
+            "the table names no folder of images: give the folder, or the run whose images they are, with --images"
+        )
     folder = Path(place).expanduser()
     if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
         if not _is_packed(place):
@@ -70,17 +72,21 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     assert data is not None
     found = describe_source(data)
     if any(table.made_of.get(key) != found[key] for key in ("images", "labels")):
-        raise DataError(f"{place}: these are not the {len(table):,} images of the table")
+        raise DataError(f"{place}: its images are not the {len(table):,} images of the table")
     return lambda row: data.read(int(table.paths[row]))
 
 
 def decode_file(path: Path) -> Tensor:
-    """Reads an image file in color, or says why it cannot be read."""
+    """Reads an image file as RGB.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
         return decode_image(path)
     except Exception as error:  # Pillow raises many types on damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{path}: cannot be drawn ({reason}); --images names another folder") from error
+        raise DataError(f"{path} cannot be read ({reason}); give another folder with --images") from error
 
 
 def _is_packed(folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""`ssl-lib list`: what can be named in a config."""
+"""`ssl-lib list`: lists the available components and configs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_list(options: argparse.Namespace) -> None:
             print(f"{kind}:")
             for name, summary in _collapsed(_entries(kind), kind):
                 print(f"  {name:<24} {summary}".rstrip())
-        print("\nssl-lib list KIND NAME shows a part's arguments.")
+        print("\nssl-lib list KIND NAME shows a component's arguments.")
         return
     if options.kind not in kinds:
         raise _no_kind(options.kind, kinds)
@@ -40,20 +40,18 @@ def run_list(options: argparse.Namespace) -> None:
 
 
 def _no_kind(word: str, kinds: list[str]) -> ConfigError:
-    """The error for a word that is no kind; it may be a part's name, for which torch has to be imported."""
+    """The error for an unknown kind; if it is a component's name, the message gives the command."""
     unknown = ConfigError(f"unknown kind {word!r}.{did_you_mean(word, kinds)}")
     if difflib.get_close_matches(word, kinds, n=1, cutoff=0.8):
         return unknown
     homes = [kind for kind in kinds if word in (name for name, _ in _entries(kind))]
     if not homes:
         return unknown
-    return ConfigError(
-        f"{word} is no kind, but is one of the {' and the '.join(homes)}: ssl-lib list {homes[0]} {word}"
-    )
+    return ConfigError(f"{word} is not a kind, but one of the {' and '.join(homes)}: ssl-lib list {homes[0]} {word}")
 
 
 def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
-    """One entry for many names that share a summary, such as torchvision's networks."""
+    """Merges many names with the same summary, such as torchvision's networks, into one entry."""
     counts = collections.Counter(summary for _, summary in entries)
     first = {summary: name for name, summary in reversed(entries) if counts[summary] > 10}
     return [

@@ -1,4 +1,4 @@
-"""`ssl-lib pack`: a folder of image files to memory-mappable arrays."""
+"""`ssl-lib pack`: converts a folder of image files to memory-mappable arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ssl-lib sweep`: a config with every combination of some values, one run after the other."""
+"""`ssl-lib sweep`: trains a config with every combination of some values, one run after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ssl_lib.cli.common import counted, find_config
+from ssl_lib.cli.common import counted, find_config, parse_changes
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.distributed.signals import STOP_SIGNALS
@@ -33,27 +33,27 @@ def run_sweep(options: argparse.Namespace) -> int:
     if not varied:
         raise ConfigError("give more than one value to a key, such as seed=0,1,2; a single run is `ssl-lib train`")
     if "run_dir" in varied:
-        raise ConfigError("run_dir: give one folder; every run gets one of its own below it")
+        raise ConfigError("run_dir: give one folder; every run gets its own folder inside it")
     points = [
         [f"{key}={value}" for key, value in zip(varied, point, strict=True)]
         for point in itertools.product(*varied.values())
     ]
-    config = load_config(source, fixed)
+    config = load_config(source, parse_changes(fixed))
     base = Path(config.run_dir if "run_dir" in keys else f"{config.run_dir}_sweep")
     folders = [base / _folder_name(point) for point in points]
     if len(set(folders)) < len(folders) or max(len(folder.name.encode()) for folder in folders) > 255:
         raise ConfigError(
-            "two combinations would share a folder, or a folder's name would be too long: put long values, and those "
-            "that differ in signs alone, into configs of their own"
+            "two combinations would share a folder, or a folder's name would be too long: write configs for long "
+            "values, and for values that differ only in special characters"
         )
-    for point in points:  # what cannot be is refused before the first run
-        resolve(load_config(source, [*fixed, *point]))
+    for point in points:  # wrong values are refused before the first run
+        resolve(load_config(source, parse_changes([*fixed, *point])))
     failed = []
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
         print(f"\n== {number} of {counted(len(points), 'run')}: {' '.join(point)}", file=sys.stderr, flush=True)
         code, stopped = _train(options.config, [*fixed, *point], folder)
         if stopped or code - 128 in STOP_SIGNALS:
-            print(f"\nthe sweep stopped in {folder}; the same command goes on with it", file=sys.stderr)
+            print(f"\nthe sweep stopped in {folder}; the same command continues it", file=sys.stderr)
             return 128 + stopped if stopped else code
         failed += [folder] if code else []
     if whole := [folder for folder in folders if folder not in failed]:
@@ -65,7 +65,7 @@ def run_sweep(options: argparse.Namespace) -> int:
 
 
 def _choices(override: str) -> tuple[str, list[str]]:
-    """A key and its values: parted by commas outside of brackets and quotes."""
+    """A key and its values, which commas outside of brackets and quotes separate."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"cannot read {override!r}: write key=value,value, such as seed=0,1,2")
@@ -81,7 +81,7 @@ def _choices(override: str) -> tuple[str, list[str]]:
             depth += (letter in "[{") - (letter in "]}")
     values = [value.strip() for value in values]
     if len(values) > 1 and "" in values:
-        raise ConfigError(f"{override}: there is no value between two commas")
+        raise ConfigError(f"{override}: a value between two commas is missing")
     if len(set(values)) < len(values):
         raise ConfigError(f"{override}: a value is given twice")
     return key, values
@@ -92,15 +92,15 @@ def _folder_name(point: Sequence[str]) -> str:
 
 
 def _train(config: str, overrides: Sequence[str], folder: Path) -> tuple[int, int]:
-    """Trains in a process of its own, so that one that dies takes no other with it; signals are passed on to it.
+    """Trains in a child process, so that the sweep survives its death; signals are forwarded to it.
 
     Returns:
-        Its exit code, and the first signal that was passed on, or 0.
+        Its exit code, and the first signal that was forwarded, or 0.
     """
     received: list[int] = []
     again = ["--resume"] if list_checkpoints(folder) else []
     command = [sys.executable, "-m", "ssl_lib", "train", config, *overrides, f"run_dir={folder}", *again]
-    child = subprocess.Popen(command, start_new_session=True)  # Ctrl-C comes once, through here
+    child = subprocess.Popen(command, start_new_session=True)  # Ctrl-C reaches it once, forwarded from here
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)

@@ -1,4 +1,4 @@
-"""`ssl-lib views`: the augmentation as a picture."""
+"""`ssl-lib views`: draws the augmentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.cli.common import find_config
+from ssl_lib.cli.common import find_config, parse_changes
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.data import preview
@@ -19,7 +19,7 @@ __all__ = ["run_views"]
 
 def run_views(options: argparse.Namespace) -> None:
     """Runs `ssl-lib views`."""
-    config = load_config(find_config(options.config), options.overrides)
+    config = load_config(find_config(options.config), parse_changes(options.overrides))
     title = f"{config.data.name}, views: {_title(config.views)}"
     config = resolve(config)
     data, pipeline = build_views(config)
@@ -38,7 +38,7 @@ def run_views(options: argparse.Namespace) -> None:
 
 
 def _title(views: Any) -> str:
-    """The preset and what is changed in it; or that it is a list."""
+    """The preset and its changes, or `a list`."""
     if isinstance(views, list):
         return "a list"
     changes = ", ".join(f"{key} {value}" for key, value in views.items() if key != "preset")

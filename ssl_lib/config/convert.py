@@ -1,7 +1,8 @@
-"""Checks plain YAML values against type annotations; a constructor's signature is the schema of its arguments."""
+"""Checks plain values against type annotations; a constructor's signature is the schema of its arguments."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -9,9 +10,11 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from ssl_lib.errors import ConfigError, did_you_mean
+from ssl_lib.utils.yaml import brief
 
 __all__ = ["REQUIRED", "Argument", "arguments_of", "check_arguments", "convert"]
 
@@ -20,24 +23,21 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a constructor: its annotation, and its default or `REQUIRED`."""
+    """An argument of a constructor: its annotation, and its default or `REQUIRED`."""
 
     annotation: Any
     default: Any
 
 
 def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, Argument]:
-    """The arguments that a config may set on a class or function.
+    """Returns the arguments of a class or function that a config may set.
 
     Args:
         part: A class, a function or a `functools.partial` of one.
-        given: Names that the library passes itself, such as `backbone`; left out.
+        given: Names of arguments to leave out, which the library passes, such as `backbone`.
     """
     target = part.func if isinstance(part, functools.partial) else part
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # an annotation that exists for type checkers only: its values go unchecked
-        hints = {}
+    hints = _annotations(target.__init__ if inspect.isclass(target) else target)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: Argument(hints.get(name, Any), parameter.default)
@@ -46,15 +46,25 @@ def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[st
     }
 
 
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """The evaluated annotations, except for types that are imported for type checkers only."""
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError):
+            hints |= typing.get_type_hints(one, getattr(function, "__globals__", {}))
+    return hints
+
+
 def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Argument], key: str) -> dict[str, Any]:
-    """Converts a mapping of arguments and fills in the defaults.
+    """Converts a mapping of arguments to the annotated types and adds the defaults.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value has the wrong type; the message names it.
     """
     for name in values:
         if name not in allowed:
-            raise ConfigError(f"unknown key {_join(key, str(name))!r}.{did_you_mean(str(name), allowed)}")
+            raise ConfigError(f"unknown key {brief(_join(key, str(name)))}.{did_you_mean(str(name), allowed)}")
     result = {}
     for name, argument in allowed.items():
         if name in values:
@@ -67,10 +77,10 @@ def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Argument], 
 
 
 def convert(value: Any, annotation: Any, key: str) -> Any:
-    """Converts a YAML value to an annotated type: lists become tuples, mappings become dataclasses, ints become floats.
+    """Converts a plain value to an annotated type: lists to tuples, mappings to dataclasses, ints to floats.
 
     Raises:
-        ConfigError: The value does not fit; the message names the key, the value and the type.
+        ConfigError: The value has another type; the message names the key, the value and the type.
     """
     origin, options = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
@@ -79,7 +89,7 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
         return _convert_union(value, options, key)
     if origin is Literal:
         if value not in options or type(value) not in map(type, options):
-            raise ConfigError(f"{key}: unknown value {value!r}.{did_you_mean(str(value), map(str, options))}")
+            raise ConfigError(f"{key}: unknown value {brief(value)}.{did_you_mean(str(value), map(str, options))}")
         return value
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return _convert_dataclass(value, annotation, key)
@@ -115,7 +125,9 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
             return convert(value, option, key)
         except ConfigError as error:
             errors.append(error)
-    raise errors[0] if len(errors) == 1 else _wrong_type(value, " or ".join(map(_type_name, options)), key)
+    raise (
+        errors[0] if len(errors) == 1 else _wrong_type(value, " or ".join(dict.fromkeys(map(_type_name, options))), key)
+    )
 
 
 def _convert_sequence(value: Any, annotation: Any, key: str) -> Any:
@@ -124,7 +136,7 @@ def _convert_sequence(value: Any, annotation: Any, key: str) -> Any:
         raise _wrong_type(value, "a list", key)
     if origin is tuple and options and options[-1] is not Ellipsis:
         if len(value) != len(options):
-            raise ConfigError(f"{key}: expected {len(options)} values, got {len(value)}: {value!r}")
+            raise ConfigError(f"{key}: expected {len(options)} values, got {len(value)}: {brief(value)}")
         kinds: Sequence[Any] = options
     else:
         kinds = [options[0] if options else Any] * len(value)
@@ -154,10 +166,12 @@ def _convert_dataclass(value: Any, kind: type, key: str) -> Any:
 
 
 def _wrong_type(value: Any, expected: str, key: str) -> ConfigError:
-    cure = ""
+    fix = ""
     if isinstance(value, str) and expected in ("a number", "an integer") and _is_number(value):
-        cure = f"; YAML reads it as text: write {_yaml_number(float(value))}"
-    return ConfigError(f"{key}: expected {expected}, got {value!r} ({_type_name(type(value))}){cure}")
+        fix = f"; without quotes it is a number: {value:.200}"
+    elif "text" in expected and type(value) in (int, float, bool):
+        fix = f"; in quotes it is text: '{brief(value)}'"
+    return ConfigError(f"{key}: expected {expected}, got {brief(value)} ({_type_name(type(value))}){fix}")
 
 
 def _is_number(text: str) -> bool:
@@ -168,21 +182,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _yaml_number(value: float) -> str:
-    """A form that YAML 1.1 reads as a number: with a dot before the exponent."""
-    mantissa, _, exponent = f"{value:g}".partition("e")
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}" if exponent else mantissa
-
-
 def _type_name(kind: Any) -> str:
     names = {
         bool: "true or false",
         int: "integer",
         float: "number",
         str: "text",
+        Path: "text",
         list: "list",
         dict: "mapping",
         Mapping: "mapping",
+        type(None): "null",
     }
     origin = typing.get_origin(kind) or kind
     return names.get(origin, getattr(origin, "__name__", str(kind)))

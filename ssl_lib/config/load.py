@@ -1,4 +1,4 @@
-"""One run as data: strict YAML in, frozen dataclasses (`settings`), resolved YAML out."""
+"""Loads a run's config: strict YAML in, frozen dataclasses (`run_config`), resolved YAML out."""
 
 from __future__ import annotations
 
@@ -8,50 +8,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ssl_lib.config.convert import convert
-from ssl_lib.config.run_config import Component, EvaluationConfig, RunConfig, TrainerConfig
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.config.convert import Argument, arguments_of, check_arguments, convert
+from ssl_lib.config.run_config import Component, EvaluationConfig, RunConfig
+from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.optim.schedules import Schedule
-from ssl_lib.utils.yaml import flat, parse_yaml
+from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, TRAINER, Registry
+from ssl_lib.utils.yaml import brief, dump_yaml, flat, parse_yaml
+from ssl_lib.views import ViewConfig
 
-__all__ = [
-    "Component",
-    "EvaluationConfig",
-    "RunConfig",
-    "TrainerConfig",
-    "load_config",
-    "parse_config",
-    "plain",
-    "refuse_changes",
-    "saved_config",
-    "to_yaml",
-]
+__all__ = ["load_config", "parse_config", "plain", "refuse_changes", "saved_config", "to_yaml", "trainer_arguments"]
 
-_COMPONENTS = ("data", "backbone", "method", "optimizer")
-_PLACES = (
+_COMPONENTS: Mapping[str, Registry] = {
+    "data": DATASETS,
+    "backbone": BACKBONES,
+    "method": METHODS,
+    "optimizer": OPTIMIZERS,
+}
+_OF_PLACES = {
     *("root", "test_root", "bank_root", "path", "labels", "test_path", "test_labels", "urls", "test_urls"),
     *("download", "on_error"),
-)
-_ABOUT_THE_RUN = (
-    *("device", "strategy", "compile", "workers", "log_every", "skip_nonfinite"),
+}
+"""Arguments of data sets that say where the images are, not which they are."""
+
+_OF_THE_PROCESS = {
+    *("device", "strategy", "compile", "workers", "log_every", "skip_nonfinite", "debug_nonfinite"),
     *("save_every", "save_minutes", "keep", "keep_every", "keep_best"),
-)
+}
+"""Keys of `trainer` that do not change what is trained."""
+
+_GIVEN = ("run_dir", "callbacks", "folder", "config", "preprocessing", "data", "views", "seed", "indices")
+"""Arguments of Trainer, Checkpoints and Loader that `build` passes; the others are the keys of `trainer`."""
 
 
-_SECTIONS: Mapping[str, Any] = {"trainer": TrainerConfig, "schedule": Schedule, "evaluation": EvaluationConfig}
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """Reads a run's YAML file.
 
     Args:
-        path: The file. `imports` that are files are looked for beside it first.
-        overrides: `key.subkey=value` texts, the values in YAML.
+        path: The file. `imports` that are files are looked for in its folder first.
+        changes: Values by full key, such as `{"method.temperature": 0.2}`.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, or a key or value is wrong; parts are checked by `build`.
+        ConfigError: The file is missing or is not YAML, or a key or value is wrong. Components are checked by `build`.
     """
     path = Path(path)
     try:
@@ -63,30 +60,26 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(f"{path} must hold a mapping of keys to values, such as `seed: 0`; it holds {found}")
     values.setdefault("run_dir", f"runs/{_run_name(path)}")
-    return parse_config(values, overrides, path.parent)
+    return parse_config(values, changes, path.parent)
 
 
-def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
-    """Checks a run's mapping, as YAML gives it, and applies overrides.
+def parse_config(
+    values: Mapping[str, Any], changes: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> RunConfig:
+    """Checks a run's mapping, as YAML gives it.
 
     Args:
         values: Keys and plain values.
-        overrides: `key.subkey=value` texts, the values in YAML.
-        folder: Where files named in `imports` are looked for first.
+        changes: Values by full key, such as `{"method.temperature": 0.2}`.
+        folder: Folder in which files named in `imports` are looked for first.
 
     Raises:
         ConfigError: A key or value is wrong.
     """
     values = dict(values)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"cannot read the override {override!r}: write key=value, such as trainer.batch_size=128")
-        _assign(values, key.split("."), parse_yaml(text, f"the value of {key}={text}"), key)
-    for key in values:
-        for section, kind in _SECTIONS.items():
-            if key in {field.name for field in dataclasses.fields(kind)}:
-                raise ConfigError(f"unknown key {key!r}. Did you mean '{section}.{key}'?")
+    for key, value in (changes or {}).items():
+        _assign(values, key.split("."), value, key)
+    _check_keys(values)
     for name in _COMPONENTS:
         if name in values:
             values[name] = _component(values[name], name)
@@ -94,47 +87,49 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), folde
         values["evaluation"] = _with_protocols(values["evaluation"])
     if isinstance(loggers := values.get("loggers"), list | tuple):
         values["loggers"] = [_component(logger, f"loggers[{index}]") for index, logger in enumerate(loggers)]
+    settings = convert(values.get("trainer", {}), Mapping[str, Any], "trainer")
+    values["trainer"] = check_arguments(settings, trainer_arguments(), "trainer")
     config: RunConfig = convert(values, RunConfig, "")
     imports = tuple(_locate(entry, folder or Path()) for entry in config.imports)
     return dataclasses.replace(config, run_dir=os.path.expanduser(config.run_dir), imports=imports)
 
 
-def saved_config(saved: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+def saved_config(saved: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> RunConfig:
     """The config inside a loaded checkpoint.
 
     Raises:
-        CheckpointError: There is none, or it is not one.
-        ConfigError: It cannot be read.
+        CheckpointError: The checkpoint holds no config, or the config is damaged.
+        ConfigError: A key or value is wrong.
     """
     where = "the config inside the checkpoint"
     if saved.get("config") is None:
         raise CheckpointError(
-            "the checkpoint was saved by a script, without a config: build the method there and load into it "
-            "ssl_lib.training.checkpoint.load_checkpoint(path)['method']"
+            "the checkpoint was saved by a script, without a config: build the method in the script, and load "
+            "ssl_lib.load_checkpoint(path)['method'] into it"
         )
     values = parse_yaml(saved["config"], where) if isinstance(saved["config"], str) else None
     if not isinstance(values, dict):
-        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged or no run's")
-    return parse_config(values, overrides)
+        raise CheckpointError(f"{where} is not a mapping of keys to values: it is damaged")
+    return parse_config(values, changes)
 
 
 def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
-    """Compares the config that a run was trained with to the one it is to be resumed with.
+    """Compares the config that a run was trained with to the config with which it is resumed.
 
-    Where the run and its data lie, how often it logs, saves and evaluates, its device, its workers, its
-    strategy and how many bad updates it skips may change.
+    The folders of the run and of its data, the intervals of logging, saving and evaluation, device, workers, strategy
+    and the handling of NaN may change.
 
     Returns:
-        The changes that are taken, such as `trainer.log_every was 20, is 10`.
+        The accepted changes, such as `trainer.log_every was 20, is 10`.
 
     Raises:
-        CheckpointError: Another key differs; the message lists them with both values.
+        CheckpointError: Another key differs; the message lists all of them with both values.
     """
-    harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _PLACES)}
-    harmless |= {f"trainer.{name}" for name in _ABOUT_THE_RUN}
+    harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _OF_PLACES)}
+    harmless |= {f"trainer.{name}" for name in _OF_THE_PROCESS}
     before, after = flat(plain(saved)), flat(plain(now))
     changed = {
-        key: f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
+        key: f"{key} was {brief(before.get(key))}, is {brief(after.get(key))}"
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     }
@@ -143,20 +138,20 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     }
     if refused := [text for key, text in changed.items() if key not in taken]:
         raise CheckpointError(
-            f"a run goes on with the config it was started with: {'; '.join(refused)}. It cannot be changed or made "
-            f"longer, as its schedule spans all of it; a new run with backbone.weights={now.run_dir} takes this one's "
-            "backbone, and begins anew with heads, teachers, optimizer and schedule"
+            f"a run must be resumed with its original config: {'; '.join(refused)}. It cannot be changed or made "
+            f"longer, since its schedule spans the whole run. Start a new run with backbone.weights={now.run_dir} to "
+            "use this run's backbone; heads, teachers, optimizer and schedule start again"
         )
     return [text for key, text in changed.items() if key in taken]
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved config, every default written out, in a form that `load_config` reads back."""
-    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    """Formats a resolved config, with all defaults, as YAML that `load_config` reads."""
+    return dump_yaml(plain(config))
 
 
 def plain(value: Any) -> Any:
-    """A config, or a part of one, as YAML has it."""
+    """A config, or a part of one, as plain values."""
     if isinstance(value, Component):
         return {"name": value.name, **{key: plain(entry) for key, entry in value.arguments.items()}}
     if isinstance(value, EvaluationConfig):
@@ -169,8 +164,46 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
+def trainer_arguments() -> dict[str, Argument]:
+    """The keys of `trainer`: the arguments of Trainer, Checkpoints and Loader that a config may set."""
+    return {name: entry for part in TRAINER for name, entry in arguments_of(TRAINER[part], _GIVEN).items()}
+
+
+def _check_keys(values: Mapping[str, Any]) -> None:
+    """Refuses unknown sections; for `lr` or `epochs` the message names the full key."""
+    known = [entry.name for entry in dataclasses.fields(RunConfig)]
+    for key in values:
+        if key not in known:
+            full = _full_keys(str(key), values)
+            hint = f" Did you mean {' or '.join(map(repr, full))}?" if full else did_you_mean(str(key), known)
+            raise ConfigError(f"unknown key {brief(key)}.{hint}")
+
+
+def _full_keys(name: str, values: Mapping[str, Any]) -> list[str]:
+    """The full keys that end with a name, in the sections and in the components that the config names."""
+    sections: dict[str, set[str]] = {
+        "schedule": {entry.name for entry in dataclasses.fields(Schedule)},
+        "trainer": set(trainer_arguments()),
+        "evaluation": {entry.name for entry in dataclasses.fields(EvaluationConfig)} - {"protocols"},
+    }
+    for key, registry in _COMPONENTS.items():
+        component = values.get(key)
+        chosen = component.get("name") if isinstance(component, Mapping) else component
+        if isinstance(chosen, str) and chosen in registry:
+            sections[key] = set(arguments_of(registry[chosen]))
+    if isinstance(views := values.get("views"), Mapping):
+        preset = views.get("preset")
+        own = arguments_of(PRESETS[preset]) if isinstance(preset, str) and preset in PRESETS else {}
+        sections["views"] = {*own, *(entry.name for entry in dataclasses.fields(ViewConfig))}
+    evaluation = values.get("evaluation")
+    for protocol in evaluation if isinstance(evaluation, Mapping) else ():
+        if protocol in PROTOCOLS:
+            sections[f"evaluation.{protocol}"] = set(arguments_of(PROTOCOLS[protocol]))
+    return [f"{section}.{name}" for section, names in sections.items() if name in names]
+
+
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Gathers the protocols, which in YAML stand beside the other keys; `knn` and `linear` are there unless null."""
+    """Gathers the protocols, which in YAML are keys next to the others; `knn` and `linear` are on unless null."""
     own = {entry.name for entry in dataclasses.fields(EvaluationConfig)} - {"protocols"}
     protocols = {"knn": {}, "linear": {}, **{name: values[name] for name in values if name not in own}}
     return {**{name: values[name] for name in values if name in own}, "protocols": protocols}
@@ -180,7 +213,7 @@ def _component(value: Any, key: str) -> Component:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ConfigError(f"{key}: expected a name and arguments, such as {{name: ...}}, got {value!r}")
+        raise ConfigError(f"{key}: expected a name and arguments, such as {{name: ...}}, got {brief(value)}")
     return Component(name=value["name"], arguments={name: entry for name, entry in value.items() if name != "name"})
 
 
@@ -190,22 +223,22 @@ def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, key: str) -
         if isinstance(below, str) and keys[0] in _COMPONENTS:
             below = {"name": below}
         if below is not None and not isinstance(below, Mapping):
-            raise ConfigError(f"cannot override {key!r}: {name!r} is {below!r}, not a mapping")
+            raise ConfigError(f"cannot set {key!r}: {name!r} is {brief(below)}, not a mapping")
         values[name] = dict(below or {})
         values = values[name]
     values[keys[-1]] = value
 
 
 def _run_name(path: Path) -> str:
-    """`fashion_mnist_simclr` for configs/fashion_mnist/simclr.yaml, and the file's own name elsewhere."""
+    """`fashion_mnist_simclr` for configs/fashion_mnist/simclr.yaml; the file's own name elsewhere."""
     parts = path.with_suffix("").parts
     below = parts[len(parts) - parts[::-1].index("configs") :] if "configs" in parts else parts[-1:]
     return "_".join(below)
 
 
 def _locate(entry: str, folder: Path) -> str:
-    """An absolute path for a user's own file, beside the config or in the working directory."""
+    """The absolute path of a user's file, in the config's folder or in the working directory."""
     if entry.endswith(".py"):
-        beside = folder / entry
-        return os.path.abspath(beside if beside.exists() else entry)
+        own = folder / entry
+        return os.path.abspath(own if own.exists() else entry)
     return entry

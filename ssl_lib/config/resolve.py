@@ -1,4 +1,4 @@
-"""Checks a config against the parts it names, and writes their defaults out; builds nothing."""
+"""Checks a config against the components that it names and adds their defaults; builds nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ssl_lib.config.run_config import Component, EvaluationConfig, RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
+from ssl_lib.utils.yaml import brief
 from ssl_lib.views import ViewConfig, ViewPipeline
 
 __all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "NO_WEIGHTS", "call", "derive_backbone", "resolve", "without_weights"]
@@ -22,23 +23,23 @@ __all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "NO_WEIGHTS", "call", "derive_ba
 Made = typing.TypeVar("Made")
 
 BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
-"""What torch and the networks raise for values that cannot be."""
+"""The errors that torch and the networks raise for invalid values."""
 
 DERIVED = ("in_channels", "image_size")
-"""Arguments of a backbone that follow the data and the views unless the config sets them."""
+"""Arguments of a backbone that are taken from the data and the views unless the config sets them."""
 
 NO_WEIGHTS = {"weights": None, "pretrained": False}
-"""What makes a backbone start from random weights."""
+"""Arguments with which a backbone starts from random weights."""
 
 GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",), LOGGERS: ("run_dir",)}
-"""What the library passes to each kind of part itself; the other arguments are the config's."""
+"""Arguments that the library passes to each kind of component; the config sets the others."""
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """Imports the user's own parts, checks every part's arguments and fills in their defaults.
+    """Imports the user's components, checks the arguments of every component and adds their defaults.
 
     Raises:
-        ConfigError: A name, key or value is wrong; the message names it and the nearest allowed one.
+        ConfigError: A name, key or value is wrong; the message names it and the closest allowed one.
     """
     _import_all(config.imports)
     return dataclasses.replace(
@@ -49,12 +50,12 @@ def resolve(config: RunConfig) -> RunConfig:
         optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
         evaluation=dataclasses.replace(config.evaluation, protocols=_resolve_protocols(config.evaluation.protocols)),
         loggers=tuple(_resolve(logger, LOGGERS, f"loggers[{index}]") for index, logger in enumerate(config.loggers)),
-        views=[dataclasses.asdict(view) for view in _resolve_views(config.views)],
+        views=_resolve_views(config.views),
     )
 
 
 def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
-    """The config with what its backbone takes from the data and the views."""
+    """Adds the arguments that the backbone takes from the data and the views."""
     derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
     allowed = arguments_of(BACKBONES[config.backbone.name])
     known = {name: value for name, value in derived.items() if name in allowed}
@@ -63,14 +64,14 @@ def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) ->
 
 
 def without_weights(config: RunConfig) -> RunConfig:
-    """The config with a backbone that starts from random weights."""
+    """Returns the config with a backbone that starts from random weights."""
     arguments = {name: NO_WEIGHTS.get(name, value) for name, value in config.backbone.arguments.items()}
     backbone = Component(name=config.backbone.name, arguments=arguments)
     return dataclasses.replace(config, backbone=backbone)
 
 
 def call(key: str, part: typing.Callable[..., Made], *args: Any, **kwargs: Any) -> Made:
-    """Calls a constructor; an error about its arguments becomes a ConfigError that names the config's key."""
+    """Calls a constructor; an error about its arguments becomes a ConfigError that names the config key."""
     try:
         return part(*args, **kwargs)
     except SSLError:
@@ -82,16 +83,18 @@ def call(key: str, part: typing.Callable[..., Made], *args: Any, **kwargs: Any) 
 def _resolve(component: Component, registry: Registry, key: str) -> Component:
     given = GIVEN.get(registry, ())
     allowed = arguments_of(registry[component.name], given)
-    if "name" in allowed:  # a config could not be written and read again
-        what = f"{key}: {component.name} has an argument called name"
-        raise ConfigError(f"{what}, which in a config is what the part is called: rename it")
+    if "name" in allowed:  # a config with it could not be written and read again
+        raise ConfigError(
+            f"{key}: {component.name} has an argument called name, which in a config is the component's own name: "
+            "rename the argument"
+        )
     for name in [name for name in component.arguments if name not in allowed]:
         owners = [other for other in registry if name in arguments_of(registry[other], given)]
         if owners:
             raise ConfigError(
-                f"unknown key '{key}.{name}': {component.name} takes {', '.join(allowed) or 'no arguments'}; "
-                f"{listed(owners, 3)} would take {name}. On the command line {key}=NAME takes another part with "
-                "its own defaults"
+                f"unknown key {brief(f'{key}.{name}')}: {component.name} takes "
+                f"{', '.join(allowed) or 'no arguments'}; {brief(name)} is an argument of {listed(owners, 3)}. "
+                f"On the command line {key}=NAME selects another component, with its own defaults"
             )
     checked = check_arguments(component.arguments, allowed, key)
     derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}
@@ -100,17 +103,17 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
 
 
 def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of every protocol, its defaults filled in; an unknown key may also be one of the section's own."""
+    """The arguments of every protocol with their defaults; a message suggests the section's other keys, too."""
     resolved: dict[str, Any] = {}
     for name, arguments in protocols.items():
         if name not in PROTOCOLS:
             known = [*PROTOCOLS, *(entry.name for entry in dataclasses.fields(EvaluationConfig))]
             raise ConfigError(
-                f"unknown key 'evaluation.{name}'.{did_you_mean(name, sorted(set(known) - {'protocols'}))}"
+                f"unknown key {brief(f'evaluation.{name}')}.{did_you_mean(name, sorted(set(known) - {'protocols'}))}"
             )
         key = f"evaluation.{name}"
         if arguments is not None and not isinstance(arguments, Mapping):
-            raise ConfigError(f"{key}: expected a mapping, got {arguments!r}; null leaves it out")
+            raise ConfigError(f"{key}: expected a mapping, got {brief(arguments)}; null turns it off")
         part = PROTOCOLS[name]
         resolved[name] = None if arguments is None else check_arguments(arguments, arguments_of(part), key)
         if arguments is not None:
@@ -119,14 +122,14 @@ def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether YAML can express a value; a default that it cannot stays with its constructor."""
+    """Whether YAML can express a value; other defaults are left to the constructor."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
 
 
 def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
-    """A list of view configs; or a preset with its arguments, and with fields to replace in every view."""
+    """The view configs: from a list, or from a preset with its arguments and fields to replace in every view."""
     if isinstance(views, list):
         return [convert(view, ViewConfig, f"views[{index}]") for index, view in enumerate(views)]
     values = dict(views)
@@ -137,7 +140,7 @@ def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
     fields = typing.get_type_hints(ViewConfig)
     for name in values:
         if name not in own and name not in fields:
-            raise ConfigError(f"unknown key 'views.{name}'.{did_you_mean(name, {*own, *fields})}")
+            raise ConfigError(f"unknown key {brief(f'views.{name}')}.{did_you_mean(name, {*own, *fields})}")
     arguments = check_arguments({k: v for k, v in values.items() if k in own}, own, "views")
     changes = {k: Argument(fields[k], None) for k in values if k not in own}
     changed = check_arguments({k: values[k] for k in changes}, changes, "views")
@@ -145,7 +148,7 @@ def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
 
 
 def _import_all(names: Sequence[str]) -> None:
-    """Imports modules by name, and files by path, so that they register their parts."""
+    """Imports modules by name and files by path, so that they register their components."""
     for name in names:
         try:
             if name.endswith(".py"):
@@ -159,7 +162,7 @@ def _import_all(names: Sequence[str]) -> None:
 
 
 def _import_file(path: Path) -> None:
-    """Imports a file as a module of its own name, so that worker processes find it too, with its folder on the path."""
+    """Imports a file as a module, with its folder on the path, so that worker processes find it, too."""
     if not path.is_file():
         raise ConfigError(f"imports: there is no file {str(path)!r}")
     folder = str(path.parent.resolve())

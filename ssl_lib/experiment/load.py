@@ -111,11 +111,10 @@ def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) 
         ConfigError: See `load_run`.
         CheckpointError: See `load_run`.
     """
+    sections = {field.name for field in dataclasses.fields(RunConfig)}
     for key in changes or {}:
-        section, sections = key.partition(".")[0], [field.name for field in dataclasses.fields(RunConfig)]
-        if section not in sections:
-            raise ConfigError(f"unknown key {key!r}.{did_you_mean(section, sections)}")
-        if section not in _CHANGEABLE:
+        section = key.partition(".")[0]
+        if section in sections and section not in _CHANGEABLE:
             hint = "; for other image sizes, set evaluation.image_size" if key.startswith("views") else ""
             raise ConfigError(f"{key} cannot be changed: the run was trained with it{hint}")
     checkpoint = open_checkpoint(run)

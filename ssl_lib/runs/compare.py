@@ -1,4 +1,4 @@
-"""Several runs side by side: what they reached, what it cost, and in which settings they differ."""
+"""Compares runs: their results, their cost, and the settings in which they differ; imports no torch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.errors import CheckpointError, DataError
-from ssl_lib.runs.metrics import read_metrics
-from ssl_lib.utils.yaml import flat, parse_yaml
-from ssl_lib.runs.results import mean_and_spread, read_results
-from ssl_lib.runs.files import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
+from ssl_lib.runs.folder import RunFolder
+from ssl_lib.runs.results import Results, mean_and_spread
 from ssl_lib.utils.tables import text_table
+from ssl_lib.utils.yaml import flat
 
 __all__ = ["Comparison", "RunSummary", "compare", "summarize"]
 
-_OWN = ("run_dir", "seed")  # what runs of one group may differ in
+_OWN = ("run_dir", "seed")  # settings in which runs of one group may differ
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run's folder says about it.
+    """One run.
 
     Attributes:
         path: The folder.
-        settings: Its resolved config, flat: `method.temperature`. Empty for a run of a script.
-        figures: Numbers by heading: the evaluation's own figures of the trained encoder (shares in percent), the last
-            line's loss and rank, the median of images/s, peak memory in GB, and minutes of training.
+        settings: The resolved config, flat: `method.temperature`. Empty for a script's run.
+        figures: Numbers by heading: the main metrics of the trained encoder (fractions in percent), the last line's
+            loss and rank, the median of images/s, peak memory in GB, and minutes of training.
     """
 
     path: Path
@@ -42,7 +41,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class _Group:
-    """Runs that differ in nothing but their seeds."""
+    """Runs that differ only in their seeds."""
 
     runs: list[RunSummary] = field(default_factory=list)
 
@@ -53,19 +52,18 @@ class _Group:
         return str(self.runs[0].path) + (f" and {more} other {kind}{'s' if more > 1 else ''}" if more else "")
 
     def values(self, heading: str) -> list[float]:
-        """One of each run that has it."""
+        """The values of the runs that have one."""
         return [run.figures[heading] for run in self.runs if heading in run.figures]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, grouped where they differ in nothing but their seeds.
+    """Runs, in groups that differ only in their seeds.
 
     Attributes:
-        headings: Of the columns.
-        groups: Of the rows, in the order given.
-        differences: By key, its value in each group, None where it has no such setting; those that are the same in all
-            are left out.
+        headings: Headings of the columns.
+        groups: One per row, in the given order.
+        differences: Per setting that differs, its value in each group; None if a group has no such setting.
     """
 
     headings: Sequence[str]
@@ -73,26 +71,26 @@ class Comparison:
     differences: Mapping[str, Sequence[Any]]
 
     def table(self, width: int | None = None) -> str:
-        """Mean and standard deviation over the seeds, a row per group; below it the settings that differ.
+        """A row per group with mean and standard deviation over the seeds; below it the settings that differ.
 
-        Of settings that some groups lack, such as another method's, those on which the others agree are only counted.
+        Settings that some groups lack, such as another method's, are only counted if the other groups agree on them.
 
         Args:
-            width: Of a line at most, as `text_table` takes it.
+            width: Largest line width; see `text_table`.
         """
         numbers = [f"{number})" for number, _ in enumerate(self.groups, 1)]
         rows = [["", "run", *self.headings]]
         for number, group in zip(numbers, self.groups, strict=True):
             rows.append([number, group.name, *(_cell(group.values(heading)) for heading in self.headings)])
         known = {key: [_brief(s[key]) if key in s else "-" for s in self._settings] for key in self.differences}
-        shown = {key: cells for key, cells in known.items() if len({*cells} - {"-"}) > 1}
+        listed = {key: cells for key, cells in known.items() if len({*cells} - {"-"}) > 1}
         parts = [text_table(rows, left=2, width=width)]
-        if shown:
-            settings = [["settings that differ", *numbers], *([key, *shown[key]] for key in shown)]
+        if listed:
+            settings = [["settings that differ", *numbers], *([key, *listed[key]] for key in listed)]
             parts.append(text_table(settings, width=width))
-        if own := [key for key in known if key not in shown]:
-            more = f"{len(own)} settings that only some of them have, such as {own[0]}; -o FILE.csv lists all"
-            parts.append(f"and {more}" if shown else more)
+        if own := [key for key in known if key not in listed]:
+            more = f"{len(own)} settings that only some runs have, such as {own[0]}; -o FILE.csv lists all"
+            parts.append(f"and {more}" if listed else more)
         return "\n\n".join(parts)
 
     @property
@@ -100,22 +98,27 @@ class Comparison:
         return [group.runs[0].settings for group in self.groups]
 
     def csv(self) -> str:
-        """A line per run, with its own figures, its seed, and the settings in which any two differ."""
+        """A line per run with its metrics, its seed, and the settings that differ.
+
+        Texts that a spreadsheet would take for a formula (=, +, -, @ first) begin with an apostrophe.
+        """
         keys = [*self.differences, "seed"]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["run", *keys, *self.headings])
+        writer.writerow(["run", *map(_csv_cell, [*keys, *self.headings])])
         for run in (run for group in self.groups for run in group.runs):
-            settings = ["" if run.settings.get(key) is None else _brief(run.settings[key]) for key in keys]
-            writer.writerow([run.path, *settings, *(run.figures.get(heading, "") for heading in self.headings)])
+            settings = ["" if run.settings.get(key) is None else _csv_cell(run.settings[key]) for key in keys]
+            numbers = (run.figures.get(heading, "") for heading in self.headings)
+            writer.writerow([_csv_cell(str(run.path)), *settings, *numbers])
         return out.getvalue()
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Reads runs' folders and groups them; one that is given twice counts once.
+    """Reads runs' folders and groups them; a folder that is given twice counts once.
 
     Raises:
-        CheckpointError: A folder does not hold a run, or one of its files is damaged.
+        CheckpointError: A folder holds no run.
+        DataError: A file of a run is damaged.
     """
     groups, given = dict[str, _Group](), dict[Path, str | Path]()
     for folder in folders:
@@ -135,25 +138,28 @@ def summarize(folder: str | Path) -> RunSummary:
     """Reads config.yaml, metrics.jsonl and evaluation.json of a run.
 
     Raises:
-        CheckpointError: The folder does not hold a run, or one of the files is damaged.
+        CheckpointError: The folder holds no run.
+        DataError: One of the files is damaged.
     """
     folder = Path(folder)
-    config, metrics, evaluation = (folder / name for name in (CONFIG_FILE, METRICS_FILE, EVALUATION_FILE))
-    if not metrics.is_file():
+    run = RunFolder(folder)
+    lines = run.metrics()
+    if lines is None:
         what = "is a file" if folder.is_file() else "has no metrics.jsonl" if folder.is_dir() else "does not exist"
         raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart")
-    settings = flat(parse_yaml(config.read_text(encoding="utf-8"), str(config))) if config.is_file() else {}
+    settings, evaluation = flat(run.config() or {}), run.evaluation()
     try:
-        figures = {**_results(evaluation), **_training(read_metrics(metrics), settings.get("trainer.batch_size"))}
-    except (DataError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: a file of the run is damaged: {error}") from error
+        scores = {} if evaluation is None else _scores(evaluation[1])
+        measured = {**scores, **_training(lines, float(settings.get("trainer.batch_size") or 0))}
+        figures = {heading: float(value) for heading, value in measured.items()}
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise DataError(
+            f"{folder}: config.yaml, metrics.jsonl or evaluation.json is damaged: {error!r:.200}"
+        ) from error
     return RunSummary(folder, settings, figures)
 
 
-def _results(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    _, results = read_results(path)
+def _scores(results: Results) -> dict[str, float]:
     trained = results.main("trained")
     return {
         f"{measure.title}{', %' if measure.percent else ''}": trained[measure.key] * (100 if measure.percent else 1)
@@ -162,7 +168,7 @@ def _results(path: Path) -> dict[str, float]:
     }
 
 
-def _training(lines: Sequence[Mapping[str, float]], batch_size: int | None) -> dict[str, float]:
+def _training(lines: Sequence[Mapping[str, float]], batch_size: float) -> dict[str, float]:
     trained = [line for line in lines if "loss" in line]
     if not trained:
         return {}
@@ -191,5 +197,11 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = str(value) if isinstance(value, str) else json.dumps(value)  # null, true and lists as YAML has them
+    text = str(value) if isinstance(value, str) else json.dumps(value)  # null, true and lists as in YAML
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _csv_cell(value: Any) -> str:
+    text = _brief(value)
+    formula = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return ("'" * formula + text).replace("\r", " ")  # the csv module does not quote \r

@@ -1,4 +1,4 @@
-"""What a run is: the files in its folder, and how to tell one. Free of torch."""
+"""Names of the files in a run's folder, and how to find a run; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,24 @@ from pathlib import Path
 from ssl_lib.errors import ConfigError
 
 __all__ = [
-    *("BEST", "CHECKPOINTS", "CONFIG_FILE", "DIAGNOSIS_FILE", "ENVIRONMENT_FILE", "EPOCH", "EVALUATION_FILE", "LAST"),
-    *("METRICS_FILE", "NONFINITE_FILE", "NONFINITE_STATE", "STEP", "delete_run", "evaluation_file"),
-    *("is_checkpoint_file", "is_run_folder", "list_checkpoints", "no_run", "numbered_checkpoints", "run_around"),
-    *("run_folder", "runs_in"),
+    "BEST",
+    "CHECKPOINTS",
+    "CONFIG_FILE",
+    "DIAGNOSIS_FILE",
+    "ENVIRONMENT_FILE",
+    "EPOCH",
+    "EVALUATION_FILE",
+    "LAST",
+    "LOCK_FILE",
+    "LOCK_HOLDER",
+    "METRICS_FILE",
+    "NONFINITE_FILE",
+    "STEP",
+    "delete_run",
+    "evaluation_file",
+    "list_checkpoints",
+    "numbered_checkpoints",
+    "run_folder",
 ]
 
 CONFIG_FILE = "config.yaml"
@@ -21,62 +35,36 @@ EVALUATION_FILE = "evaluation.json"
 DIAGNOSIS_FILE = "diagnosis.json"
 ENVIRONMENT_FILE = "environment.json"
 NONFINITE_FILE = "nonfinite.json"
-NONFINITE_STATE = "nonfinite.pt"
+LOCK_FILE, LOCK_HOLDER = ".lock", ".lock.json"
 CHECKPOINTS = "checkpoints"
 LAST, BEST = "last.pt", "best.pt"
 STEP, EPOCH = "step_{:08d}.pt", "epoch_{:04d}.pt"
 
 _ANY_OF = (CONFIG_FILE, METRICS_FILE, EVALUATION_FILE, CHECKPOINTS)
 _NO_CHECKPOINTS = {".yaml", ".yml", ".json", ".jsonl", ".html", ".npz", ".parquet"}
-_WRITTEN = (  # what checkpoints need, after them
+_WRITTEN = (  # checkpoints first: without them, a half-deleted run is not resumed
     *(f"{CHECKPOINTS}/{name}" for name in (LAST, BEST, "step_*.pt", "epoch_*.pt", "*.pt.partial")),
     *(METRICS_FILE, "evaluation*.json", "nonfinite.*", DIAGNOSIS_FILE, ENVIRONMENT_FILE),
 )
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether a folder holds anything of a run."""
-    return any((path / name).exists() for name in _ANY_OF)
-
-
-def is_checkpoint_file(path: Path) -> bool:
-    """Whether it may be one, by its name."""
-    return path.is_file() and path.suffix not in _NO_CHECKPOINTS
-
-
 def run_folder(run: str | Path) -> Path:
-    """The folder of RUN, which is a run's folder or one checkpoint file, in a run's folder or anywhere.
+    """The folder of RUN: a run's folder, or one checkpoint file in a run's folder or elsewhere.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: RUN is neither.
     """
     path = Path(run)
-    if is_checkpoint_file(path):
+    if path.is_file() and path.suffix not in _NO_CHECKPOINTS:
         return path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
-    if path.is_dir() and is_run_folder(path):
+    if any((path / name).exists() for name in _ANY_OF):
         return path
-    raise ConfigError(no_run(run))
-
-
-def no_run(run: str | Path) -> str:
-    """Why it is none, as errors tell it."""
-    what = f"holds none of {', '.join(_ANY_OF)}" if Path(run).is_dir() else "is no folder, and no checkpoint file"
-    return f"no run at {run}: it {what}"
-
-
-def run_around(path: Path) -> Path | None:
-    """The run that a file, or its folder of checkpoints, lies in."""
-    above = path.parents[:2] if path.exists() else ()
-    return next((folder for folder in above if (folder / METRICS_FILE).exists()), None)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The runs side by side in a folder."""
-    return sorted({path.parent for name in (METRICS_FILE, CHECKPOINTS) for path in folder.glob(f"*/{name}")})
+    what = f"holds none of {', '.join(_ANY_OF)}" if path.is_dir() else "is neither a folder nor a checkpoint file"
+    raise ConfigError(f"no run at {run}: it {what}")
 
 
 def evaluation_file(run: str | Path) -> Path:
-    """Where the evaluation of RUN goes; that of a checkpoint but the last is `evaluation_epoch_0010.json`."""
+    """The evaluation file of RUN; `evaluation_epoch_0010.json` for a checkpoint other than the last."""
     path = Path(run)
     last = path.is_dir() or path.stem == "last"
     return run_folder(path) / (EVALUATION_FILE if last else f"evaluation_{path.stem}.json")
@@ -95,13 +83,13 @@ def list_checkpoints(run: str | Path) -> list[Path]:
     paths = [folder / LAST, *(path for _, path in numbered_checkpoints(folder)), *epochs]
     files: dict[tuple[int, int], Path] = {}
     for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run under way may delete one meanwhile
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the run may delete one at any time
             found = path.stat()
             files.setdefault((found.st_dev, found.st_ino), path)
     return list(files.values())
 
 
-def delete_run(folder: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else."""
-    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+def delete_run(folder: Path, keep: str | None = None) -> None:
+    """Deletes the files that an earlier run wrote, except for the file named `keep`, and nothing else."""
+    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern) if path.name != keep]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What an evaluation found, as objects and as `evaluation.json`. Free of torch, as many look at it."""
+"""Results of an evaluation, in memory and as `evaluation.json`; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_lib.errors import DataError
+from ssl_lib.utils.json import read_json
 from ssl_lib.utils.tables import text_table
 
 __all__ = ["Metric", "Results", "mean_and_spread", "read_results"]
@@ -20,14 +22,14 @@ _FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a protocol.
+    """One metric of a protocol.
 
     Attributes:
-        key: Its name in results and files, such as `knn`; the spread over draws, where there are any, is `<key>_std`.
+        key: Its name in results and files, such as `knn`; its standard deviation over draws, if any, is `<key>_std`.
         title: Its heading in a table, such as `kNN (k=20)`.
-        percent: Whether it is a share in [0, 1] that tables show in percent.
-        main: Whether it is the protocol's own figure, shown in training too, or one more beside it.
-        digits: After the point, in tables.
+        percent: Whether it is a fraction in [0, 1], which tables show in percent.
+        main: Whether it is one of the protocol's main metrics, which training logs, too.
+        digits: Decimal places in tables.
     """
 
     key: str
@@ -37,24 +39,24 @@ class Metric:
     digits: int = 1
 
     def shown(self, values: Mapping[str, float]) -> str:
-        """Of these figures its own, as tables show it: `72.0 +- 1.4 %`, or a dash where it is none of them."""
+        """Formats this metric's value among `values`: `72.0 +- 1.4 %`, or a dash if it is missing."""
         if self.key not in values:
             return "-"
         if not math.isfinite(values[self.key]):
             return "not finite"
         scale, unit = (100, " %") if self.percent else (1, "")
         spread = values.get(f"{self.key}_std")
-        beside = "" if spread is None else f" +- {scale * spread:.{self.digits}f}"
-        return f"{scale * values[self.key]:.{self.digits}f}{beside}{unit}"
+        deviation = "" if spread is None else f" +- {scale * spread:.{self.digits}f}"
+        return f"{scale * values[self.key]:.{self.digits}f}{deviation}{unit}"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured, by row (`raw pixels`, `random init`, `trained`): `results["trained"]["knn"]`.
+    """What an evaluation measured, by row (`raw pixels`, `random init`, `trained`): `results["trained"]["knn"]`.
 
     Attributes:
-        measures: The figures, in the order of a table.
-        values: By row and key; a figure that a row cannot have is missing.
+        measures: The metrics, in the order of a table.
+        values: By row and key; a metric that does not apply to a row is missing.
         details: By row and protocol, as plain numbers, texts, lists and mappings.
     """
 
@@ -66,11 +68,11 @@ class Results:
         return self.values[row]
 
     def main(self, row: str) -> dict[str, float]:
-        """The protocols' own figures of a row, for a line of metrics."""
+        """The main metrics of a row, for a line of metrics.jsonl."""
         return {m.key: self[row][m.key] for m in self.measures if m.main and m.key in self[row]}
 
     def joined(self, earlier: Results) -> Results:
-        """These, and the earlier figures of protocols that measured something else, before them."""
+        """These results, preceded by the earlier results of other metrics."""
         keys = {measure.key for measure in self.measures}
         measures = (*(measure for measure in earlier.measures if measure.key not in keys), *self.measures)
         rows = dict.fromkeys([*earlier.values, *self.values])
@@ -79,46 +81,60 @@ class Results:
         return Results(measures, values, details)
 
     def as_json(self, steps: int, **settings: Any) -> str:
-        """The content of an `evaluation.json`, which `read_results` reads.
+        """The text of an `evaluation.json`, which `read_results` reads.
 
         Args:
-            steps: Updates that were trained.
-            **settings: Whatever else is to stand there, as plain values.
+            steps: Number of updates trained.
+            **settings: Further plain values to store.
         """
         found = {"results": self.values, "measures": list(map(asdict, self.measures)), "details": self.details}
         text = json.dumps({"steps": steps, **found, **settings}, indent=2)
         return _FLAT_LIST.sub(_on_one_line, text) + "\n"
 
     def table(self, every: bool = True) -> str:
-        """A plain table with a line per figure and a column per row; else only the protocols' own figures."""
+        """A plain table with a line per metric and a column per row; without `every` only the main metrics."""
         lines = [["", *self.values]]
         for measure in self.measures:
-            anywhere = any(measure.key in scores for scores in self.values.values())
-            if anywhere and (every or measure.main):
+            measured = any(measure.key in scores for scores in self.values.values())
+            if measured and (every or measure.main):
                 lines.append([measure.title, *map(measure.shown, self.values.values())])
         return text_table(lines)
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation where there are several; both NaN where a value is not finite."""
+    """The mean, and the standard deviation if there are several values; both NaN if a value is not finite."""
     if not all(map(math.isfinite, values)):
         return math.nan, math.nan if len(values) > 1 else None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], Results]:
-    """What `Results.as_json` made: the whole of it, and the results.
+    """Reads an `evaluation.json`: the whole content, and the results in it.
 
     Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: It is not one of these.
+        DataError: The file is missing, damaged or of another kind.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "run `ssl-lib evaluate` again to write it")
     try:
         measures = tuple(Metric(**measure) for measure in content["measures"])
-        return content, Results(measures, content["results"], content["details"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not hold results of an evaluation") from error
+        results = Results(measures, content["results"], content["details"])
+        whole = all(map(_is_whole, measures))
+        rows = {row: {key: float(value) for key, value in scores.items()} for row, scores in results.values.items()}
+        details = all(isinstance(entry, dict) for entry in results.details.values())
+        if not whole or not details or not isinstance(content["steps"], int):
+            raise TypeError("a value has the wrong type")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{path} is damaged or not an evaluation ({error!r:.200}); run `ssl-lib evaluate` again to write it"
+        ) from error
+    return content, Results(measures, rows, results.details)
+
+
+def _is_whole(metric: Metric) -> bool:
+    """Whether the fields of a metric that was read from a file have their types."""
+    texts, switches = (metric.key, metric.title), (metric.percent, metric.main)
+    typed = all(isinstance(text, str) for text in texts) and all(isinstance(switch, bool) for switch in switches)
+    return typed and type(metric.digits) is int and 0 <= metric.digits <= 20
 
 
 def _on_one_line(match: re.Match[str]) -> str:

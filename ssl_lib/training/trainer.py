@@ -91,8 +91,8 @@ class Trainer:
                 "accumulate and log_every must be at least 1, and skip_nonfinite at least 0, got "
                 f"{accumulate}, {log_every} and {skip_nonfinite}"
             )
-        if (clip_per_parameter and clip_norm is None) or not (clip_norm is None or clip_norm > 0):
-            raise ValueError(f"clip_norm must be above 0, or None without clip_per_parameter, got {clip_norm}")
+        if not (clip_norm > 0 if clip_norm is not None else not clip_per_parameter):
+            raise ValueError(f"clip_norm must be above 0, and clip_per_parameter needs one; got clip_norm {clip_norm}")
         if strategy not in _STRATEGIES:
             raise ConfigError(f"unknown strategy {strategy!r}: one of {', '.join(_STRATEGIES)}")
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser()

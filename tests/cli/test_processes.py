@@ -1,4 +1,6 @@
-"""The command line in several processes, as torchrun and srun start it."""
+"""Tests of the command line in several processes, as torchrun and srun start it."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -50,6 +52,7 @@ def free_port():
 
 
 def call(command, folder):
+    """Runs a command in a folder and returns the completed process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
@@ -57,15 +60,21 @@ def call(command, folder):
 
 
 def task(arguments, folder, variables):
+    """Runs the command line in this process, with further environment variables."""
     os.chdir(folder)
     os.environ.update(variables)
     return main(arguments)
 
 
 def srun(arguments, folder):
-    """The exit codes and the errors of two tasks, with what srun tells each of them."""
-    shared = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost",
-              "SLURM_JOB_ID": free_port(), "MASTER_PORT": free_port()}  # fmt: skip
+    """Runs two tasks with the environment variables of srun; returns their exit codes and their stderr."""
+    shared = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_JOB_ID": free_port(),
+        "MASTER_PORT": free_port(),
+    }
     tasks, errors = [], [folder / f"task {rank}.txt" for rank in range(2)]
     for rank, error in enumerate(errors):
         error.unlink(missing_ok=True)
@@ -82,13 +91,13 @@ def assert_same_run(run, alone):
     theirs, ours = lines(alone), lines(run)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [0, 1, 1, 2, 3, 3]
     for a, b in zip(ours, theirs, strict=True):
-        assert a.keys() - {"process_gap"} == b.keys()  # of several processes only
+        assert a.keys() - {"process_gap"} == b.keys()  # `process_gap` is logged by several processes only
         assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), rel=1e-4)
         assert a.get("knn", 0) == pytest.approx(b.get("knn", 0), abs=0.07)  # two of 32 images
     assert len(list(run.rglob("*.partial"))) == 0 and (run / "checkpoints" / "last.pt").exists()
 
 
-def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder, monkeypatch):
+def test_two_processes_of_torchrun_or_srun_match_one_process(folder, monkeypatch):
     monkeypatch.chdir(folder)
     train = ["train", "config.yaml"]
     assert main([*train, "run_dir=alone"]) == 0
@@ -109,8 +118,8 @@ def test_processes_of_torchrun_and_of_srun_train_and_evaluate_as_one(folder, mon
     assert json.loads((folder / "two" / "evaluation.json").read_text())["results"] == before
 
 
-@pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason="fsdp2 is refused with this torch")
-def test_processes_that_share_weights_train_and_evaluate_as_one(folder, monkeypatch):
+@pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason="this torch is too old for fsdp2")
+def test_two_processes_with_fsdp2_match_one_process(folder, monkeypatch):
     monkeypatch.chdir(folder)
     train = ["train", "config.yaml", "backbone=vit_micro"]
     sharded = ["-m", "ssl_lib", *train, "trainer.strategy=fsdp2", "run_dir=sharded"]
@@ -121,7 +130,7 @@ def test_processes_that_share_weights_train_and_evaluate_as_one(folder, monkeypa
 
     before = json.loads((folder / "sharded" / "evaluation.json").read_text())["results"]
     (folder / "sharded" / "evaluation.json").unlink()
-    done = call([*TORCHRUN, free_port(), *sharded, "--resume"], folder)  # makes up for the evaluation
+    done = call([*TORCHRUN, free_port(), *sharded, "--resume"], folder)  # repeats the missing evaluation
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "sharded" / "evaluation.json").read_text())["results"] == before
     assert main(["evaluate", "sharded"]) == 0
@@ -129,14 +138,14 @@ def test_processes_that_share_weights_train_and_evaluate_as_one(folder, monkeypa
     assert after["trained"]["knn"] == pytest.approx(before["trained"]["knn"], abs=0.07)
 
 
-def test_processes_end_well_though_the_group_outlives_its_context(tmp_path):
-    script = tmp_path / "outlived.py"
+def test_processes_exit_with_0_if_a_reference_to_the_group_remains(tmp_path):
+    script = tmp_path / "script.py"
     script.write_text(
         "import torch\n"
         "import torch.distributed as dist\n"
-        "from ssl_lib.distributed.collectives import gather, started\n"
+        "from ssl_lib.distributed import gather, started\n"
         "with started():\n"
-        "    group = dist.group.WORLD\n"  # as FSDP2's caches hold it
+        "    group = dist.group.WORLD\n"  # FSDP2's caches keep such a reference
         "    for _ in range(50):\n"
         "        gather(torch.ones(1000))\n"
     )
@@ -145,42 +154,42 @@ def test_processes_end_well_though_the_group_outlives_its_context(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_a_signal_to_one_process_stops_all_with_its_code(folder):
-    (folder / "signalled.py").write_text(
+def test_signal_to_one_process_stops_all_processes_with_its_exit_code(folder):
+    (folder / "signaled.py").write_text(
         "import signal\n"
         "from ssl_lib import METHODS\n"
-        "from ssl_lib.distributed.collectives import rank\n"
+        "from ssl_lib.distributed import rank\n"
         "from ssl_lib.methods import BYOL\n"
-        "@METHODS.register('signalled')\n"
-        "class Signalled(BYOL):\n"
+        "@METHODS.register('signaled')\n"
+        "class Signaled(BYOL):\n"
         "    def after_update(self, progress):\n"
         "        if rank() == 1 and progress.step == 2:\n"
         "            signal.raise_signal(signal.SIGUSR1)\n"
     )
-    config = ["config.yaml", "imports=[signalled.py]", "method.name=signalled", "run_dir=stopped"]
+    config = ["config.yaml", "imports=[signaled.py]", "method.name=signaled", "run_dir=stopped"]
     codes, errors = srun(["train", *config], folder)
     assert codes == [138, 138], errors
     assert "stopped and saved after 3 of 4 steps" in errors[0]
 
 
-WRONG = [
+WRONG_ARGUMENTS = [
     (["method.hidden_dm=8"], "error: unknown key 'method.hidden_dm'"),
-    (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest that can are 32 and 34"),
-    (["--rezume"], "error: unknown argument '--rezume'"),
+    (["trainer.batch_size=33"], "cannot be divided by 2 processes: the nearest valid sizes are 32 and 34"),
+    (["--rezume"], "error: unrecognized arguments: --rezume"),
 ]
 
 
-def test_an_error_of_all_processes_is_told_once(folder):
-    for wrong, message in WRONG:
-        codes, errors = srun(["train", "config.yaml", *wrong], folder)
-        said = "".join(errors)
-        assert codes == [2, 2] and said.count(message) == 1 and "in process" not in said, said
-    wrong, message = WRONG[1]
-    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml", *wrong], folder)
+def test_error_of_all_processes_is_printed_once(folder):
+    for arguments, message in WRONG_ARGUMENTS:
+        codes, errors = srun(["train", "config.yaml", *arguments], folder)
+        printed = "".join(errors)
+        assert codes == [2, 2] and printed.count(message) == 1 and "in process" not in printed, printed
+    arguments, message = WRONG_ARGUMENTS[1]
+    done = call([*TORCHRUN, free_port(), "-m", "ssl_lib", "train", "config.yaml", *arguments], folder)
     assert done.returncode == 1 and done.stderr.count(message) == 1 and "in process" not in done.stderr, done.stderr
 
 
-def test_a_stop_is_told_once(folder):
+def test_stop_message_is_printed_once(folder):
     (folder / "stopped.py").write_text(
         "import signal\n"
         "from ssl_lib import METHODS\n"
@@ -192,14 +201,14 @@ def test_a_stop_is_told_once(folder):
         "            signal.raise_signal(signal.SIGUSR1)\n"
     )
     config = ["config.yaml", "imports=[stopped.py]", "method.name=stopped", "run_dir=stopped_run"]
-    said = "".join(srun(["train", *config], folder)[1])
-    assert said.count("SIGUSR1: stopping") == said.count("stopped and saved after 2 of 4 steps") == 1
+    printed = "".join(srun(["train", *config], folder)[1])
+    assert printed.count("SIGUSR1: stopping") == printed.count("stopped and saved after 2 of 4 steps") == 1
 
 
-def test_an_error_in_one_process_ends_the_job_with_its_message(folder):
+def test_error_in_one_process_ends_the_job_with_its_message(folder):
     (folder / "broken.py").write_text(
         "from ssl_lib import METHODS, DataError\n"
-        "from ssl_lib.distributed.collectives import rank\n"
+        "from ssl_lib.distributed import rank\n"
         "from ssl_lib.methods import BYOL\n"
         "@METHODS.register('broken')\n"
         "class Broken(BYOL):\n"

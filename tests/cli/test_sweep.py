@@ -1,4 +1,4 @@
-"""A config with every combination of some values."""
+"""Tests of `ssl-lib sweep`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from ssl_lib.cli.main import main
 from ssl_lib.cli.sweep import _choices, _folder_name
+from tests.cli.conftest import error_of
 from tests.fork_server import ended, fork
 
 SMALL = ["schedule={epochs: 0.05, warmup_epochs: 0}", "backbone.width=8", "evaluation={linear: null, knn: {k: 5}}"]
@@ -27,11 +29,11 @@ SMALL = ["schedule={epochs: 0.05, warmup_epochs: 0}", "backbone.width=8", "evalu
         ("data.root=", [""]),
     ],
 )
-def test_values_are_parted_outside_of_brackets_and_quotes(text, values):
+def test_values_are_split_at_commas_outside_brackets_and_quotes(text, values):
     assert _choices(text)[1] == values
 
 
-def test_a_folder_is_named_by_its_values():
+def test_folder_name_contains_the_values():
     assert _folder_name(["seed=0", "views.crop_scale=[0.2, 1]"]) == "seed=0,views.crop_scale=_0.2_1_"
 
 
@@ -40,37 +42,36 @@ def test_a_folder_is_named_by_its_values():
     [
         (["seed=0"], "more than one value"),
         (["seed"], "cannot read 'seed'"),
-        (["seed=0,,1"], "no value between two commas"),
+        (["seed=0,,1"], "a value between two commas is missing"),
         (["seed=1,1"], "a value is given twice"),
         (["seed=0,1", "run_dir=a,b"], "run_dir: give one folder"),
         (["method.temperature=0.1,-1x"], "method.temperature"),
         (["method.temprature=0.1,0.2"], "Did you mean 'temperature'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_first_run(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["sweep", "quickstart", *arguments]) == 2
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_sweep_refuses_wrong_arguments_before_the_first_run(arguments, message, capsys):
+    assert message in error_of(capsys, "sweep", "quickstart", *arguments)
+    assert not list(Path().iterdir())
 
 
-def sweep(folder, *arguments):
+def start_sweep(folder, *arguments):
+    """Starts a sweep of `quickstart` in a process of its own."""
     command = ["sweep", "quickstart", *SMALL, f"run_dir={folder / 'sweep'}", *arguments]
     return fork(main, command, out=folder / "out", err=folder / "err")
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_compares_and_goes_on(tmp_path):
-    broken, runs = sweep(tmp_path, "seed=0,1", "schedule.epochs=3"), tmp_path / "sweep"
+def test_interrupted_sweep_continues_and_compares_its_runs(tmp_path):
+    interrupted, runs = start_sweep(tmp_path, "seed=0,1", "schedule.epochs=3"), tmp_path / "sweep"
     while not list(runs.glob("*/metrics.jsonl")):
-        assert broken.is_alive() and not time.sleep(0.2)
-    os.kill(broken.pid, signal.SIGINT)
-    assert ended(broken) == 130 and "the same command goes on with it" in (tmp_path / "err").read_text()
+        assert interrupted.is_alive() and not time.sleep(0.2)
+    os.kill(interrupted.pid, signal.SIGINT)
+    assert ended(interrupted) == 130 and "the same command continues it" in (tmp_path / "err").read_text()
     (first,) = runs.iterdir()
     assert first.name == "seed=0"
 
-    whole = sweep(tmp_path, "seed=0,1", "schedule.epochs=3")
-    assert ended(whole) == 0, (tmp_path / "err").read_text()
+    continued = start_sweep(tmp_path, "seed=0,1", "schedule.epochs=3")
+    assert ended(continued) == 0, (tmp_path / "err").read_text()
     assert f"{first} and 1 other seed" in (tmp_path / "out").read_text()
     results = {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/evaluation.json")}
     assert results.keys() == {"seed=0", "seed=1"}
@@ -78,8 +79,8 @@ def test_a_sweep_trains_compares_and_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_leaves_the_others(tmp_path):
-    both = sweep(tmp_path, "trainer.batch_size=100,7000")
+def test_sweep_continues_after_a_run_that_fails(tmp_path):
+    both = start_sweep(tmp_path, "trainer.batch_size=100,7000")
     assert ended(both) == 2 and "1 of 2 runs failed" in (tmp_path / "err").read_text()
     table = (tmp_path / "out").read_text()
     assert "trainer.batch_size=100" in table and "trainer.batch_size=7000" not in table

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and locks that no ended process keeps."""
+"""Tests of atomic writes, links, and lock files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fork_server import fork
 
 
 @pytest.mark.parametrize("write", [write_text, append_text])
-def test_a_full_disk_is_an_error_that_names_the_file(write, tmp_path):
+def test_error_on_a_full_disk_names_the_file(write, tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, "a line\n")
     with full_disk(100), pytest.raises(OSError, match=r"too large: '.*/metrics\.jsonl'"):
@@ -26,7 +26,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(write, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_written_is_told_beforehand(tmp_path):
+def test_check_writable_names_the_problem_and_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").touch()
     check_writable(tmp_path / "new" / "folder" / "a.json", "a.json")
     check_writable(tmp_path / "file", "a.json")
@@ -37,25 +37,26 @@ def test_what_cannot_be_written_is_told_beforehand(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-def test_a_link_is_the_same_file_and_a_copy_where_there_can_be_none(tmp_path):
+def test_link_or_copy_copies_to_another_file_system(tmp_path):
     source = tmp_path / "source"
     source.write_text("whole")
     link_or_copy(source, tmp_path / "link")
     assert (tmp_path / "link").samefile(source)
-    with TemporaryDirectory(dir="/dev/shm") as elsewhere:  # on another file system
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
         if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("all is one file system here")
+            pytest.skip("/dev/shm is on the same file system")
         link_or_copy(source, Path(elsewhere) / "copy")
         assert [(path.name, path.read_text()) for path in Path(elsewhere).iterdir()] == [("copy", "whole")]
 
 
 def hold(path: Path) -> None:
+    """Holds a lock until it is killed."""
     with locked(path):
         print("held", flush=True)
         time.sleep(600)
 
 
-def test_a_lock_holds_others_off_until_its_process_ends_even_by_a_kill(tmp_path):
+def test_lock_is_free_after_its_process_is_killed(tmp_path):
     path = tmp_path / "cache" / ".download.lock"
     pipe, taken = tmp_path / "pipe", threading.Event()
     os.mkfifo(pipe)
@@ -65,13 +66,13 @@ def test_a_lock_holds_others_off_until_its_process_ends_even_by_a_kill(tmp_path)
             taken.set()
 
     holder = fork(hold, path, out=pipe, err=tmp_path / "err")
-    with open(pipe) as said:
-        assert said.readline() == "held\n"
+    with open(pipe) as output:
+        assert output.readline() == "held\n"
         waiting = threading.Thread(target=take, daemon=True)
         waiting.start()
         assert not taken.wait(0.2)
         holder.kill()
         assert taken.wait(60)
     assert path.exists()
-    with locked(path):  # the file alone is no lock
+    with locked(path):  # the file alone is not a lock
         pass

@@ -1,0 +1,1 @@
+"""Files of a run's folder and what they hold; imports no torch."""

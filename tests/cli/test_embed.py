@@ -1,0 +1,160 @@
+"""Tests of `ssl-lib embed`, and of evaluating a run on other images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lib import TrainedBackbone, data, load_method
+from ssl_lib.cli.main import main
+from ssl_lib.embedding import EmbeddingTable
+from ssl_lib.evaluation import extract_features
+from tests.cli.conftest import error_of, stdout_of
+
+
+def test_embeddings_equal_the_trained_backbone_with_its_preprocessing(quick_run, photos, table):
+    backbone, made = TrainedBackbone.from_run(quick_run), EmbeddingTable.load(table)
+    with torch.no_grad():
+        expected = backbone(backbone.preprocess([Image.open(photos / path) for path in made.paths]))
+    torch.testing.assert_close(torch.from_numpy(np.array(made.embeddings)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluate_on_a_folder_uses_channels_and_statistics_of_the_run(quick_run, photos, tmp_path, capsys):
+    for split in ("train", "val"):
+        shutil.copytree(photos, tmp_path / split)
+    output = tmp_path / "e.json"
+    command = [
+        "evaluate",
+        str(quick_run),
+        "knn",
+        "evaluation.knn.k=1",
+        "--data",
+        str(tmp_path),
+        "--output",
+        str(output),
+    ]
+    assert main(command) == 0
+    assert json.loads(output.read_text())["results"]["trained"]["knn"] > 0.85  # the bank contains every test image
+    assert main(["evaluate", str(quick_run), "knn", "--data", str(photos)]) == 2
+    assert "labeled training and test images are needed (a folder with class folders" in capsys.readouterr().err
+    assert main(["evaluate", str(quick_run), "kn"]) == 2
+    assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
+
+
+KEPT = '''
+from dataclasses import dataclass
+import numpy as np
+from ssl_lib import PROTOCOLS
+from ssl_lib.evaluation import Metric, Scores
+
+@PROTOCOLS.register("kept")
+@dataclass(frozen=True)
+class Kept:
+    """Saves the features of the evaluated encoder.
+
+    Attributes:
+        file: Target file.
+    """
+
+    file: str
+    measures = (Metric("kept", "kept"),)
+
+    def check(self, bank_labels):
+        pass
+
+    def __call__(self, subject):
+        np.savez(self.file, subject.features.bank, subject.features.queries)  # the trained encoder comes last
+        return Scores({"kept": 0.0})
+'''
+
+
+@pytest.mark.parametrize("size", [[], ["--size", "20"]])
+def test_evaluate_and_embed_preprocess_other_images_equally(quick_run, tmp_path, size):
+    """Photographs of different sizes, for a run that was trained on arrays without resizing."""
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        folder = tmp_path / "photos" / ("train", "val")[index % 2] / f"class{index // 6}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)).save(folder / f"{index:02}.png")
+    (tmp_path / "kept.py").write_text(KEPT)
+    changes = [f"imports=[{tmp_path / 'kept.py'}]", f"evaluation.kept.file={tmp_path / 'kept.npz'}"]
+    changes += [f"evaluation.image_size={size[1]}"] if size else []
+    assert main(["evaluate", str(quick_run), "kept", *changes, "--data", str(tmp_path / "photos")]) == 0
+    with np.load(tmp_path / "kept.npz") as evaluated:
+        for split, features in zip(("train", "val"), evaluated.values(), strict=True):
+            target, photos = tmp_path / f"{split}.npz", tmp_path / "photos" / split
+            assert main(["embed", str(quick_run), str(photos), "-o", str(target), "--workers", "0", *size]) == 0
+            np.testing.assert_array_equal(EmbeddingTable.load(target).embeddings, features)
+
+
+def test_embed_preprocesses_images_like_the_evaluation_of_the_run(quick_run, photos, table):
+    made, own = EmbeddingTable.load(table), data.fashion_mnist_mini(split="test")
+    places = torch.tensor([int(path[-6:-4]) for path in made.paths])
+    features, _ = extract_features(load_method(quick_run).encoder, own, indices=places, size=28, batch_size=8)
+    np.testing.assert_allclose(made.embeddings, features.numpy(), rtol=1e-4, atol=1e-5)  # different batches
+    assert made.classes == ("bag", "boot") and made.root == os.path.realpath(photos)
+
+
+def test_embed_without_images_uses_images_of_the_run(quick_run, tmp_path, capsys):
+    target = tmp_path / "own.npz"
+    assert main(["embed", str(quick_run), "-o", str(target)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"6,000 images x {load_method(quick_run).encoder.out_dim}, ")
+    drawn = f"{target} 0 -o grid.png --images {quick_run}"
+    others = f"duplicates {target}, ssl-lib select {target} -n 100"
+    assert captured.out == f"next: ssl-lib nearest {drawn}, ssl-lib {others}\n"
+    assert main(["embed", str(quick_run), "-o", str(target)]) == 0
+    assert ", all of them before, " in capsys.readouterr().err
+    assert main(["embed", str(quick_run / "checkpoints" / "last.pt"), "-o", str(target)]) == 0
+    assert f"nearest {drawn}," in capsys.readouterr().out
+    own = EmbeddingTable.load(target)
+    np.testing.assert_array_equal(own.labels, data.fashion_mnist_mini(split="train").labels)
+    assert "--images" in error_of(capsys, "nearest", target, "7", "-o", tmp_path / "grid.png")
+    stdout_of(capsys, "nearest", target, "7", "-k", "2", "-o", tmp_path / "grid.png", "--images", quick_run)
+    drawn_query = np.asarray(Image.open(tmp_path / "grid.png"))[14:154, 14:154, 0]
+    expected = data.fashion_mnist_mini(split="train").read(7)[0].numpy().repeat(5, 0).repeat(5, 1)
+    np.testing.assert_array_equal(drawn_query, expected)
+
+
+def test_embed_accepts_packed_images(quick_run, photos, table, tmp_path, capsys):
+    for name, channels in (("gray", "1"), ("color", "3")):
+        stdout_of(capsys, "pack", photos, tmp_path / name, "--size", "28", "--channels", channels, "--workers", "0")
+    stdout_of(capsys, "embed", quick_run, tmp_path / "gray", "-o", tmp_path / "p.npz")
+    made, other = EmbeddingTable.load(tmp_path / "p.npz"), EmbeddingTable.load(table)
+    assert made.paths.tolist() == [str(row) for row in range(43)] and made.classes == other.classes
+    stdout_of(capsys, "nearest", tmp_path / "p.npz", "3", "-o", tmp_path / "grid.png")
+    error = error_of(capsys, "embed", quick_run, tmp_path / "color", "-o", tmp_path / "c.npz")
+    assert "the images have 3 channels, the run has 1" in error
+    os.rename(tmp_path / "color" / "train", tmp_path / "gray" / "test")
+    assert "holds train and test: give" in error_of(
+        capsys, "embed", quick_run, tmp_path / "gray", "-o", tmp_path / "c.npz"
+    )
+
+
+def test_embed_errors_name_the_cause(quick_run, photos, tmp_path, capsys):
+    target = str(tmp_path / "e.npz")
+    broken = tmp_path / "photos"
+    broken.mkdir()
+    (broken / "a.png").write_bytes(b"torn")
+    Image.new("L", (28, 28), 9).save(broken / "b.png")
+    assert f"{broken}/a.png cannot be read as an image" in error_of(capsys, "embed", quick_run, broken, "-o", target)
+    assert main(["embed", str(quick_run), str(broken), "-o", target, "--skip-unreadable", "--workers", "0"]) == 0
+    assert f"1 unreadable image left out:\n  {broken}/a.png" in capsys.readouterr().err
+    assert EmbeddingTable.load(target).paths.tolist() == ["b.png"] and EmbeddingTable.load(target).labels is None
+    assert "already exists, from another source" in error_of(capsys, "embed", quick_run, photos, "-o", target)
+    assert "one folder of images, got a and b" in error_of(capsys, "embed", quick_run, "a", "b", "-o", target)
+    assert "nowhere does not exist" in error_of(capsys, "embed", quick_run, tmp_path / "nowhere")
+    assert "--size must be at least 1 pixel, got 0" in error_of(capsys, "embed", quick_run, photos, "--size", "0")
+    assert "must end in .npz or .parquet" in error_of(capsys, "embed", quick_run, photos, "-o", tmp_path / "e.csv")
+    error = error_of(
+        capsys, "embed", quick_run, photos, "data={name: image_folder, root: gone}", "-o", tmp_path / "n.npz"
+    )
+    assert "define the normalization: give their folder with data.root=" in error
+    assert "backbone.width cannot be changed" in error_of(capsys, "embed", quick_run, photos, "backbone.width=3")
+    assert "unrecognized arguments: --nonsense" in error_of(capsys, "embed", quick_run, photos, "--nonsense")

@@ -1,0 +1,32 @@
+"""Tests of the configs in `configs/` and `examples/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_lib import BACKBONES, METHODS
+from ssl_lib.config.load import load_config
+from ssl_lib.config.resolve import resolve
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml")) + sorted((ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_config_resolves_and_its_method_builds(path):
+    """Does not build the data, which may not be on this machine."""
+    config = resolve(load_config(path))
+    with torch.device("meta"):
+        backbone = BACKBONES[config.backbone.name](**config.backbone.arguments)
+        METHODS[config.method.name](backbone, **config.method.arguments)
+
+
+def test_every_method_has_configs():
+    paths = [path.relative_to(ROOT / "configs") for path in CONFIGS if "examples" not in path.parts]
+    names = {path.with_suffix("").as_posix() for path in paths}
+    methods = ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino"]
+    assert {f"{data}/{method}" for data in ("fashion_mnist", "cifar10") for method in methods} <= names
+    assert {"quickstart", "imagenet/simclr", "imagenet/dino"} <= names
