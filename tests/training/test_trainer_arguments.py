@@ -16,8 +16,8 @@ from tests.training.helpers import MeanSquare, run
         ({"accumulate": 0}, "at least 1"),
         ({"log_every": 0}, "at least 1"),
         ({"skip_nonfinite": -1}, "skip_nonfinite at least 0, got 1, 20 and -1"),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0, .* got 0.0"),
-        ({"clip_per_parameter": True}, "clip_norm must be above 0, .* got None"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, .* got clip_norm 0.0"),
+        ({"clip_per_parameter": True}, "clip_norm must be above 0, .* got clip_norm None"),
     ],
 )
 def test_number_out_of_range_is_refused(arguments, message):
