@@ -30,8 +30,8 @@ class NonFiniteLossError(SSLError, ArithmeticError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns the end of an error message: the closest known word, if any, and all known words if there are few."""
-    words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    words = sorted(map(str, known))
+    close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     if len(words) <= 24:
         return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."

@@ -48,7 +48,8 @@ class Registry:
         """
 
         def add(component: Component) -> Component:
-            taken = self._loaded().get(name)
+            own = component.__module__.startswith("ssl_lib.")  # its import may run: it must not wait for another thread
+            taken = (self._parts if own else self._loaded()).get(name)
             if taken is not None and _origin(taken) != _origin(component):
                 raise ValueError(f"{self.kind} {name!r} is taken by {_origin(taken)}; choose another name")
             self._parts[name] = component

@@ -82,6 +82,23 @@ def test_threads_can_import_different_names_at_the_same_time():
     assert out == "True\n"
 
 
+def test_plain_import_and_first_use_of_a_registry_in_two_threads_do_not_deadlock():
+    out = python(
+        "import ssl_lib, threading, torchvision\n"
+        "start = threading.Barrier(2)\n"
+        "def plainly():\n"
+        "    start.wait()\n"
+        "    import ssl_lib.backbones, ssl_lib.training.trainer\n"
+        "def lazily():\n"
+        "    start.wait()\n"
+        "    list(ssl_lib.BACKBONES), ssl_lib.load_config\n"
+        "threads = [threading.Thread(target=target, daemon=True) for target in (plainly, lazily)]\n"
+        "[thread.start() for thread in threads], [thread.join(120) for thread in threads]\n"
+        "print(any(thread.is_alive() for thread in threads), flush=True)"
+    )
+    assert out == "False\n"
+
+
 def test_names_with_dots_and_special_names_are_missing_and_import_nothing():
     out = python(
         "import sys, ssl_lib; print([hasattr(ssl_lib, n) for n in ('a.b', '__wrapped__')], 'torch' in sys.modules)"

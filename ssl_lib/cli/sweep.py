@@ -17,6 +17,7 @@ from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.distributed.signals import STOP_SIGNALS
 from ssl_lib.errors import ConfigError, SSLError
+from ssl_lib.experiment.build import check_trainer
 from ssl_lib.runs.compare import compare
 from ssl_lib.runs.files import list_checkpoints
 from ssl_lib.utils.tables import terminal_width
@@ -47,7 +48,7 @@ def run_sweep(options: argparse.Namespace) -> int:
             "values, and for values that differ only in special characters"
         )
     for point in points:  # wrong values are refused before the first run
-        resolve(load_config(source, parse_changes([*fixed, *point])))
+        check_trainer(resolve(load_config(source, parse_changes([*fixed, *point]))))
     failed = []
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
         print(f"\n== {number} of {counted(len(points), 'run')}: {' '.join(point)}", file=sys.stderr, flush=True)

@@ -81,6 +81,8 @@ class Loader:
             raise ValueError(
                 f"batch_size {batch_size} leaves 1 of {count} images for the last batch: choose another batch_size"
             )
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers must be at least 0, got {workers}")
         check_divisible(batch_size)
         if is_distributed() and not drop_last:
             raise ValueError(f"{world_size()} processes need complete batches: set drop_last to true")

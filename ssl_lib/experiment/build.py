@@ -16,9 +16,10 @@ from ssl_lib.config.load import refuse_changes, saved_config, to_yaml
 from ssl_lib.config.resolve import call, derive_backbone, resolve, without_weights
 from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
+from ssl_lib.data.loader import check_divisible
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.distributed import is_distributed, rank, world_size
-from ssl_lib.errors import DataError
+from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.experiment.dry_run import dry_run
 from ssl_lib.methods import Method
@@ -34,7 +35,7 @@ from ssl_lib.training.trainer import Trainer
 from ssl_lib.utils.seeding import seed_everything
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["Experiment", "build", "build_evaluator", "build_method", "build_resolved", "build_views"]
+__all__ = ["Experiment", "build", "build_evaluator", "build_method", "build_resolved", "build_views", "check_trainer"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def build(config: RunConfig) -> Experiment:
 
 def build_resolved(config: RunConfig) -> Experiment:
     """Builds all objects of a run whose config is resolved; see `build`."""
+    check_trainer(config)
     train, views = build_views(config)
     loader = call("trainer", Loader, train, views, seed=config.seed, **_settings(config, Loader))
     accumulate = config.trainer["accumulate"]
@@ -99,6 +101,20 @@ def build_resolved(config: RunConfig) -> Experiment:
     callbacks = _build_callbacks(config, evaluator, preprocessing)
     trainer = call("trainer", Trainer, config.run_dir, callbacks=callbacks, **_settings(config, Trainer))
     return Experiment(config, method, loader, optimizer, trainer, evaluator)
+
+
+def check_trainer(config: RunConfig) -> None:
+    """Checks the values of `trainer` without the data.
+
+    Raises:
+        ConfigError: A value is out of range, or not available here.
+    """
+    call("trainer", Trainer, callbacks=(), **_settings(config, Trainer))
+    call("trainer", Checkpoints, "", **_settings(config, Checkpoints))
+    batch_size = config.trainer["batch_size"]
+    if batch_size < 1:
+        raise ConfigError(f"trainer: batch_size must be at least 1, got {batch_size}")
+    call("trainer", check_divisible, batch_size, config.trainer["accumulate"], processes=1)
 
 
 def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:

@@ -176,7 +176,7 @@ def trained_method(config: RunConfig, checkpoint: Checkpoint) -> Method:
     method = build_method(config)
     try:
         method.load_state_dict(checkpoint.state["method"])
-    except (RuntimeError, *BAD_ARGUMENTS, LookupError, AttributeError) as error:
+    except (*BAD_ARGUMENTS, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"the weights in {checkpoint.path} do not match the method in its config: {error}"
         ) from error

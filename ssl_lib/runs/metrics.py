@@ -40,7 +40,7 @@ def as_line(metrics: Mapping[str, Any]) -> str:
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
     entry = parse_json(line)
-    whole = isinstance(entry, dict) and all(_is_count(entry.get(key, 0)) for key in ("step", "epoch"))
+    whole = isinstance(entry, dict) and all(_is_count(entry.get(key)) for key in ("step", "epoch"))
     if not whole or not all(isinstance(value, int | float | str | None) for value in entry.values()):
         raise DataError(f"{path} is damaged in line {number}: correct or delete that line")
     found: dict[str, Any] = entry

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,17 +57,32 @@ def name_checkpoint(path: Path, names: Sequence[str]) -> None:
             raise CheckpointError(f"cannot write the checkpoint {path.with_name(name)}: {error.strerror}") from error
 
 
-@dataclass
 class Checkpoint:
     """A loaded checkpoint.
 
-    Attributes:
+    Args:
         path: The file.
-        state: Its content; `Trainer.fit` empties it after loading, to free the memory.
+
+    Raises:
+        CheckpointError: See `load_checkpoint`.
     """
 
-    path: Path
-    state: dict[str, Any]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp = _stamp(path)
+        self._state: dict[str, Any] | None = load_checkpoint(path)
+        self._step = self._state.get("step")
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The content.
+
+        Raises:
+            CheckpointError: `take` was called before.
+        """
+        if self._state is None:
+            raise CheckpointError(f"the content of {self.path} is in use already: load the checkpoint again")
+        return self._state
 
     @property
     def step(self) -> int:
@@ -77,10 +91,19 @@ class Checkpoint:
         Raises:
             CheckpointError: The checkpoint holds no valid number.
         """
-        step = self.state.get("step")
-        if not isinstance(step, int):
-            raise CheckpointError(f"{self.path} is damaged: its step is {step!r:.50}, not a number")
-        return step
+        if not isinstance(self._step, int):
+            raise CheckpointError(f"{self.path} is damaged: its step is {self._step!r:.50}, not a number")
+        return self._step
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the file has been replaced since it was loaded, as by another process that trained meanwhile."""
+        return _stamp(self.path) != self._stamp
+
+    def take(self) -> Mapping[str, Any]:
+        """Returns the content and forgets it, so that its memory is freed after use."""
+        state, self._state = self.state, None
+        return state
 
 
 def open_checkpoint(run: str | Path | Checkpoint) -> Checkpoint:
@@ -94,8 +117,8 @@ def open_checkpoint(run: str | Path | Checkpoint) -> Checkpoint:
     if isinstance(run, Checkpoint):
         return run
     if Path(run).is_file():
-        return Checkpoint(Path(run), load_checkpoint(run))
-    return _newest(Path(run), lambda path: Checkpoint(path, load_checkpoint(path)))
+        return Checkpoint(Path(run))
+    return _newest(Path(run), Checkpoint)
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -111,6 +134,14 @@ def find_checkpoint(run: str | Path) -> Path:
         return path
 
     return Path(run) if Path(run).is_file() else _newest(Path(run), check)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _newest(run: Path, read: Callable[[Path], T]) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -104,9 +103,7 @@ def finite_gradients(parameters: Iterable[nn.Parameter], device: torch.device) -
 
 
 class ModuleWatch(ExitStack):
-    """Within this context, notes the first module whose output is NaN or infinite, and turns on anomaly mode.
-
-    Autograd's anomaly mode raises an error at the first operation whose gradient is NaN.
+    """Within this context, notes where the first NaN or infinite value arises, with autograd's anomaly mode on.
 
     Args:
         method: The method being trained.
@@ -115,42 +112,52 @@ class ModuleWatch(ExitStack):
     def __init__(self, method: nn.Module) -> None:
         super().__init__()
         self._method = method
-        self._first: str | None = None
+        self._forward: str | None = None
+        self._backward: str | None = None
 
     def __enter__(self) -> ModuleWatch:
-        self._warnings = self.enter_context(warnings.catch_warnings(record=True))
-        warnings.simplefilter("always")
-        self.enter_context(torch.autograd.set_detect_anomaly(True))
+        # without check_nan, whose error in one process would leave the others waiting
+        self.enter_context(torch.autograd.set_detect_anomaly(True, check_nan=False))
         for name, module in self._method.named_modules():
             if name:
-                self.callback(module.register_forward_hook(self._look(name)).remove)
+                self.callback(module.register_forward_hook(self._watch_module(name)).remove)
         return self
 
+    def follow(self, loss: Tensor) -> None:
+        """Watches the operations behind a loss during its backward pass."""
+        seen, waiting = {loss.grad_fn}, [loss.grad_fn]
+        while waiting:
+            node: Any = waiting.pop()
+            node.register_hook(self._watch_operation(node))
+            for behind, _ in node.next_functions:
+                if behind is not None and behind not in seen and not hasattr(behind, "variable"):
+                    seen.add(behind)
+                    waiting.append(behind)
+
     def explain(self, found: NonFinite) -> NonFinite:
-        """Adds the first module with a non-finite output to the reason."""
-        where = self._first or "The output of every module is finite, so it arose in the loss or in the backward pass"
-        return dataclasses.replace(found, reason=f"{found.reason.rstrip('.')}. {where}")
+        """Adds the first module, or else the first operation of the backward pass, to the reason."""
+        backward = self._backward if found.loss is None or math.isfinite(found.loss) else None
+        where = self._forward or backward or "The output of every module is finite, so it arose in the loss"
+        return dataclasses.replace(found, reason=f"{found.reason}. {where}")
 
-    def explain_anomaly(self, error: RuntimeError, last: ForwardPass) -> NonFinite | None:
-        """What anomaly mode found in the backward pass of `last`; None if `error` has another cause."""
-        if not str(error).startswith("Function '"):
-            return None
-        traces = [str(entry.message) for entry in self._warnings if "Traceback of forward call" in str(entry.message)]
-        frames = [frame for trace in traces for frame in _FRAME.findall(trace) if not frame[0].startswith(_TORCH)]
-        line = f" The operation is called in {frames[-1][0]}, line {frames[-1][1]}: {frames[-1][2]}" if frames else ""
-        reason = f"a gradient became NaN at step {last.step}, at lr {last.lr:.3g}: {error}{line}"
-        return self.explain(
-            NonFinite(last.step, reason.rstrip("."), last.indices, last.scalars["loss"].item(), last.lr)
-        )
-
-    def _look(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self._first is None and not _finite(output):
+    def _watch_module(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def watch(module: nn.Module, inputs: Any, output: Any) -> None:
+            if self._forward is None and not _finite(output):
                 given = "finite" if _finite(inputs) else "not finite"
                 kind = type(module).__name__
-                self._first = f"The first module with a non-finite output is {name} ({kind}); its input is {given}"
+                self._forward = f"The first module with a non-finite output is {name} ({kind}); its input is {given}"
 
-        return look
+        return watch
+
+    def _watch_operation(self, node: Any) -> Callable[[Any, Any], None]:
+        def watch(passed_on: Any, received: Any) -> None:
+            if self._backward is None and not _finite(passed_on) and _finite(received):
+                frames = [frame for text in node.metadata.get("traceback_", []) for frame in _FRAME.findall(text)]
+                own = [frame for frame in frames if not frame[0].startswith(_TORCH)]
+                line = f", called in {own[-1][0]}, line {own[-1][1]}: {own[-1][2].strip()}" if own else ""
+                self._backward = f"The first non-finite gradient is that of {node.name()}{line}"
+
+        return watch
 
 
 def _finite(value: Any) -> bool:

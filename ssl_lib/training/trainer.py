@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ssl_lib.data import Loader
 from ssl_lib.data.worker_errors import worker_crashes
-from ssl_lib.distributed import barrier, in_any
+from ssl_lib.distributed import barrier, gather_objects, in_any
 from ssl_lib.errors import CheckpointError, ConfigError
 from ssl_lib.methods.base import Method, backbones
 from ssl_lib.optim import Schedule, clip_grad_per_parameter
@@ -144,9 +144,8 @@ class Trainer:
             self._check_run_dir(bool(resume))
             state = self._prepare(method, loader, optimizer, schedule or Schedule())
             if resume and self.run_dir is not None:
-                checkpoint = open_checkpoint(self.run_dir if resume is True else resume)
-                state.load_state_dict(checkpoint.state)
-                checkpoint.state = {}  # frees its memory
+                again = isinstance(resume, Checkpoint) and resume.outdated  # another process has trained meanwhile
+                state.load_state_dict(open_checkpoint(self.run_dir if resume is True or again else resume).take())
             stack.enter_context(worker_crashes())
             stack.enter_context(self.precision.tf32())
             if self.exact and self.accumulate > 1:
@@ -155,9 +154,7 @@ class Trainer:
             callbacks = CallbackList(self.callbacks)
             update = self._make_update(callbacks)
             with state.meter.paused():
-                for callback in callbacks:
-                    callbacks.log(state, callback.on_start(state))
-                    stack.callback(callback.on_end, state)
+                callbacks.start(state, stack)
             while not (state.finished or state.stopping):
                 self._run_epoch(state, update, callbacks)
         barrier()  # the first process may still write; a launcher could take an earlier exit of others for a failure
@@ -203,14 +200,13 @@ class Trainer:
 
     def _make_update(self, callbacks: CallbackList) -> Update:
         clip = clip_grad_per_parameter if self.clip_per_parameter else nn.utils.clip_grad_norm_
-        recorded = None if self.run_dir is None else recorded_step(self.run_dir)
         return Update(
             precision=self.precision,
             micro_batches=1 if self.exact else self.accumulate,
             clip=None if self.clip_norm is None else functools.partial(clip, max_norm=self.clip_norm),
             callbacks=callbacks,
             keep_buffers=self.skip_nonfinite > 0,
-            watch_from=(recorded or 0) if self.debug_nonfinite else None,
+            watch_from=(gather_objects(recorded_step(self.run_dir))[0] or 0) if self.debug_nonfinite else None,
             clock=self.clock,
         )
 
@@ -222,7 +218,9 @@ class Trainer:
             update(state, batch, completes_line=completes_line)
             if completes_line:
                 callbacks.report_nonfinite(state, meter.find_nonfinite(state.method))
-                callbacks.log(state, meter.line(self.precision.device, lambda: callbacks.measure(state)))
+                line = meter.line(self.precision.device, lambda: callbacks.measure(state))
+                with meter.paused():
+                    callbacks.log(state, line)
             for callback in callbacks:
                 callback.on_update(state)
                 if isinstance(callback, Checkpoints) and callback.due(state):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lib.methods.base import checked_output
 from ssl_lib.training.callbacks.callback_list import CallbackList
@@ -76,18 +76,11 @@ class Update:
                 with self.clock("forward"), self.precision.autocast():
                     output = checked_output(state.model(views, state.progress), state.method)
                 state.meter.record(state.step, output, lr, micro.indices)
+                if watch is not None:
+                    watch.follow(output.loss)
                 with self.clock("backward"):
-                    self._backward(state, output.loss * (len(micro.indices) / len(batch.indices)), watch)
+                    state.scaler.scale(output.loss * (len(micro.indices) / len(batch.indices))).backward()
         return output
-
-    def _backward(self, state: TrainState, loss: Tensor, watch: ModuleWatch | None) -> None:
-        try:
-            state.scaler.scale(loss).backward()
-        except RuntimeError as error:
-            found = None if watch is None else watch.explain_anomaly(error, state.meter.last)
-            if found is None:
-                raise
-            self.callbacks.report_nonfinite(state, found)
 
     def _step(self, state: TrainState, output: StepOutput, watch: ModuleWatch | None, completes_line: bool) -> bool:
         """Clips and steps; returns False if a value was not finite and the optimizer did not step."""

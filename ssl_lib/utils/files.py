@@ -84,7 +84,7 @@ def check_writable(path: Path, example: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, optional: bool = False) -> Iterator[None]:
     """Holds a lock file, which stays on the disk afterwards.
 
     The operating system frees the lock when the process ends, in whatever way. Forked processes do not hold it.
@@ -92,28 +92,40 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     Args:
         path: The lock file; its folder is created.
         wait: Wait until the lock is free.
+        optional: Continue without a lock if the folder is not writable or its file system has no locks.
 
     Raises:
         BlockingIOError: The lock is held, by another process or by this one, and `wait` is False.
-        OSError: `path` is a link or not a regular file, or the file system has no locks.
+        OSError: `path` is a link or not a regular file, or cannot be locked, and `optional` is False.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _is_odd(path):
-        raise OSError(f"{path} is a link or not a regular file: it is not opened for writing; delete it")
-    lock = filelock.FileLock(path, timeout=-1 if wait else 0, mode=0o666)
+    lock = filelock.FileLock(path, timeout=-1 if wait else 0)
     try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise BlockingIOError(f"{path} is locked") from error
-    except NotImplementedError as error:  # filelock < 4, on file systems without locks
-        raise OSError(errno.ENOSYS, "no locks available", str(path)) from error
-    _held.add(lock)
+        _acquire(lock, path)
+    except BlockingIOError:
+        raise
+    except OSError:
+        if not optional:
+            raise
+    else:
+        _held.add(lock)
     try:
         yield
     finally:
         if lock in _held:  # not in a forked process
             _held.remove(lock)
             lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_odd(path):
+        raise OSError(f"{path} is a link or not a regular file: it is not opened for writing; delete it")
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(f"{path} is locked") from error
+    except NotImplementedError as error:  # filelock < 4, on file systems without locks
+        raise OSError(errno.ENOSYS, "no locks available", str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:

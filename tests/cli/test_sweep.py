@@ -46,6 +46,9 @@ def test_folder_name_contains_the_values():
         (["seed=1,1"], "a value is given twice"),
         (["seed=0,1", "run_dir=a,b"], "run_dir: give one folder"),
         (["method.temperature=0.1,-1x"], "method.temperature"),
+        (["trainer.save_every=1,0"], "save_every, keep and keep_every must be at least 1, got 0"),
+        (["trainer.accumulate=1,3"], "cannot be divided by accumulate 3"),
+        (["trainer.batch_size=0,8"], "batch_size must be at least 1"),
         (["method.temprature=0.1,0.2"], "Did you mean 'temperature'"),
     ],
 )

@@ -24,9 +24,11 @@ def make_run(tmp_path):
         if config:
             settings = {"seed": seed, "method": {"name": "simclr", "temperature": temperature}, "run_dir": str(folder)}
             (folder / "config.yaml").write_text(json.dumps({**settings, "trainer": {"batch_size": 60}}))
-        lines = [{"step": 9, "loss": 5.0}, {"step": 39, "loss": 4.5}]
+        lines = [{"step": 9, "epoch": 0, "loss": 5.0}, {"step": 39, "epoch": 0, "loss": 4.5}]
         lines = [{**line, "images_per_second": speed} for line, speed in zip(lines, speeds, strict=True)]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"knn": knn}]))
+        (folder / "metrics.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in [*lines, {"step": 39, "epoch": 0, "knn": knn}])
+        )
         measures = [
             {"key": "knn", "title": "kNN (k=20)", "percent": True, "main": True},
             {"key": "knn_10", "title": "kNN (k=10)", "percent": True, "main": False},

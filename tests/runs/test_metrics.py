@@ -25,10 +25,10 @@ LINES = [
 def test_written_lines_read_back_with_seven_digits(tmp_path):
     path = tmp_path / "metrics.jsonl"
     numbers = {"loss": math.inf, "lr": 1.23456789e-5, "own": np.float32(0.25), "tensor": torch.tensor(3)}
-    path.write_text("".join(map(as_line, [*LINES, {"step": 2, **numbers, "note": "ü"}])), encoding="utf-8")
+    path.write_text("".join(map(as_line, [*LINES, {"step": 2, "epoch": 0, **numbers, "note": "ü"}])), encoding="utf-8")
     found = read_metrics(path)
     rounded = {"loss": math.inf, "lr": 1.234568e-5, "own": 0.25, "tensor": 3.0}
-    assert found == [*LINES, {"step": 2, **rounded, "note": "ü"}]
+    assert found == [*LINES, {"step": 2, "epoch": 0, **rounded, "note": "ü"}]
     assert "".join(map(as_line, found)) == path.read_text(encoding="utf-8")
 
 
@@ -50,7 +50,7 @@ def test_lines_after_the_requested_count_are_not_parsed(tmp_path):
         read_metrics(path)
 
 
-@pytest.mark.parametrize("line", ['{"step": 1, "lo', "[1, 2]", "", "\x00\x00"])
+@pytest.mark.parametrize("line", ['{"step": 1, "lo', "[1, 2]", "{}", "", "\x00\x00"])
 def test_every_reader_names_a_damaged_line(line, tmp_path, capsys):
     write_run(tmp_path, LINES[:1], total_steps=10, steps_per_epoch=5)
     with (tmp_path / "metrics.jsonl").open("a") as file:

@@ -172,3 +172,20 @@ def test_every_callback_that_started_is_ended_even_if_a_later_one_fails(make_met
     with pytest.raises(RuntimeError, match="no start"):
         run(make_method, make_loader, callbacks=[started, FailOnStart(), not_started])
     assert started.ended and not not_started.ended
+
+
+def test_all_callbacks_are_started_before_anything_is_logged(make_method, make_loader):
+    class Returns(Callback):
+        def on_start(self, state):
+            return {"before": 1.0}
+
+    class NeedsItsStart(Callback):
+        def on_start(self, state):
+            self.logged = []
+
+        def on_log(self, state, metrics):
+            self.logged.append(metrics)
+
+    late = NeedsItsStart()
+    run(make_method, make_loader, callbacks=[Returns(), late])
+    assert late.logged[0] == {"step": 0, "epoch": 0, "before": 1.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from ssl_lib import LARS, CheckpointError, Schedule, StepOutput, Trainer
 from ssl_lib.training.callbacks import Callback, Checkpoints, MetricsLog, default_callbacks
 from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from ssl_lib.training.checkpoint_folder import open_checkpoint
 from ssl_lib.utils.seeding import seed_everything
 from tests.training.helpers import CrashAfter, CrashError, MeanSquare, StopAfter, assert_same, read_lines, run
 
@@ -151,3 +153,22 @@ def test_new_run_in_the_folder_of_another_run_is_refused(make_method, make_loade
     run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
     with pytest.raises(CheckpointError, match="already holds a run"):
         run(make_method, make_loader, run_dir=tmp_path, callbacks=default_callbacks(tmp_path))
+
+
+def test_loaded_checkpoint_is_used_once_and_not_after_another_process_has_trained(make_method, make_loader, tmp_path):
+    def fit(epochs, resume=False):
+        callbacks = [Checkpoints(tmp_path / "checkpoints"), *([CrashAfter(epochs * 3 + 1)] if epochs < 3 else [])]
+        with contextlib.suppress(CrashError):
+            return run(make_method, make_loader, run_dir=tmp_path, callbacks=callbacks, resume=resume)
+
+    fit(1)
+    loaded = open_checkpoint(tmp_path)
+    assert loaded.step == 3 and not loaded.outdated
+    fit(2, resume=True)
+    assert loaded.outdated
+    assert fit(3, resume=loaded).resumed_at == 6
+    taken = open_checkpoint(tmp_path)
+    fit(3, resume=taken)
+    assert taken.step == 9
+    with pytest.raises(CheckpointError, match="is in use already: load the checkpoint again"):
+        fit(3, resume=taken)

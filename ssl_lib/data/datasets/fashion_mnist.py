@@ -51,7 +51,7 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False, split:
     names = [f"{_PREFIX[split]}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
     if root is not None and download and None in [_find(folder, name) for name in names]:
         try:
-            with locked(folder / ".download.lock"):
+            with locked(folder / ".download.lock", optional=True):
                 torchvision.datasets.FashionMNIST(folder, download=True)
         except (OSError, RuntimeError, URLError) as error:
             raise DataError(f"fashion_mnist: the download into {folder} failed: {error}") from error

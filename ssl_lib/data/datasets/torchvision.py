@@ -95,7 +95,7 @@ def _open(kind: Callable[..., Any], root: str | Path, download: bool, **which: A
     """Opens a torchvision data set. torchvision checks the md5 sums before it reads or (CIFAR) unpickles the files."""
     root = Path(root).expanduser()
     try:
-        with locked(root / ".download.lock") if download else nullcontext(), warnings.catch_warnings():
+        with locked(root / ".download.lock", optional=True) if download else nullcontext(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"dtype\(\): align")  # numpy warns about CIFAR's old pickles
             return kind(root, download=download, **which)
     except (OSError, RuntimeError, URLError) as error:

@@ -36,7 +36,7 @@ def cache_file(kind: str, *key: str) -> Path | None:
 
 def alone(cache: Path | None) -> AbstractContextManager[None]:
     """Locks a cache file, so that one process writes it while the others wait and then read it."""
-    return locked(cache.with_suffix(".lock")) if cache else contextlib.nullcontext()
+    return locked(cache.with_suffix(".lock"), optional=True) if cache else contextlib.nullcontext()
 
 
 def read_array(cache: Path | None) -> Array | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from ssl_lib.distributed import rank
 from ssl_lib.training.callbacks.base import Callback
@@ -25,6 +26,15 @@ class CallbackList:
 
     def __iter__(self) -> Iterator[Callback]:
         return iter(self._callbacks)
+
+    def start(self, state: TrainState, stack: ExitStack) -> None:
+        """Starts every callback, and then logs what they return; leaving `stack` ends the started ones."""
+        returned = []
+        for callback in self:
+            returned.append(callback.on_start(state))
+            stack.callback(callback.on_end, state)
+        for metrics in returned:
+            self.log(state, metrics)
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Collects the callbacks' scalars for the current line; if two share a name, the first callback's is kept."""

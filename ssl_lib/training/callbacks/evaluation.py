@@ -38,6 +38,7 @@ class Evaluation(Callback):
         self.evaluator, self.online = evaluator, online or evaluator
         self.every_epochs = every_epochs
         self.path = path
+        self._table = ""
 
     def on_start(self, state: TrainState) -> Mapping[str, float] | None:
         """Evaluates a resumed run if its checkpoint was saved before an evaluation that is due.
@@ -52,8 +53,14 @@ class Evaluation(Callback):
         return None
 
     def on_epoch(self, state: TrainState) -> Mapping[str, float] | None:
-        """Evaluates if the epoch is due, unless the run is stopping; prints a table after the last epoch."""
+        """Evaluates if the epoch is due, unless the run is stopping."""
         return None if state.stopping else self._evaluate(state)
+
+    def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Prints the table after the last epoch, once its scores are logged."""
+        table, self._table = self._table, ""
+        if table and rank() == 0:
+            print(f"\n{table}\n", flush=True)
 
     def _evaluate(self, state: TrainState, results: Results | None = None) -> Mapping[str, float] | None:
         """Evaluates, unless results are given, and returns the main metric of each protocol."""
@@ -67,8 +74,7 @@ class Evaluation(Callback):
             if self.path is not None and rank() == 0:
                 write_results(self.path, evaluator, results, state.step)
         state.evaluations[state.step] = scores = results.main("trained")
-        if state.finished and rank() == 0:
-            print(f"\n{results.table(every=False)}\n", flush=True)
+        self._table = results.table(every=False) if state.finished else ""
         return scores
 
     def _check(self, state: TrainState) -> None:

@@ -54,10 +54,10 @@ class NonFiniteReport(Callback):
             write_text(self.path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def recorded_step(folder: Path) -> int | None:
+def recorded_step(folder: Path | None) -> int | None:
     """The step in a folder's `nonfinite.json`: -1 if it cannot be read, None if there is no such file."""
     try:
-        content = RunFolder(folder).nonfinite()
+        content = None if folder is None else RunFolder(folder).nonfinite()
         return None if content is None else int(content["step"])
     except (DataError, KeyError, ValueError, TypeError, OverflowError):
         return -1
