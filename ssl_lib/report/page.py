@@ -1,85 +1,83 @@
-"""The sections as one HTML file that fetches nothing."""
+"""Renders the report's sections into one self-contained HTML page that makes no network requests."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
-from string import Template
+from typing import Any
 
-from ssl_lib.report.html import Html, data_script, join, tag
-from ssl_lib.report.pictures import Sheet, make_sheet
-from ssl_lib.report.run import Observed, Run
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ssl_lib.report.formats import format_metric, format_number, style_of, visible
+from ssl_lib.report.records import Missing, Run, TokenMaps, observed_runs
 from ssl_lib.report.sections.evaluation import evaluation
-from ssl_lib.report.sections.features import spectrum, unseen
-from ssl_lib.report.sections.images import neighbors, tokens, views
-from ssl_lib.report.sections.map import embedding_map, map_data
-from ssl_lib.report.sections.overview import header, headline, overview
+from ssl_lib.report.sections.features import embedding_map, map_data, spectrum
+from ssl_lib.report.sections.images import data_uri, make_sheet, neighbors
+from ssl_lib.report.sections.overview import overview
 from ssl_lib.report.sections.settings import environment, settings
 from ssl_lib.report.sections.training import training
 from ssl_lib.version import __version__
 
-__all__ = ["render"]
-
-_CONTENTS = {
-    "evaluation": "Evaluation",
-    "training": "Training",
-    "features": "Features",
-    "spectrum": "Spectrum",
-    "map": "Map",
-    "neighbors": "Neighbors",
-    "views": "Views",
-    "tokens": "Tokens",
-    "config": "Config",
-    "environment": "Environment",
-}
+__all__ = ["render", "render_template"]
 
 
 def render(runs: Sequence[Run], *, images: bool = True) -> str:
-    """The page of one run, or of several side by side.
+    """Renders the HTML page of one run, or of several runs side by side.
 
     Args:
-        runs: At least one, of different names.
-        images: Whether any picture may be shown; maps and figures are there without.
+        runs: One or more runs with unique names.
+        images: Whether the page includes pictures. Maps and metrics are included in any case.
     """
+    observed = observed_runs(runs)
+    sheets = {run.name: make_sheet(each.sample) for _, run, each in observed} if images else {}
+    sections = {"overview": overview(runs), "evaluation": evaluation(runs), "training": training(runs)}
+    if observed:
+        sections |= {"spectrum": spectrum(runs), "map": embedding_map(runs), "neighbors": neighbors(runs, sheets)}
+        with_tokens = any(isinstance(each.tokens, TokenMaps) for _, _, each in observed)
+        sections |= {"views": {}, "tokens": {}} if with_tokens else {"views": {}}
+    else:
+        sections |= {"features": {}}
+    sections |= {"config": settings(runs), "environment": environment(runs)}
+    common = {"runs": runs, "images": images}
     assets = resources.files("ssl_lib.report") / "assets"
-    page, style, script = ((assets / name).read_text("utf-8") for name in ("page.html", "style.css", "script.js"))
-    seen = {run.name: run.observed for run in runs if isinstance(run.observed, Observed)}
-    sheets = {name: make_sheet(observed.sample) for name, observed in seen.items()} if images else {}
-    sections = {
-        "evaluation": evaluation(runs),
-        "training": training(runs),
-        **(_looked_at(runs, sheets, images) if seen else {"features": unseen(runs)}),
-        "config": settings(runs),
-        "environment": environment(runs),
-    }
-    links = [tag("li", tag("a", title, href=f"#{key}")) for key, title in _CONTENTS.items() if sections.get(key)]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Template(page).substitute(
-        title=join(f"{headline(runs).headline} · {', '.join(run.name for run in runs)}"),
-        digest=digest,
-        style=style + _sheet_rules(sheets),
-        header=header(runs),
-        contents=tag("nav", tag("ul", links), aria_label="contents"),
-        sections=Html("\n".join([overview(runs), *filter(None, sections.values())])),
-        version=join(__version__),
-        data=data_script("map-data", map_data(runs, sheets)),
+    style, script = ((assets / name).read_text("utf-8") for name in ("style.css", "script.js"))
+    return render_template(
+        "page",
+        **common,
+        **sections["overview"],
+        sections={name: render_template(name, **common, **content) for name, content in sections.items()},
+        style=style,
+        sheets={sheet.name: sheet.uri for sheet in sheets.values()},
         script=script,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=map_data(runs, sheets),
+        version=__version__,
     )
 
 
-def _looked_at(runs: Sequence[Run], sheets: dict[str, Sheet], images: bool) -> dict[str, Html]:
-    """The sections made from weights and images, empty where there is nothing that they could show."""
-    return {
-        "spectrum": spectrum(runs),
-        "map": embedding_map(runs, not images),
-        "neighbors": neighbors(runs, sheets),
-        "views": views(runs, not images),
-        "tokens": tokens(runs, not images),
-    }
+def render_template(name: str, **variables: Any) -> Markup:
+    """Renders a file in `templates` with its variables; a missing variable raises an error."""
+    return Markup(_templates().get_template(f"{name}.html.jinja").render(variables))
 
 
-def _sheet_rules(sheets: dict[str, Sheet]) -> str:
-    known = {sheet.name: sheet for sheet in sheets.values()}
-    return "".join(f".{name}{{background-image:url({sheet.uri})}}\n" for name, sheet in known.items())
+@cache
+def _templates() -> Environment:
+    """Returns the environment of all templates, which escapes texts and makes unusual characters visible."""
+    made = Environment(
+        loader=PackageLoader("ssl_lib.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(data_uri=data_uri, metric=format_metric, number=format_number, style_of=style_of)
+    made.tests["missing"] = lambda part: isinstance(part, Missing)
+    made.policies["json.dumps_function"] = lambda value, **options: json.dumps(visible(value), **options)
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}
+    return made

@@ -1,4 +1,4 @@
-"""Features in the plane."""
+"""Projects features to the plane with UMAP, t-SNE or PCA."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["PROJECTIONS", "choose_projection", "principal_components", "project"
 
 @torch.no_grad()
 def principal_components(features: Tensor, count: int) -> Tensor:
-    """The coordinates (N, count) along the directions of largest variance, zeros where there are fewer.
+    """Returns the coordinates (N, count) along the principal components, padded with zeros if there are fewer.
 
-    The largest coordinate along each is positive, so that the same features give the same map.
+    The largest absolute coordinate of each component is positive, so that the same features always give the same map.
 
     Args:
-        features: (N, D); centerd here, computed in float64.
-        count: Directions.
+        features: Features (N, D); they are centered, and the computation is in float64.
+        count: Number of components.
     """
     x = features.double()
     x = x - x.mean(0)
@@ -48,7 +48,7 @@ def _tsne(features: Tensor) -> Tensor:
 
 def _umap(features: Tensor) -> Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about threads that a seed rules out
+        warnings.simplefilter("ignore")  # a seed disables threads
         from umap import UMAP
 
         model = UMAP(metric="cosine", n_neighbors=min(15, len(features) - 1), random_state=0, init="random")
@@ -60,19 +60,19 @@ PROJECTIONS: dict[str, tuple[str, str | None, Callable[[Tensor], Tensor]]] = {
     "tsne": ("t-SNE", "sklearn", _tsne),
     "pca": ("PCA", None, lambda features: principal_components(features, 2)),
 }
-"""By name: the title, the package that it needs, and (N, D) -> (N, 2). The first that is installed is the default."""
+"""Projections by name: title, required module and function (N, D) -> (N, 2). The first installed one is the default."""
 
 
 def choose_projection(name: str | None) -> str:
-    """The name given, or the best that is installed.
+    """Returns the name, or for None the first projection that is installed.
 
     Raises:
-        ConfigError: It is unknown, or its package is missing.
+        ConfigError: The projection is unknown or its package is missing.
     """
     if name is None:
         return next(key for key, (_, package, _) in PROJECTIONS.items() if _installed(package))
     if name not in PROJECTIONS:
-        raise ConfigError(f"--map: unknown projection {name!r}: one of {', '.join(PROJECTIONS)}")
+        raise ConfigError(f"--map: unknown projection {name!r}. Known: {', '.join(PROJECTIONS)}")
     module = PROJECTIONS[name][1]
     if not _installed(module):
         package = {"umap": "umap-learn", "sklearn": "scikit-learn"}[str(module)]
@@ -81,7 +81,7 @@ def choose_projection(name: str | None) -> str:
 
 
 def project(features: Tensor, name: str) -> Tensor:
-    """Features (N, D) as positions (N, 2); fewer than 8 by PCA, as there is nothing to unfold."""
+    """Projects features (N, D) to (N, 2); fewer than 8 images always by PCA."""
     return (PROJECTIONS[name] if len(features) >= 8 else PROJECTIONS["pca"])[2](features.float()).float()
 
 

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to by the DevTools protocol over two pipes."""
+"""Controls a headless Chromium through the DevTools protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Browser:
-    """One page. `errors` collects what the page printed, threw or asked the network for; use it in a `with`."""
+    """A context manager for one page; `errors` collects console output, exceptions and network requests of the page."""
 
     def __enter__(self) -> Browser:
         self.errors: list[str] = []
@@ -28,9 +28,9 @@ class Browser:
             f"exec {CHROMIUM} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars "
             f"--remote-debugging-pipe --user-data-dir={self._profile.name} about:blank 3<&{read} 4>&{write}"
         )
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w") as devnull:
             self._process = subprocess.Popen(
-                ["bash", "-c", command], pass_fds=(read, write), stdout=nowhere, stderr=nowhere
+                ["bash", "-c", command], pass_fds=(read, write), stdout=devnull, stderr=devnull
             )
         os.close(read)
         os.close(write)
@@ -54,7 +54,7 @@ class Browser:
     def open(
         self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light", media: str = "screen"
     ) -> None:
-        """Shows a file in a window of so many pixels, or as it would be printed."""
+        """Opens a file in a window of a size in pixels, for the media type `screen` or `print`."""
         phone = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -64,23 +64,23 @@ class Browser:
             pass
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        """Evaluates a JavaScript expression in the page and returns its value."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float) -> None:
-        """A `mouseMoved`, `mousePressed` or `mouseReleased` at a point of the window."""
+        """Sends a `mouseMoved`, `mousePressed` or `mouseReleased` event at a point in the window."""
         pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
 
     def key(self, name: str) -> None:
-        """A key, pressed and let go."""
+        """Presses and releases a key."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol and its answer; events that come before it are looked through."""
+        """Sends a DevTools command and returns its answer; events before the answer are checked for errors."""
         number = next(self._numbers)
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
         if self._session:
@@ -98,7 +98,7 @@ class Browser:
             self.errors.append(f"{event}: {json.dumps(params)[:500]}")
         url = params["request"]["url"] if event == "Network.requestWillBeSent" else "about:"
         if not url.startswith(("file:", "data:", "about:")):
-            self.errors.append(f"asks for {url}")
+            self.errors.append(f"network request: {url}")
 
     def _receive(self) -> bytes:
         parts = []

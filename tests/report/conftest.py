@@ -1,8 +1,9 @@
-"""A small run whose names are hostile, shared by the tests of the report."""
+"""A small run with names that contain markup, shared by the report tests."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ CLASSES = ["<script>alert(1)</script>", "a & b", '" onload="x', "</script><b>d"]
 
 
 def train(folder: Path, run: Path, *changes: str) -> None:
-    """Two updates of SimCLR on patterns of 16 pixels."""
+    """Trains two steps of SimCLR on 16-pixel patterns."""
     views = "views={preset: simclr, size: 16}"
     settings = [
         "schedule={epochs: 1}",
@@ -28,7 +29,7 @@ def train(folder: Path, run: Path, *changes: str) -> None:
 
 @pytest.fixture(scope="session")
 def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The patterns as `ssl-lib pack` would lay them down, in classes with hostile names."""
+    """Patterns in the layout of `ssl-lib pack`, with class names that contain markup."""
     images = pattern_images()
     folder: Path = tmp_path_factory.mktemp("patterns")
     for part in ("train", "test"):
@@ -42,7 +43,7 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run's folder."""
+    """The folder of the run."""
     folder: Path = tmp_path_factory.mktemp("runs") / "<b>bold & co"
     train(patterns, folder)
     return folder
@@ -50,6 +51,12 @@ def run(patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def page(run: Path) -> Path:
-    """Its report."""
+    """The report of the run."""
     assert main(["report", str(run), "--map", "pca"]) == 0
     return run / "report.html"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may change."""
+    return Path(shutil.copytree(run, tmp_path / "copy"))

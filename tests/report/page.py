@@ -1,15 +1,18 @@
-"""A page of the report, read as a browser would."""
+"""Parses a page of the report as a browser does."""
 
 from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from pathlib import Path
+
+from ssl_lib.cli.main import main
 
 VOID = {"meta", "link", "br", "img", "col", "use", "wbr"}
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and collects texts, attributes and table cells."""
+    """Checks that elements are closed in order; collects texts, attributes and table cells."""
 
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -37,6 +40,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, tag
+        if tag in ("th", "td"):
+            self.rows[-1][-1] = self.rows[-1][-1].strip()
 
     def handle_data(self, data: str) -> None:
         self.texts.append((self.open[-1] if self.open else "", data))
@@ -44,8 +49,25 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data.replace("\u00a0", " ")
 
     def text(self) -> str:
-        return " ".join(" ".join(data for place, data in self.texts if place not in ("script", "style")).split())
+        """Returns the visible text with single spaces."""
+        return " ".join(" ".join(data for tag, data in self.texts if tag not in ("script", "style")).split())
+
+    def texts_in(self, tag: str) -> list[str]:
+        """Returns the texts directly inside elements of a tag."""
+        return [data for name, data in self.texts if name == tag]
 
     def curves(self) -> list[list[dict[str, list[float]]]]:
-        """Of every chart what its script reads out."""
+        """Returns the data of every chart, from which the script reads out values."""
         return [json.loads(a["data-curves"] or "") for _, a in self.elements if "data-curves" in a]
+
+
+def read_page(path: Path) -> Page:
+    """Parses an HTML file."""
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def report_page(run: Path, *options: str) -> Page:
+    """Runs `ssl-lib report` and parses the page."""
+    target = run.parent / "report_under_test.html"
+    assert main(["report", str(run), "--map", "pca", "-o", str(target), *options]) == 0
+    return read_page(target)

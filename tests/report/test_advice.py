@@ -1,4 +1,4 @@
-"""What the report says to do next, as commands that run."""
+"""The next steps of the report, whose commands run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch
 
 from ssl_lib.cli.main import main
 from ssl_lib.report import gather
-from ssl_lib.report.advice import next_steps
+from ssl_lib.report.sections.overview import next_steps
 from ssl_lib.training.checkpoint import save_checkpoint
 from tests.report.conftest import train
 
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run whose name needs quoting in a shell."""
     return Path(shutil.copytree(run, tmp_path / "a run"))
 
 
@@ -27,7 +28,7 @@ def commands(*folders):
 
 
 def run_command(command, **placeholders):
-    """Runs a command of the page, after its words in capitals were replaced."""
+    """Runs a suggested command with its placeholders in capitals replaced."""
     name, *words = shlex.split(command)
     assert name == "ssl-lib"
     for placeholder, value in placeholders.items():
@@ -40,24 +41,24 @@ def rewrite(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_an_unmeasured_run_is_to_be_measured(copy):
+def test_run_without_evaluation_is_evaluated(copy):
     (copy / "evaluation.json").unlink()
     (command,) = commands(copy)
     run_command(command)
     assert (copy / "evaluation.json").exists() and commands(copy) != [command]
 
 
-def test_weights_trained_since_are_to_be_measured_anew(copy):
+def test_run_trained_after_its_evaluation_is_evaluated_again(copy):
     rewrite(copy / "evaluation.json", steps=1)
     (command,) = commands(copy)
     run_command(command)
     assert json.loads((copy / "evaluation.json").read_text())["steps"] == 2 and commands(copy) != [command]
 
 
-def test_what_learned_is_put_to_use_and_what_did_not_is_trained_for_longer(copy, tmp_path, monkeypatch):
+def test_good_run_is_used_and_bad_run_is_trained_longer(copy, tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
-    scores = {row: {"knn": share} for row, share in {"raw pixels": 0.5, "random init": 0.5, "trained": 0.9}.items()}
+    scores = {row: {"knn": value} for row, value in {"raw pixels": 0.5, "random init": 0.5, "trained": 0.9}.items()}
     rewrite(copy / "evaluation.json", results=scores)
     embed, export, evaluate = commands(copy)
     run_command(embed.removesuffix(" IMAGES"))
@@ -69,30 +70,30 @@ def test_what_learned_is_put_to_use_and_what_did_not_is_trained_for_longer(copy,
     run_command(longer)
     assert (tmp_path / "a run-longer" / "checkpoints" / "last.pt").exists()
     run_command(views)
-    run_command(evaluate)  # last, as what it measures changes the advice
+    run_command(evaluate)  # last, because its results change the next steps
 
 
-def test_a_run_that_was_broken_off_goes_on(copy):
+def test_interrupted_run_is_resumed(copy):
     lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copy / "metrics.jsonl").write_text(lines[0])
     (command,) = commands(copy)
     assert command == f"ssl-lib train '{copy}' --resume"
-    assert "1 of 2 steps are done" in next_steps([gather(copy, name="a")])[0].reason
+    assert "1 of 2 steps completed" in next_steps([gather(copy, name="a")])[0].reason
 
 
-def test_what_the_doctor_found_is_to_be_cured(copy, tmp_path, monkeypatch):
+def test_finding_of_the_doctor_is_fixed(copy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = json.loads((copy / "metrics.jsonl").read_text().splitlines()[0])
     lines = [{**line, "step": step, "update_ratio": 0.5} for step in range(60)]
     (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (cure,) = commands(copy)
-    assert " optimizer.lr=VALUE " in cure
-    run_command(cure, VALUE=0.001)
+    (fix,) = commands(copy)
+    assert " optimizer.lr=VALUE " in fix
+    run_command(fix, VALUE=0.001)
     (copy / "nonfinite.json").write_text('{"step": 1}')
-    assert commands(copy)[0] == f"ssl-lib replay '{copy}'"
+    assert commands(copy)[0] == f"ssl-lib train '{copy}' --resume trainer.debug_nonfinite=true"
 
 
-def test_a_run_without_labels_needs_labeled_images(patterns, tmp_path):
+def test_run_without_labels_is_evaluated_on_labeled_images(patterns, tmp_path):
     images = f"data={{name: arrays, path: {patterns / 'train' / 'images.npy'}}}"
     train(patterns, tmp_path / "run", images, "evaluation.every_epochs=0")
     (command,) = commands(tmp_path / "run")
@@ -100,10 +101,13 @@ def test_a_run_without_labels_needs_labeled_images(patterns, tmp_path):
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
-def test_several_runs_are_compared_and_a_scripts_is_judged_in_its_script(copy, run, capsys):
+def test_several_runs_are_compared(copy, run, capsys):
     (command,) = commands(copy, run)
     run_command(command)
     assert "a run" in capsys.readouterr().out
+
+
+def test_run_of_a_script_has_no_command(copy):
     (copy / "config.yaml").unlink()
     saved = torch.load(copy / "checkpoints" / "last.pt", weights_only=True)
     save_checkpoint(copy / "checkpoints" / "last.pt", {**saved, "config": None})

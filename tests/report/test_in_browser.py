@@ -1,4 +1,4 @@
-"""The page in a real browser, where there is one."""
+"""The page in a real browser, if Chromium is installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 MARK = """(async () => {
   const svg = document.querySelector('svg[data-subject="trained"]');
   svg.scrollIntoView({block: 'center', behavior: 'instant'});
-  for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);  // the scroll, which closes a tip, is over
+  for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);  // wait for the scroll, which closes a tip
   const box = svg.querySelector('use[data-i="5"]').getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })()"""
 FAINT = r"""(() => {
-  // Texts whose contrast with what is behind them is below WCAG 2's 4.5.
+  // Returns the number of texts, and the texts whose contrast with the background is below 4.5 (WCAG 2).
   const parse = (text) => {
     const numbers = text.match(/-?[\d.]+(?:e-?\d+)?/g).map(Number);
     const scale = text.startsWith("color(") ? 1 : 255;
@@ -26,8 +26,8 @@ FAINT = r"""(() => {
   const light = (c) => [0.2126, 0.7152, 0.0722].reduce(
     (sum, w, i) => sum + w * (c[i] <= 0.04045 ? c[i] / 12.92 : ((c[i] + 0.055) / 1.055) ** 2.4), 0.05);
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const found = [];
-  let seen = 0;
+  const faint = [];
+  let count = 0;
   while (walk.nextNode()) {
     const element = walk.currentNode.parentElement, range = document.createRange();
     range.selectNodeContents(walk.currentNode);
@@ -38,10 +38,10 @@ FAINT = r"""(() => {
     for (const color of around) behind = over(color, behind);
     const style = getComputedStyle(element);
     const pair = [light(over(parse(element.closest("svg") ? style.fill : style.color), behind)), light(behind)];
-    seen += 1;
-    if (Math.max(...pair) / Math.min(...pair) < 4.5) found.push(walk.currentNode.textContent.trim());
+    count += 1;
+    if (Math.max(...pair) / Math.min(...pair) < 4.5) faint.push(walk.currentNode.textContent.trim());
   }
-  return [seen, found];
+  return [count, faint];
 })()"""
 UNFOLD = "document.querySelectorAll('details').forEach((fold) => (fold.open = true))"
 TIP = "document.getElementById('tip')"
@@ -49,22 +49,22 @@ TIP = "document.getElementById('tip')"
 
 @pytest.fixture(scope="module")
 def browser():
-    with Browser() as found:
-        yield found
+    with Browser() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("media", ["screen", "print"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(browser, page, scheme, media):
+def test_all_text_has_sufficient_contrast(browser, page, scheme, media):
     browser.open(page, scheme=scheme, media=media)
     browser.evaluate(UNFOLD)
-    seen, faint = browser.evaluate(FAINT)
-    assert seen > 300 and faint == []
+    count, faint = browser.evaluate(FAINT)
+    assert count > 300 and faint == []
     browser.evaluate("document.querySelector('.confusions, .matrix td').style.color = 'rgb(128, 128, 128)'")
     assert browser.evaluate(FAINT)[1]
 
 
-def test_all_that_takes_the_focus_has_a_name(browser, page):
+def test_every_focusable_element_has_a_name(browser, page):
     browser.open(page)
     browser.evaluate(UNFOLD)
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
@@ -74,24 +74,24 @@ def test_all_that_takes_the_focus_has_a_name(browser, page):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1280, "light"), (1280, "dark")])
-def test_nothing_goes_wrong_and_nothing_scrolls_sideways(browser, page, width, scheme):
+def test_page_has_no_errors_and_no_horizontal_scrolling(browser, page, width, scheme):
     browser.open(page, width, 800, scheme)
     browser.evaluate(UNFOLD)
     assert browser.evaluate("document.documentElement.scrollWidth") == width
-    dark = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, dark[4:-1].split(","))) < 128) == (scheme == "dark")
+    color = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, color[4:-1].split(","))) < 128) == (scheme == "dark")
     assert browser.errors == []
 
 
-def test_a_mark_shows_its_image_to_mouse_and_keys(browser, page):
+def test_mark_shows_its_image_with_mouse_and_keys(browser, page):
     browser.open(page)
     assert browser.evaluate(f"{TIP}.hidden")
     browser.mouse("mouseMoved", *browser.evaluate(MARK))
     assert not browser.evaluate(f"{TIP}.hidden")
-    shown = browser.evaluate(f"getComputedStyle({TIP}.querySelector('.seen .thumb')).backgroundImage")
-    assert shown.startswith('url("data:image/')
+    image = browser.evaluate(f"getComputedStyle({TIP}.querySelector('.preview .thumb')).backgroundImage")
+    assert image.startswith('url("data:image/')
     assert browser.evaluate(f"{TIP}.querySelectorAll('.row .thumb').length") == 5
-    assert browser.evaluate(f"{TIP}.querySelector('b').textContent") in CLASSES  # as text, not as elements
+    assert browser.evaluate(f"{TIP}.querySelector('b').textContent") in CLASSES  # text, not markup
     browser.mouse("mouseMoved", 2, 2)
     assert browser.evaluate(f"{TIP}.hidden")
     browser.evaluate("document.querySelector('svg[data-subject=trained]').focus({preventScroll: true})")
@@ -104,7 +104,7 @@ def test_a_mark_shows_its_image_to_mouse_and_keys(browser, page):
     assert browser.errors == []
 
 
-def test_the_legend_hides_a_class(browser, page):
+def test_legend_button_hides_a_class(browser, page):
     browser.open(page)
     visible = "[...document.querySelectorAll('.maps use')].filter((mark) => mark.getBoundingClientRect().width).length"
     assert browser.evaluate(visible) == 2 * 96
@@ -115,13 +115,13 @@ def test_the_legend_hides_a_class(browser, page):
     assert browser.evaluate(visible) == 2 * 96
 
 
-def test_a_table_of_classes_has_the_room_it_needs(browser, page):
+def test_class_table_is_not_cut_off(browser, page):
     browser.open(page)
     hidden = "[...document.querySelectorAll('.classwise > .wide')].map((one) => one.scrollWidth - one.clientWidth)"
     assert browser.evaluate("innerWidth") >= 1000 and set(browser.evaluate(hidden)) == {0}
 
 
-def test_a_chart_reads_out_its_values(browser, page):
+def test_arrow_key_reads_out_a_chart_value(browser, page):
     browser.open(page)
     browser.evaluate("document.querySelector('#training svg.chart').focus()")
     browser.key("ArrowRight")

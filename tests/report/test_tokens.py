@@ -1,4 +1,4 @@
-"""Attention and patch tokens of a vision transformer."""
+"""Attention maps and patch tokens of a vision transformer."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import nn
 
 from ssl_lib.backbones.vit import VisionTransformer
 from ssl_lib.data import ArrayData
-from ssl_lib.report.run import Missing
-from ssl_lib.report.tokens import cls_attention, token_maps
+from ssl_lib.report.observation import cls_attention, token_maps
+from ssl_lib.report.records import Missing
 from tests.conftest import TinyBackbone
 
 
 def transformer(registers=0, depth=3):
     torch.manual_seed(0)
     net = VisionTransformer(128, depth, patch_size=4, image_size=16, in_channels=1, registers=registers).eval()
-    for parameter in net.blocks[2].attn.parameters():  # as drawn, all patches are heeded nearly alike
+    for parameter in net.blocks[2].attn.parameters():  # by default, the attention is nearly uniform
         nn.init.normal_(parameter, std=0.3)
     return net
 
 
 @pytest.mark.parametrize("registers", [0, 3])
-def test_attention_is_the_softmax_of_the_last_blocks_products(registers):
+def test_cls_attention_matches_the_softmax_in_the_last_block(registers):
     net = transformer(registers)
     images = torch.randn(2, 1, 16, 16)
-    shares, tokens = cls_attention(net, images)
+    weights, tokens = cls_attention(net, images)
     inputs = []
     handle = net.blocks[2].register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     with torch.no_grad():
@@ -39,18 +39,18 @@ def test_attention_is_the_softmax_of_the_last_blocks_products(registers):
         for head in range(2):
             query = qkv[image, 0, 64 * head : 64 * head + 64]
             keys = qkv[image, :, 128 + 64 * head : 128 + 64 * head + 64]
-            heeded = np.exp(keys @ query / 8)
-            expected = (heeded / heeded.sum())[1 + registers :]
-            assert np.allclose(shares[image, head].detach(), expected, atol=1e-5)
+            exponentials = np.exp(keys @ query / 8)
+            expected = (exponentials / exponentials.sum())[1 + registers :]
+            assert np.allclose(weights[image, head].detach(), expected, atol=1e-5)
             assert expected.max() > 1.5 / len(expected)
     assert not net.blocks[2].attn.qkv._forward_hooks
 
 
-def test_maps_are_pictures_of_the_grid_the_brightest_patch_white():
+def test_token_maps_have_the_grid_size_and_a_white_brightest_patch():
     sample = ArrayData(torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8), torch.arange(9) % 3)
-    found = token_maps({"trained": transformer()}, sample, torch.device("cpu"))
-    assert found.indices == [0, 1, 2]
-    assert found.maps["trained"].shape == (3, 3, 4, 4) and found.attention["trained"].shape == (3, 1, 4, 4)
-    assert found.attention["trained"].flatten(1).amax(1).tolist() == [255] * 3
+    result = token_maps({"trained": transformer()}, sample, torch.device("cpu"))
+    assert result.indices == [0, 1, 2]
+    assert result.maps["trained"].shape == (3, 3, 4, 4) and result.attention["trained"].shape == (3, 1, 4, 4)
+    assert result.attention["trained"].flatten(1).amax(1).tolist() == [255] * 3
     other = token_maps({"random init": transformer(), "trained": TinyBackbone()}, sample, torch.device("cpu"))
     assert isinstance(other, Missing) and "no patch tokens" in other.reason

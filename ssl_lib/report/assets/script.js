@@ -1,10 +1,11 @@
 "use strict";
-// Read-outs of the charts, and the maps: what a pointer, a tap or the arrow keys show. Without it the page stands still.
+// Value readouts of the charts, and image previews on the maps, for mouse, touch and arrow keys. The page works without
+// this script, but is not interactive.
 
 const number = (value) =>
   value === null ? "not finite" : Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(4)));
 
-// The coordinates of a pointer in an SVG's own units.
+// Returns the coordinates of a pointer event in the units of an SVG element.
 function inside(svg, event) {
   return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 }
@@ -14,32 +15,32 @@ for (const chart of document.querySelectorAll("svg[data-curves]")) {
   const output = chart.closest("figure").querySelector("output");
   const cursor = chart.querySelector(".cursor");
   const stops = [...new Set(curves.flatMap((curve) => curve.at))].sort((a, b) => a - b);
-  const still = output.textContent;
-  let place = -1;
+  const initial = output.textContent;
+  let stop = -1;
 
   const nearest = (values, x) => values.reduce((best, v, i) => (Math.abs(v - x) < Math.abs(values[best] - x) ? i : best), 0);
   const show = (x) => {
     cursor.setAttribute("x1", x);
     cursor.setAttribute("x2", x);
-    const told = curves.filter((curve) => curve.at.length).map((curve) => {
+    const readouts = curves.filter((curve) => curve.at.length).map((curve) => {
       const i = nearest(curve.at, x);
       return { name: curve.title, x: curve.x[i], text: number(curve.y[i]) };
     });
     output.className = "live";
-    output.textContent = told.length === 1
-      ? `${number(told[0].x)}: ${told[0].text}`
-      : told.map((entry) => `${entry.name} ${entry.text}`).join(" · ");
+    output.textContent = readouts.length === 1
+      ? `${number(readouts[0].x)}: ${readouts[0].text}`
+      : readouts.map((entry) => `${entry.name} ${entry.text}`).join(" · ");
   };
   const hide = () => {
     cursor.setAttribute("x1", -9);
     cursor.setAttribute("x2", -9);
-    output.textContent = still;
+    output.textContent = initial;
     output.className = "";
-    place = -1;
+    stop = -1;
   };
   const move = (event) => {
-    place = nearest(stops, inside(chart, event).x);
-    show(stops[place]);
+    stop = nearest(stops, inside(chart, event).x);
+    show(stops[stop]);
   };
   chart.addEventListener("pointermove", move);
   chart.addEventListener("pointerdown", move);
@@ -49,8 +50,8 @@ for (const chart of document.querySelectorAll("svg[data-curves]")) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    place = Math.min(stops.length - 1, Math.max(0, place + step));
-    show(stops[place]);
+    stop = Math.min(stops.length - 1, Math.max(0, stop + step));
+    show(stops[stop]);
   });
 }
 
@@ -64,17 +65,17 @@ const maps = [...document.querySelectorAll("svg[data-run]")].map((svg) => {
 });
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const created = document.createElement(name);
+  created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
 function thumbnail(run, index) {
   const [name, columns, rows] = run.sheet;
   const picture = element("span", `thumb ${name}`);
-  const share = (value, count) => `${(100 * value) / Math.max(1, count - 1)}%`;
-  picture.style.backgroundPosition = `${share(index % columns, columns)} ${share(Math.floor(index / columns), rows)}`;
+  const position = (value, count) => `${(100 * value) / Math.max(1, count - 1)}%`;
+  picture.style.backgroundPosition = `${position(index % columns, columns)} ${position(Math.floor(index / columns), rows)}`;
   picture.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
   return picture;
 }
@@ -83,19 +84,19 @@ function describe(map, index) {
   const run = runs[map.run];
   const near = run.neighbors[map.svg.dataset.subject][index];
   const named = (i) => (run.labels ? run.names[run.labels[i]] : `image ${i}`);
-  const seen = element("div", "seen");
-  if (run.sheet) seen.append(thumbnail(run, index));
+  const preview = element("div", "preview");
+  if (run.sheet) preview.append(thumbnail(run, index));
   const text = element("div", "");
   text.append(element("b", "", named(index)));
   const same = run.labels ? near.filter((i) => run.labels[i] === run.labels[index]).length : null;
-  text.append(element("span", "", same === null ? "" : `${same} of its ${near.length} neighbors are of its class`));
-  seen.append(text);
+  text.append(element("span", "", same === null ? "" : `${same} of its ${near.length} nearest neighbors have the same class`));
+  preview.append(text);
   const row = element("div", "row");
   if (run.sheet) row.append(...near.map((i) => thumbnail(run, i)));
-  tip.replaceChildren(seen, row);
+  tip.replaceChildren(preview, row);
 }
 
-// Rings the image in every map of its run, and puts its description beside the mark.
+// Circles the image in every map of its run, and shows its description next to the mark.
 function point(map, mark) {
   map.at = mark;
   for (const other of maps) {
@@ -106,10 +107,10 @@ function point(map, mark) {
   describe(map, mark.index);
   tip.hidden = false;
   const spot = new DOMPoint(mark.x, mark.y).matrixTransform(map.svg.getScreenCTM());
-  const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-  const left = spot.x + 18 > room ? spot.x - tip.offsetWidth - 18 : spot.x + 18;
+  const maximum = document.documentElement.clientWidth - tip.offsetWidth - 8;
+  const left = spot.x + 18 > maximum ? spot.x - tip.offsetWidth - 18 : spot.x + 18;
   const below = spot.y + 18 + tip.offsetHeight < window.innerHeight;
-  tip.style.left = `${Math.max(8, Math.min(room, left))}px`;
+  tip.style.left = `${Math.max(8, Math.min(maximum, left))}px`;
   tip.style.top = `${Math.max(8, below ? spot.y + 18 : spot.y - tip.offsetHeight - 18)}px`;
 }
 
@@ -121,15 +122,15 @@ function leave() {
   }
 }
 
-const shownMarks = (map) => map.marks.filter((mark) => !mark.group.classList.contains("off"));
+const visibleMarks = (map) => map.marks.filter((mark) => !mark.group.classList.contains("off"));
 const distance = (mark, x, y) => (mark.x - x) ** 2 + (mark.y - y) ** 2;
 const closest = (marks, x, y) =>
   marks.reduce((best, mark) => (best && distance(best, x, y) <= distance(mark, x, y) ? best : mark), null);
 
-// The nearest mark that lies in the direction of an arrow key, within 45 degrees of it.
+// Returns the nearest mark within 45 degrees of the direction of an arrow key.
 function beyond(map, dx, dy) {
   const { x, y } = map.at;
-  return closest(shownMarks(map).filter((mark) => {
+  return closest(visibleMarks(map).filter((mark) => {
     const along = (mark.x - x) * dx + (mark.y - y) * dy;
     const aside = Math.abs((mark.x - x) * dy) + Math.abs((mark.y - y) * dx);
     return along > 0.05 && aside <= along;
@@ -139,7 +140,7 @@ function beyond(map, dx, dy) {
 for (const map of maps) {
   const pick = (event) => {
     const at = inside(map.svg, event);
-    const mark = closest(shownMarks(map), at.x, at.y);
+    const mark = closest(visibleMarks(map), at.x, at.y);
     if (mark && distance(mark, at.x, at.y) < 22 ** 2) point(map, mark);
     else leave();
   };
@@ -152,7 +153,7 @@ for (const map of maps) {
     const direction = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
     if (!direction) return;
     event.preventDefault();
-    const mark = map.at ? beyond(map, ...direction) : closest(shownMarks(map), 200, 200);
+    const mark = map.at ? beyond(map, ...direction) : closest(visibleMarks(map), 200, 200);
     if (mark) point(map, mark);
   });
 }

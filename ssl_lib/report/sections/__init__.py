@@ -1,1 +1,1 @@
-"""The parts of the page, each from runs to markup."""
+"""Sections of the report; each function returns the variables of one template for a list of runs."""

@@ -1,4 +1,4 @@
-"""Class by class: how often each was told right, and what it was taken for."""
+"""Per-class accuracy tables, most frequent confusions and confusion matrices."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ssl_lib.report.html import Child, Html, tag
+from ssl_lib.report.formats import class_name
 from ssl_lib.report.sections.columns import Column
-from ssl_lib.report.sections.common import bar, captioned, class_name, fold, note, scrolling, table
 
 __all__ = ["by_class", "class_report_of"]
 
-_TABLE = 24  # classes of one table, at most
-_ENDS = 10  # weakest and strongest classes shown of more
-_MATRIX = 30  # classes of a confusion matrix, at most
+_TABLE = 24  # classes per table at most
+_ENDS = 10  # classes with the lowest and with the highest accuracy that are shown if there are more
+_MATRIX = 30  # classes in a confusion matrix at most
 _CONFUSIONS = 8
 
 
 def class_report_of(content: object) -> dict[str, list[Any]]:
-    """Of the details of a protocol those that `class_report` made, if it made any."""
-    found = {} if not isinstance(content, Mapping) else content
-    accuracy, confusion = found.get("class_accuracy"), found.get("confusion")
+    """Returns the entries of a protocol's details that `class_report` made, or an empty dict."""
+    entries = content if isinstance(content, Mapping) else {}
+    accuracy, confusion = entries.get("class_accuracy"), entries.get("confusion")
     if not isinstance(accuracy, list) or not all(entry is None or isinstance(entry, int | float) for entry in accuracy):
         return {}
     report = {"class_accuracy": accuracy} if accuracy else {}
@@ -31,29 +30,30 @@ def class_report_of(content: object) -> dict[str, list[Any]]:
     return report
 
 
-def by_class(columns: Sequence[Column], protocol: str) -> list[Child]:
-    """Accuracies and confusions of the columns that have them; runs on other classes get tables of their own."""
-    told = [column for column in columns if _of(column, protocol, "class_accuracy")]
-    parts: list[Child] = []
-    for classes in dict.fromkeys(column.classes for column in told):
-        some = [column for column in told if column.classes == classes]
-        trained = [column for column in some if column.row == "trained" and _of(column, protocol, "confusion")]
-        lists = [_confusions(column, protocol, len(trained)) for column in trained]
-        tables = _accuracies(some, protocol)
-        if len(tables) == 1:
-            parts.append(tag("div", tables[0], tag("div", lists) if lists else None, class_="pair classwise"))
-        else:
-            parts += [tag("div", tables[:2], class_="pair classwise"), tables[2:], lists]
-        parts += [
-            fold(f"Confusion matrix{f' of {c.heading}' if len(trained) > 1 else ''}", _matrix(c, protocol))
-            for c in trained
-            if len(_of(c, protocol, "confusion")) <= _MATRIX
-        ]
-    return parts
+def by_class(columns: Sequence[Column], protocol: str) -> list[dict[str, Any]]:
+    """Returns accuracies, confusions and matrices of the columns that have them, grouped by their set of classes."""
+    reported = [column for column in columns if _entry(column, protocol, "class_accuracy")]
+    sets = dict.fromkeys(column.classes for column in reported)
+    return [_group([column for column in reported if column.classes == classes], protocol) for classes in sets]
 
 
-def _of(column: Column, protocol: str, key: str) -> list[Any]:
-    """That entry of the class report, empty where there is none."""
+def _group(columns: Sequence[Column], protocol: str) -> dict[str, Any]:
+    """Returns the tables of columns with the same classes; with several runs, fewer confusions for each."""
+    trained = [column for column in columns if column.row == "trained" and _entry(column, protocol, "confusion")]
+    matrices = []
+    for column in trained:
+        counts = _entry(column, protocol, "confusion")
+        names = [class_name(column.classes, label) for label in range(len(counts))]
+        suffix = f" ({column.heading})" if len(trained) > 1 else ""
+        confusions = _confusions(counts, names, max(3, _CONFUSIONS // len(trained)))
+        rows = [[count / max(1, sum(row)) for count in row] for row in counts] if len(counts) <= _MATRIX else []
+        worst = max((f for i, row in enumerate(rows) for j, f in enumerate(row) if i != j), default=0.0)
+        matrices.append({"suffix": suffix, "confusions": confusions, "names": names, "rows": rows, "worst": worst})
+    return {"columns": columns, "tables": _accuracies(columns, protocol), "matrices": matrices}
+
+
+def _entry(column: Column, protocol: str, key: str) -> list[Any]:
+    """Returns an entry of the column's class report, empty if there is none."""
     return class_report_of(column.details.get(protocol)).get(key, [])
 
 
@@ -61,83 +61,37 @@ def _is_row(row: object, width: int) -> bool:
     return isinstance(row, list) and len(row) == width and all(isinstance(n, int) and n >= 0 for n in row)
 
 
-def _accuracies(columns: Sequence[Column], protocol: str) -> list[Html]:
-    """One table, the weakest class first; of many classes the weakest, the strongest, and folded away the others."""
-    values = {column.heading: _of(column, protocol, "class_accuracy") for column in columns}
-    judged = [values[c.heading] for c in columns if c.row == "trained"] or list(values.values())
-    means = {label: _mean(judged, label) for label in range(max(map(len, judged)))}
-    order = sorted((label for label, mean in means.items() if mean is not None), key=lambda label: means[label] or 0.0)
+def _accuracies(columns: Sequence[Column], protocol: str) -> list[dict[str, Any]]:
+    """Returns one table sorted by accuracy, or for many classes the lowest, the highest and the rest."""
+    values = [_entry(column, protocol, "class_accuracy") for column in columns]
+    ranked = [each for each, column in zip(values, columns, strict=True) if column.row == "trained"] or values
+    known = {label: _known(ranked, label) for label in range(max(map(len, ranked)))}
+    means = {label: fmean(each) for label, each in known.items() if each}
+    order = sorted(means, key=lambda label: means[label])
 
-    def made(caption: str, labels: Sequence[int]) -> Html:
-        rows: list[list[Child]] = []
-        for label in labels:
-            cells = [_cell(values[c.heading], label, c.style) for c in columns]
-            rows.append([tag("span", class_name(columns[0].classes, label), class_="label"), *cells])
-        return table(caption, ["class", *(column.heading for column in columns)], rows, "bars")
+    def table(caption: str, labels: Sequence[int]) -> dict[str, Any]:
+        rows = [(class_name(columns[0].classes, label), [_known([each], label) for each in values]) for label in labels]
+        return {"caption": caption, "rows": rows}
 
     if len(order) <= _TABLE:
-        left_out = len(means) - len(order)
-        besides = f"; {left_out} without a test image" if left_out else ""
-        return [made(f"Accuracy of each class, the weakest first{besides}.", order)]
-    count = f"of {len(order)} classes"
-    middle = order[_ENDS:-_ENDS]
+        left_out = len(known) - len(order)
+        omitted = f" Without test images: {left_out} of {len(known)} classes." if left_out else ""
+        return [table(f"Accuracy per class, lowest first.{omitted}", order)]
     return [
-        made(f"The {_ENDS} weakest {count}, by accuracy.", order[:_ENDS]),
-        made(f"The {_ENDS} strongest {count}.", order[: -_ENDS - 1 : -1]),
-        fold(f"The {len(middle)} classes in between", made("The weakest first.", middle)),
+        table(f"The {_ENDS} classes with the lowest accuracy, of {len(order)}.", order[:_ENDS]),
+        table(f"The {_ENDS} classes with the highest accuracy, of {len(order)}.", order[: -_ENDS - 1 : -1]),
+        table("Accuracy per class, lowest first.", order[_ENDS:-_ENDS]),
     ]
 
 
-def _mean(judged: Sequence[Sequence[float | None]], label: int) -> float | None:
-    known = [value for each in judged if label < len(each) and (value := each[label]) is not None]
-    return fmean(known) if known else None
+def _known(accuracies: Sequence[Sequence[float | None]], label: int) -> list[float]:
+    """Returns the accuracies of a class, without those that are missing or not finite."""
+    values = [each[label] for each in accuracies if label < len(each)]
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _cell(values: Sequence[float | None], label: int, style: str) -> Child:
-    value = values[label] if label < len(values) else None
-    return "-" if value is None or not math.isfinite(value) else bar(value, f"{100 * value:.1f}\u00a0%", style)
-
-
-def _confusions(column: Column, protocol: str, runs: int) -> Html:
-    """The most frequent ones, in words; fewer of each where there are several runs."""
-    matrix = _of(column, protocol, "confusion")
-    counts = [(row[said], true, said) for true, row in enumerate(matrix) for said in range(len(row)) if said != true]
-    most = sorted((entry for entry in counts if entry[0]), key=lambda entry: -entry[0])[: max(3, _CONFUSIONS // runs)]
-    title = f"Most frequent confusions{f' of {column.heading}' if runs > 1 else ''}"
-    if not most:
-        return tag("div", tag("h4", title), note("No test image was taken for another class."))
-    items = []
-    for count, true, said in most:
-        total, names = sum(matrix[true]), (class_name(column.classes, true), class_name(column.classes, said))
-        share = f"{100 * count / total:.0f}\u00a0%"
-        text = tag("b", names[0]), " taken for ", tag("b", names[1]), f": {share} "
-        items.append(tag("li", text, tag("span", f"({count:,} of {total:,})", class_="aside")))
-    return tag("div", tag("h4", title), tag("ul", items, class_="confusions"))
-
-
-def _matrix(column: Column, protocol: str) -> Html:
-    """True classes by row, colored by share: hits by themselves, errors beside the most frequent of them."""
-    matrix = _of(column, protocol, "confusion")
-    shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
-    worst = max((s for i, row in enumerate(shares) for j, s in enumerate(row) if i != j), default=0.0)
-    names = [class_name(column.classes, label) for label in range(len(matrix))]
-    head = [tag("th", tag("span", name, title=name), scope="col") for name in names]
-    corner = tag("th", "true class, by row", scope="col")
-    rows = [
-        tag(
-            "tr",
-            tag("th", tag("span", name, title=name), scope="row"),
-            [_shade(share, i == j, worst) for j, share in enumerate(row)],
-        )
-        for i, (name, row) in enumerate(zip(names, shares, strict=True))
-    ]
-    caption = captioned("Of the images of each class, by row, the share in percent taken for each class.")
-    whole = tag("table", caption, tag("thead", tag("tr", corner, head)), tag("tbody", rows), class_="matrix")
-    return scrolling(whole, "confusion matrix")
-
-
-def _shade(share: float, right: bool, worst: float) -> Html:
-    text = "0" if share == 0 else "<1" if share < 0.005 else f"{100 * share:.0f}"
-    depth = share if right else share / worst if worst else 0.0
-    kind = "right" if right else "wrong" if share else "none"
-    return tag("td", text, class_=kind, style=f"--depth:{100 * math.sqrt(depth):.0f}%")
+def _confusions(counts: Sequence[Sequence[int]], names: Sequence[str], most: int) -> list[dict[str, Any]]:
+    """Returns the most frequent confusions: the names of the two classes, and the number of images."""
+    pairs = [(n, true, pred) for true, row in enumerate(counts) for pred, n in enumerate(row) if n and pred != true]
+    ranked = sorted(pairs, key=lambda pair: -pair[0])[:most]
+    return [{"true": names[t], "predicted": names[p], "count": n, "total": sum(counts[t])} for n, t, p in ranked]

@@ -1,4 +1,4 @@
-"""Whose figures stand side by side in the tables of an evaluation."""
+"""Columns of the evaluation tables: the trained weights and baselines of all runs, with shared baselines merged."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ssl_lib.report.run import Evaluation, Run
-from ssl_lib.report.sections.common import run_style, style_of
+from ssl_lib.report.formats import run_style, style_of
+from ssl_lib.report.records import Evaluation, Run
 
 __all__ = ["Column", "columns_of"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """What was measured of one subject.
+    """Evaluation results of raw pixels, random weights or trained weights, of one run or the same of several runs.
 
-    Attributes:
-        row: `raw pixels`, `random init` or `trained`.
-        heading: The same, and the run's name where there are several.
-        style: Its CSS class.
-        shared: Whether it is of all runs, or of the one there is.
-        scores: Its figures by key.
-        details: What else the protocols kept, by protocol.
-        classes: The names of the test images' classes, by label.
+    A `shared` column belongs to all runs, or to the only one. Its scores are by metric, its details by protocol.
     """
 
     row: str
@@ -37,39 +30,35 @@ class Column:
 
 
 def columns_of(runs: Sequence[Run]) -> list[Column]:
-    """The subjects of all runs, the baselines first; a baseline that is the same in several runs stands there once."""
+    """Returns the columns of all runs, baselines first; a baseline with equal results in several runs appears once."""
     known = [(n, run.name, run.evaluation) for n, run in enumerate(runs) if isinstance(run.evaluation, Evaluation)]
     columns: list[Column] = []
-    for row in dict.fromkeys(row for _, _, found in known for row in found.results.values):
+    for row in dict.fromkeys(row for _, _, evaluation in known for row in evaluation.results.values):
         groups: list[list[Column]] = []
-        for number, name, found in known:
-            if row in found.results.values:
+        for number, name, evaluation in known:
+            if row in evaluation.results.values:
                 style = run_style(number) if row == "trained" and len(runs) > 1 else style_of(row)
-                column = _column(found, row, name, style)
+                scores, details = evaluation.results[row], evaluation.results.details.get(row, {})
+                column = Column(row, name, style, False, scores, details, tuple(evaluation.classes))
                 same = [group for group in groups if row != "trained" and all(_agree(one, column) for one in group)]
                 if same:
                     same[0].append(column)
                 else:
                     groups.append([column])
         shared = len(groups) == 1 and (row != "trained" or len(runs) == 1)
-        columns += [_joined(group, shared and len(group) == len(known)) for group in groups]
+        columns += [_merged(group, shared and len(group) == len(known)) for group in groups]
     return columns
 
 
-def _column(found: Evaluation, row: str, name: str, style: str) -> Column:
-    details = found.results.details.get(row, {})
-    return Column(row, name, style, False, found.results[row], details, tuple(found.classes))
-
-
 def _agree(one: Column, other: Column) -> bool:
-    """Whether they are of the same images, and alike in all figures that both have."""
+    """Whether both have the same classes and equal values of all metrics they share, at least one."""
     common = one.scores.keys() & other.scores.keys()
-    alike = all(math.isclose(one.scores[key], other.scores[key], rel_tol=1e-9) for key in common)
-    return bool(common) and alike and one.classes == other.classes
+    equal = all(math.isclose(one.scores[key], other.scores[key], rel_tol=1e-9) for key in common)
+    return bool(common) and equal and one.classes == other.classes
 
 
-def _joined(group: Sequence[Column], shared: bool) -> Column:
-    """What any of them has, under all their names."""
+def _merged(group: Sequence[Column], shared: bool) -> Column:
+    """Merges the scores and details of a group of columns under all their names."""
     row, names = group[0].row, ", ".join(column.heading for column in group)
     scores = {key: value for column in group for key, value in column.scores.items()}
     details = {key: value for column in group for key, value in column.details.items()}

@@ -1,44 +1,113 @@
-"""What evaluation.json holds, as tables."""
+"""Evaluation section: the metrics in evaluation.json, and the details of the protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ssl_lib.evaluation import Metric
-from ssl_lib.report.html import Child, Html, tag
-from ssl_lib.report.numbers import measured
-from ssl_lib.report.run import Evaluation, Run
+from ssl_lib.report.charts import Figure, Series, line_chart
+from ssl_lib.report.formats import format_number, number_of
+from ssl_lib.report.records import Evaluation, Run
+from ssl_lib.report.sections.classes import by_class, class_report_of
 from ssl_lib.report.sections.columns import Column, columns_of
-from ssl_lib.report.sections.common import missing, section, table
-from ssl_lib.report.sections.details import details
+from ssl_lib.report.sections.draws import CHOSEN, draw_table, is_draws, is_sweep, plain, sweeps
+from ssl_lib.utils.yaml import flat
 
-__all__ = ["evaluation"]
+__all__ = ["details", "evaluation"]
+
+_LONG = 12  # entries of a list that are written out; longer lists of numbers are drawn as curves
+_PARTS = {"classes": "accuracy per class", "sweeps": "hyperparameters tried", "draws": "draws", "curves": "curves"}
 
 
-def evaluation(runs: Sequence[Run]) -> Html:
-    """One table, a row per figure, and below it what else the protocols kept."""
-    known = [(run.name, run.evaluation) for run in runs if isinstance(run.evaluation, Evaluation)]
-    about = "Labeled test images the network was not trained on; the trained weights beside two baselines."
+def evaluation(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns the columns and metrics of the table, followed by the protocols' details."""
+    known = [run.evaluation for run in runs if isinstance(run.evaluation, Evaluation)]
     columns = columns_of(runs)
-    measures = list({m.key: m for _, found in known for m in found.results.measures}.values())
-    body = [_table(_caption(known), columns, measures), details(columns, measures)] if known else None
-    return section("evaluation", "Evaluation", about, missing(runs, "evaluation"), body)
+    every = {measure.key: measure for result in known for measure in result.results.measures}.values()
+    measures = [measure for measure in every if any(measure.key in column.scores for column in columns)]
+    return {"columns": columns, "measures": measures, **details(columns, [*every])}
 
 
-def _table(caption: str, columns: Sequence[Column], measures: Sequence[Metric]) -> Html:
-    rows: list[list[Child]] = []
-    for measure in measures:
-        if any(measure.key in column.scores for column in columns):
-            cells = [(column.row == "trained", measured(measure, column.scores)) for column in columns]
-            name = tag("span", measure.title, class_=None if measure.main else "minor")
-            rows.append([name, *(tag("b", text) if trained else text for trained, text in cells)])
-    return table(caption, ["figure", *(column.heading for column in columns)], rows, "scores")
+def details(columns: Sequence[Column], measures: Sequence[Metric]) -> dict[str, Any]:
+    """Returns per-class results, sweeps, draws and curves of each protocol, and one table of all other values.
+
+    Only the first per-class results are unfolded. With several runs, only the trained weights and the baselines that
+    all runs share are included.
+    """
+    columns = [column for column in columns if column.shared or column.row == "trained"]
+    titles = {measure.key: measure.title for measure in measures}
+    protocols, others = list[dict[str, Any]](), list[tuple[str, list[Any]]]()
+    for protocol in dict.fromkeys(protocol for column in columns for protocol in column.details):
+        title = titles.get(protocol, protocol)
+        contents = [_Content(column, column.details.get(protocol, {})) for column in columns]
+        draws = [(content.column, content.draws) for content in contents if content.draws]
+        parts: dict[str, Any] = {
+            "classes": by_class(columns, protocol),
+            "sweeps": sweeps(draws),
+            "draws": draw_table(draws, {**titles, "draws": title}),
+            "curves": _curves(contents),
+        }
+        if named := [_PARTS[name] for name, part in parts.items() if part]:
+            opened = bool(parts["classes"]) and not any(earlier["classes"] for earlier in protocols)
+            heads = [column.heading for column, _ in draws]
+            summary = f"{title}: {', '.join(named)}"
+            protocols.append({"summary": summary, "opened": opened, "draw_heads": heads, **parts})
+        others += _others(protocol, contents)
+    return {"protocols": protocols, "others": others, "heads": [column.heading for column in columns]}
 
 
-def _caption(known: Sequence[tuple[str, Evaluation]]) -> str:
-    told = []
-    for name, found in known:
-        images = f"{found.queries:,} test images" if isinstance(found.queries, int) else "test images"
-        steps = f" after {found.steps:,} steps" if isinstance(found.steps, int) else ""
-        told.append(f"{f'{name}: ' if len(known) > 1 else ''}{images}{steps}")
-    return "; ".join(told) + ". ± is one standard deviation over draws."
+class _Content:
+    """A protocol's details for one subject, without the class report, sorted into draws, curves and the rest."""
+
+    def __init__(self, column: Column, content: Any) -> None:
+        content = content if isinstance(content, Mapping) else {"": content}
+        content = {key: value for key, value in content.items() if key not in class_report_of(content)}
+        self.column = column
+        self.draws = {key: value for key, value in content.items() if is_draws(value)}
+        if swept := {key: value for key, value in content.items() if is_sweep(value)}:
+            chosen = {key: content[key] for key in CHOSEN if number_of(content.get(key)) is not None}
+            self.draws[""] = [{**swept, **chosen}]
+        self.curves = {key: value for key, value in content.items() if _is_curve(key, value)}
+        used = {*self.draws, *self.curves, *self.draws.get("", [{}])[0]}
+        self.rest = {key: value for key, value in content.items() if key not in used}
+
+
+def _is_curve(key: str, value: object) -> bool:
+    if not isinstance(value, list) or len(value) < 2 or any(number_of(entry) is None for entry in value):
+        return False
+    return key == "loss" or len(value) > _LONG
+
+
+def _curves(contents: Sequence[_Content]) -> list[Figure]:
+    figures = []
+    for key in dict.fromkeys(key for content in contents for key in content.curves):
+        known = [(content.column, content.curves[key]) for content in contents if key in content.curves]
+        series = [Series(c.heading, range(1, len(values) + 1), values, c.style) for c, values in known]
+        ranges = "; ".join(f"{s.title} from {format_number(s.y[0])} to {format_number(s.y[-1])}" for s in series)
+        chart = line_chart(series, label=f"{plain(key)}: {ranges}", x_title="epoch" if key == "loss" else "index")
+        figures.append(Figure(plain(key), series, chart))
+    return figures
+
+
+def _others(protocol: str, contents: Sequence[_Content]) -> list[tuple[str, list[Any]]]:
+    """Returns name and cells of a row per value; nested values have dotted keys."""
+    values = [flat(content.rest) for content in contents]
+    keys = dict.fromkeys(key for entries in values for key in entries)
+    names = {key: f"{protocol}: {plain(key)}" if key else protocol for key in keys}
+    return [(names[key], [_texts(entries[key]) if key in entries else "-" for entries in values]) for key in keys]
+
+
+def _texts(value: object) -> Any:
+    """Formats a value: numbers are rounded, long lists are cut, and nested lists and mappings keep their form."""
+    if isinstance(value, Mapping):
+        return {str(key): _texts(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        texts = [_texts(entry) for entry in value[:_LONG]]
+        more = [f"and {len(value) - _LONG} more"] if len(value) > _LONG else []
+        nested = any(isinstance(entry, list | Mapping) for entry in value)
+        return [*texts, *more] if nested else ", ".join([*texts, *more]) or "none"
+    if value is None or isinstance(value, bool):
+        return "-" if value is None else "yes" if value else "no"
+    number = number_of(value)
+    return str(value) if number is None else format_number(number)

@@ -1,66 +1,112 @@
-"""The spectrum of the features."""
+"""Sections on the features: their spectrum, and their map in the plane."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_lib.evaluation import effective_rank, explained_variance, rankme
-from ssl_lib.report.html import Child, Html, tag
-from ssl_lib.report.numbers import shown
-from ssl_lib.report.run import Observed, Run
-from ssl_lib.report.sections.common import legend, missing, run_style, section, style_of, table
-from ssl_lib.report.svg import Series, line_chart
+from ssl_lib.report.charts import Series, line_chart
+from ssl_lib.report.formats import class_name, format_number, run_style, style_of
+from ssl_lib.report.projection import principal_components
+from ssl_lib.report.records import Observed, Run, observed_runs
+from ssl_lib.report.sections.images import Sheet
 
-__all__ = ["singular_values", "spectrum", "unseen"]
+__all__ = ["embedding_map", "map_data", "singular_values", "spectrum"]
 
-_FLOOR = 1e-6  # of the largest; below lie rounding errors
-
-
-def spectrum(runs: Sequence[Run]) -> Html:
-    """Singular values of the centerd features, on logarithmic axes, and what they sum up to."""
-    curves, rows = _subjects(runs), list[list[Child]]()
-    sources = [run.observed.source for run in runs if isinstance(run.observed, Observed)]
-    same = len(set(sources)) < 2
-    series = []
-    for place, (title, style, features) in enumerate(curves):
-        values = singular_values(features)
-        kept = values[values > _FLOOR]
-        series.append(Series(title, range(1, len(kept) + 1), kept.tolist(), style))
-        width, rank, me = features.shape[1], effective_rank(features), rankme(features)
-        rows.append([title, shown(width), f"{rank:.1f}", f"{me:.1f}", *([] if same else [sources[place]])])
-    about = (
-        "Singular values of the centerd features, the largest as 1. A curve that drops early uses few of its "
-        "directions (dimensional collapse); a flat one uses many."
-    )
-    body: list[Child] = []
-    if curves:
-        label = "Singular values: " + "; ".join(f"{r[0]} of width {r[1]}, effective rank {r[2]}" for r in rows)
-        chart = line_chart(series, label=label, x_title="index", log_x=True, log_y=True)
-        caption = tag("figcaption", legend((title, style) for title, style, _ in curves), tag("output"))
-        head = ["features", "width", "effective rank", "RankMe", *([] if same else ["over"])]
-        numbers = table(f"Directions in use, over {sources[0]}." if same else "Directions in use.", head, rows)
-        body = [tag("div", tag("figure", caption, chart), numbers, class_="pair")]
-    return section("spectrum", "Spectrum of the features", about, missing(runs, "observed"), body)
+_FLOOR = 1e-6  # relative to the largest singular value; smaller ones are rounding errors
+_WIDTH, _HEIGHT, _EDGE = 400, 330, 12
+_COLORS, _SHAPES = 10, 5
 
 
-def unseen(runs: Sequence[Run]) -> Html:
-    """In the place of all that is made from weights and images, where there are none."""
-    about = "The spectrum, the map, neighbors, views and patch tokens are made from the weights and images."
-    return section("features", "Features and images", about, missing(runs, "observed"))
+def spectrum(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns a log-log chart of the singular values, and a table of effective ranks.
+
+    The subjects are one run and its baselines, or the trained weights of several runs.
+    """
+    series, rows = list[Series](), list[list[str]]()
+    for number, run, observed in observed_runs(runs):
+        for subject, features in observed.features.items():
+            if len(runs) == 1 or subject == "trained":
+                title, style = (subject, style_of(subject)) if len(runs) == 1 else (run.name, run_style(number))
+                kept = [value for value in singular_values(features).tolist() if value > _FLOOR]
+                series.append(Series(title, range(1, len(kept) + 1), kept, style))
+                ranks = f"{effective_rank(features):.1f}", f"{rankme(features):.1f}"
+                rows.append([title, format_number(features.shape[1]), *ranks, observed.source])
+    ranges = "; ".join(f"{title} of dimension {size}, effective rank {rank}" for title, size, rank, *_ in rows)
+    chart = line_chart(series, label=f"Singular values: {ranges}", x_title="index", log_x=True, log_y=True)
+    return {"series": series, "chart": chart, "rows": rows, "sources": list(dict.fromkeys(row[-1] for row in rows))}
 
 
 def singular_values(features: Tensor) -> Tensor:
-    """Of the centerd features (N, D), falling, the largest as 1; zeros where all features are alike."""
-    shares = explained_variance(features)
-    return (shares / shares[0].clamp_min(torch.finfo(shares.dtype).tiny)).sqrt()
+    """Returns descending singular values of centered features (N, D), the largest as 1; zeros if all rows are equal."""
+    ratios = explained_variance(features)
+    return (ratios / ratios[0].clamp_min(torch.finfo(ratios.dtype).tiny)).sqrt()
 
 
-def _subjects(runs: Sequence[Run]) -> list[tuple[str, str, Tensor]]:
-    """Title, style and features: of one run with the baselines, of several the trained ones."""
-    seen = [(number, run, run.observed) for number, run in enumerate(runs) if isinstance(run.observed, Observed)]
-    if len(runs) == 1:
-        return [(title, style_of(title), found) for _, _, o in seen for title, found in o.features.items()]
-    return [(run.name, run_style(number), observed.features["trained"]) for number, run, observed in seen]
+def embedding_map(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns a map per run, or for a single run one of trained and one of random weights, with a legend per classes.
+
+    The page's script adds the images.
+    """
+    legends: dict[tuple[tuple[int, str], ...], list[dict[str, Any]]] = {}  # the maps of each set of classes
+    for number, run, observed in observed_runs(runs):
+        maps = legends.setdefault(tuple(_names(observed).items()), [])
+        for subject in ["trained", "random init"] if len(runs) == 1 else ["trained"]:
+            heading = subject if len(runs) == 1 else run.name
+            groups = _groups(observed, subject)
+            maps.append({"run": number, "of": observed, "subject": subject, "heading": heading, "groups": groups})
+    groups = [
+        {"classes": [(label, name, _look(n)) for n, (label, name) in enumerate(names)], "maps": maps}
+        for names, maps in legends.items()
+    ]
+    sources = list(dict.fromkeys(observed.source for _, _, observed in observed_runs(runs)))
+    return {"groups": groups, "sources": sources}
+
+
+def map_data(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> list[dict[str, Any] | None]:
+    """Returns the data that the page's script needs, per run: classes, neighbors and thumbnail sheet."""
+    data: list[dict[str, Any] | None] = [None] * len(runs)
+    for number, run, observed in observed_runs(runs):
+        labels, sheet = observed.sample.labels, sheets.get(run.name)
+        data[number] = {
+            "labels": None if labels is None else labels.tolist(),
+            "names": _names(observed),
+            "neighbors": {subject: observed.neighbors[subject].tolist() for subject in ("trained", "random init")},
+            "sheet": None if sheet is None else [sheet.name, sheet.columns, sheet.rows],
+        }
+    return data
+
+
+def _names(observed: Observed) -> dict[int, str]:
+    labels, names = observed.sample.labels, observed.sample.class_names
+    present = [] if labels is None else labels.unique().tolist()
+    return {label: class_name(names, label) for label in present}
+
+
+def _groups(observed: Observed, subject: str) -> list[dict[str, Any]]:
+    """Returns label, look and marks of each class; a mark has the index of its image and its position."""
+    places, labels = _scaled(observed.places[subject]).tolist(), observed.sample.labels
+    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in _names(observed)}
+    for index, (x, y) in enumerate(places):
+        marks.setdefault(None if labels is None else int(labels[index]), []).append((index, x, y))
+    return [{"label": label, "look": _look(n), "marks": some} for n, (label, some) in enumerate(marks.items())]
+
+
+def _look(place: int) -> tuple[int, str]:
+    """Returns shape and color of a class; the first 50 classes all differ, and classes of one color differ in shape."""
+    return (place + place // _COLORS) % _SHAPES, f"c{place % _COLORS}"
+
+
+def _scaled(places: Tensor) -> Tensor:
+    """Rotates the map to its widest axis and scales it to the frame; the outermost 0.5 % is clamped to the edges."""
+    places = principal_components(places, 2)
+    cut = 0.005 if len(places) >= 200 else 0.0
+    low, high = places.quantile(cut, dim=0), places.quantile(1 - cut, dim=0)
+    frame = torch.tensor([_WIDTH, _HEIGHT], dtype=places.dtype)
+    scale = ((frame - 2 * _EDGE) / (high - low).clamp_min(1e-12)).min()
+    scaled = (places - (low + high) / 2) * scale + frame / 2
+    return torch.minimum(scaled.clamp_min(_EDGE), frame - _EDGE)

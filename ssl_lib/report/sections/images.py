@@ -1,148 +1,128 @@
-"""Sections made of pictures: neighbors, views and patch tokens."""
+"""Pictures for the page, and the section of nearest neighbors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from ssl_lib.report.html import Child, Html, tag
-from ssl_lib.report.pictures import Sheet, data_uri
-from ssl_lib.report.run import Missing, Observed, Run, TokenMaps
-from ssl_lib.report.sample import one_per_class
-from ssl_lib.report.sections.common import captioned, class_name, missing, note, per_run, scrolling, section
+from ssl_lib.data.datasets.arrays import ArrayData
+from ssl_lib.report.observation import one_per_class
+from ssl_lib.report.records import Observed, Run, observed_runs
 
-__all__ = ["neighbors", "thumbnail", "tokens", "views"]
+__all__ = ["Sheet", "data_uri", "make_sheet", "neighbors"]
 
+_THUMBNAIL = 56  # pixels
+_LOSSLESS = 32  # images up to this side are PNG, so that no pixel changes
 _QUERIES = 10
-_PRIVATE = "Images were left out with --no-images."
 
 
-def neighbors(runs: Sequence[Run], sheets: dict[str, Sheet]) -> Html:
-    """Sample images and those nearest to them, by the trained weights: of one run beside random ones, or of several."""
-    about = "For some images, the nearest others by cosine. A bar under a picture marks another class."
-    seen = _observed(runs)
-    body: list[Child] = [_shares(run.name if len(runs) > 1 else None, observed) for run, observed in seen]
-    alike: dict[str, list[tuple[Run, Observed]]] = {}  # runs on the same images
-    for run, observed in seen:
-        if run.name in sheets:
-            alike.setdefault(sheets[run.name].name, []).append((run, observed))
-    for group in alike.values():
-        sheet, observed = sheets[group[0][0].name], group[0][1]
-        found = {run.name: each.neighbors["trained"] for run, each in group}
-        if len(runs) == 1:
-            found = {title: observed.neighbors[title] for title in ("trained", "random init")}
-        queries = one_per_class(observed.sample.labels, len(observed.sample), _QUERIES)
-        body.append(tag("ul", [_neighbor_row(observed, sheet, q, found) for q in queries], class_="neighbors"))
-    if seen and not alike:
-        body.append(note(_PRIVATE))
-    return section("neighbors", "Nearest neighbors", about, missing(runs, "observed"), body)
+def neighbors(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> dict[str, Any]:
+    """Returns nearest neighbors by the trained weights: of one run next to random weights, or of several runs.
+
+    Runs on the same images share a group.
+    """
+    summaries, groups = list[dict[str, Any]](), dict[str, dict[str, Any]]()
+    for _, run, observed in observed_runs(runs):
+        if same := _same_class(observed):
+            count = observed.neighbors["trained"].shape[1]
+            summaries.append({"run": run.name, "count": count, "source": observed.source, "same": same})
+        if sheet := sheets.get(run.name):
+            near = observed.neighbors
+            single = {title: near[title] for title in ("trained", "random init")}
+            group = groups.setdefault(sheet.name, {"sheet": sheet, "of": observed, "near": {}})
+            group["near"] |= single if len(runs) == 1 else {run.name: near["trained"]}
+    for group in groups.values():
+        sample = group["of"].sample
+        queries = one_per_class(sample.labels, len(sample), _QUERIES)
+        group["queries"] = {query: _lines(sample.labels, query, group["near"]) for query in queries}
+    return {"summaries": summaries, "groups": list(groups.values())}
 
 
-def views(runs: Sequence[Run], private: bool) -> Html:
-    """The augmentation that the network was trained to see through."""
-    about = "What the network was told is the same: each image and the views made of it."
-    panels = [(run, note(_PRIVATE) if private else _view_grid(o)) for run, o in _observed(runs)]
-    return section(
-        "views", "Augmentation", about, missing(runs, "observed"), tag("div", per_run(runs, panels), class_="beside")
-    )
-
-
-def tokens(runs: Sequence[Run], private: bool) -> Html:
-    """Patch tokens as colors, and the attention; nothing where no backbone has any."""
-    seen = _observed(runs)
-    having = [(run, observed) for run, observed in seen if isinstance(observed.tokens, TokenMaps)]
-    if not having:
-        return Html()
-    about = (
-        "The three main directions of the patch tokens as red, green and blue: patches of like color are alike to "
-        "the network. Parts of objects should come out, also across images. Bright in the attention is what the CLS "
-        "token heeds in the last block: the object, where the network has learned to tell it from its surroundings."
-    )
-    panels = [(run, note(_PRIVATE) if private else _token_grid(o)) for run, o in having]
-    return section(
-        "tokens", "Patch tokens", about, missing(runs, "observed"), tag("div", per_run(runs, panels), class_="beside")
-    )
-
-
-def thumbnail(observed: Observed, sheet: Sheet, index: int, class_: str = "") -> Html:
-    """One image of the sample, cut from its sheet."""
-    style = f"background-position:{sheet.position(index)};background-size:{100 * sheet.columns}% {100 * sheet.rows}%"
-    names = f"thumb {sheet.name} {class_}".strip()
-    return tag("span", class_=names, style=style, role="img", aria_label=_named(observed, index))
-
-
-def _observed(runs: Sequence[Run]) -> list[tuple[Run, Observed]]:
-    return [(run, run.observed) for run in runs if isinstance(run.observed, Observed)]
-
-
-def _shares(name: str | None, observed: Observed) -> Html | None:
-    """How many of the neighbors are of the same class, in a sentence."""
+def _same_class(observed: Observed) -> list[str]:
+    """Returns the percentage of neighbors that have the same class by subject; empty without labels or neighbors."""
     labels = observed.sample.labels
-    shares = [
-        f"{title} {100 * (labels[near] == labels.unsqueeze(1)).double().mean().item():.1f}\u00a0%"
-        for title, near in observed.neighbors.items()
+    return [
+        f"{subject} {100 * (labels[near] == labels.unsqueeze(1)).double().mean().item():.1f}\u00a0%"
+        for subject, near in observed.neighbors.items()
         if labels is not None and near.numel()
     ]
-    if not shares:
-        return None
-    count = observed.neighbors["trained"].shape[1]
-    of = f"{name}: of" if name else "Of"
-    return tag("p", f"{of} the {count} nearest of all {observed.source}, the same class: {', '.join(shares)}.")
 
 
-def _neighbor_row(observed: Observed, sheet: Sheet, query: int, found: Mapping[str, Tensor]) -> Html:
-    """An image and, line by line, the neighbors that several networks find."""
-    labels = observed.sample.labels
-    lines: list[Child] = []
-    for title, neighbors in found.items():
-        near = neighbors[query].tolist()
-        other = [labels is not None and int(labels[index]) != int(labels[query]) for index in near]
-        pictures = [thumbnail(observed, sheet, i, "other" if o else "") for i, o in zip(near, other, strict=True)]
-        count = "" if labels is None else f" {len(near) - sum(other)}/{len(near)}"
-        lines.append(tag("div", tag("span", title, tag("b", count), class_="subject"), pictures, class_="near"))
-    head = tag("div", thumbnail(observed, sheet, query, "query"), tag("span", _named(observed, query)), class_="asked")
-    return tag("li", head, tag("div", lines))
+def _lines(labels: Tensor | None, query: int, near: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Returns the neighbors of an image, and whether they have another class: a line per network."""
+    lines = []
+    for title, neighbors in near.items():
+        pictures = {i: labels is not None and bool(labels[i] != labels[query]) for i in neighbors[query].tolist()}
+        count = "" if labels is None else f" {len(pictures) - sum(pictures.values())}/{len(pictures)}"
+        lines.append({"title": title, "count": count, "pictures": pictures})
+    return lines
 
 
-def _named(observed: Observed, index: int) -> str:
-    labels, names = observed.sample.labels, observed.sample.class_names
-    if labels is None:
-        return f"image {index}"
-    return class_name(names, int(labels[index]))
+@dataclass(frozen=True)
+class Sheet:
+    """All thumbnails of a sample in one picture, row by row (a CSS sprite).
+
+    The name is a CSS class with a hash of the content, so that runs on the same images share the sheet.
+    """
+
+    name: str
+    uri: str
+    columns: int
+    rows: int
+
+    def position(self, index: int) -> str:
+        """Returns the CSS background-position of a thumbnail."""
+        row, column = divmod(index, self.columns)
+        places = (column / max(1, self.columns - 1), row / max(1, self.rows - 1))
+        return " ".join(f"{100 * place:.4g}%" for place in places)
 
 
-def _view_grid(observed: Observed) -> Html:
-    grid = observed.views
-    if isinstance(grid, Missing):
-        return note(grid.reason)
-    rows = [
-        [(original, f"image {n + 1}"), *((made[n], f"image {n + 1}, {name}") for name, made in grid.views.items())]
-        for n, original in enumerate(grid.originals)
-    ]
-    return _grid("Training images, and their views as the network gets them.", grid.views.items(), rows)
+def make_sheet(sample: ArrayData) -> Sheet:
+    """Makes the thumbnail sheet of a sample."""
+    side = min(_THUMBNAIL, max(sample.height, sample.width))
+    small = torch.cat([_shrunk(sample.gather(some), side) for some in torch.arange(len(sample)).split(256)])
+    columns = int(np.ceil(len(small) ** 0.5))
+    rows = -(-len(small) // columns)
+    cells = F.pad(small, (0, 0, 0, 0, 0, 0, 0, columns * rows - len(small)))
+    joined = cells.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
+    uri = data_uri(joined, side <= _LOSSLESS)
+    return Sheet(f"s{hashlib.sha256(uri.encode()).hexdigest()[:12]}", uri, columns, rows)
 
 
-def _token_grid(observed: Observed) -> Html:
-    found = observed.tokens
-    assert isinstance(found, TokenMaps)
-    kinds = {"patch tokens": found.maps, "attention": found.attention}
-    columns = [(f"{kind}, {title}", maps) for kind, made in kinds.items() for title, maps in made.items()]
-    rows = []
-    for place, index in enumerate(found.indices):
-        name = _named(observed, index)
-        pictures = [(maps[place], f"{name}: {title}") for title, maps in columns]
-        rows.append([(observed.sample.read(index), name), *pictures])
-    return _grid("Images of the sample, and what the network makes of their patches.", columns, rows)
+def data_uri(image: Tensor, lossless: bool | None = None) -> str:
+    """Encodes a uint8 image (C, H, W) as a data URI: PNG if small or `lossless`, else JPEG; gray as one channel."""
+    image = _three_channels(image)
+    gray = bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
+    values = image[0] if gray else image.permute(1, 2, 0)
+    picture = Image.fromarray(np.ascontiguousarray(values.numpy()))
+    lossless = max(picture.size) <= _LOSSLESS if lossless is None else lossless
+    kind = "png" if lossless else "jpeg"
+    stream = io.BytesIO()
+    picture.save(stream, kind, **({"optimize": True} if lossless else {"quality": 82}))
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def _grid(caption: str, columns: Iterable[tuple[str, object]], rows: Sequence[Sequence[tuple[Tensor, str]]]) -> Html:
-    """Pictures and their names, an image and what was made of it in each row."""
-    heads = tag("tr", [tag("th", head, scope="col") for head in ("image", *(name for name, _ in columns))])
-    body = [tag("tr", [_cell(*picture) for picture in row]) for row in rows]
-    whole = tag("table", captioned(caption), tag("thead", heads), tag("tbody", body))
-    return scrolling(whole, "pictures", "pictures")
+def _shrunk(images: Tensor, side: int) -> Tensor:
+    """Resizes images to (N, 3, side, side); images of that size are unchanged."""
+    images = _three_channels(images)
+    if images.shape[-2:] == (side, side):
+        return images
+    shrunk = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
+    return shrunk.round().clamp(0, 255).byte()
 
 
-def _cell(image: Tensor, name: str) -> Html:
-    return tag("td", tag("img", src=data_uri(image), alt=name, width=96, height=96))
+def _three_channels(images: Tensor) -> Tensor:
+    """Returns the first three channels, or the first channel three times if there are fewer."""
+    if images.shape[-3] >= 3:
+        return images[..., :3, :, :]
+    return torch.cat([images[..., :1, :, :]] * 3, dim=-3)

@@ -1,81 +1,113 @@
-"""Curves of what was logged, and how fast it went."""
+"""Training section: charts of the logged metrics, and throughput."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, TypeAlias
 
-from ssl_lib.doctor import Doctor
-from ssl_lib.report.curves import grouped, meaning, speed, values_of
-from ssl_lib.report.html import Html, tag
-from ssl_lib.report.numbers import shown
-from ssl_lib.report.run import Missing, Run, Table
-from ssl_lib.report.sections.common import legend, missing, run_style, section, table
-from ssl_lib.report.svg import Series, line_chart
+from ssl_lib.doctor import FIGURES, Doctor, RunFacts
+from ssl_lib.report.charts import Figure, Series, line_chart
+from ssl_lib.report.formats import format_number, run_style
+from ssl_lib.report.records import Missing, Run, Table, values_of
 
 __all__ = ["training"]
 
-Curve: TypeAlias = tuple[int, str, list[float], list[float]]
-"""Number and name of a run, steps and values."""
+Curves: TypeAlias = dict[str, list[Series]]
+"""Curves of each metric, one per run that logged it."""
+
+_APART = ("step", "epoch")
+_GROUPS: Mapping[str, Sequence[str]] = {
+    "Loss and learning rate": ("loss", "lr"),
+    "Representation": ("feature_std", "embedding_norm", "uniformity", "alignment", "view_distance", "process_gap"),
+    "Spectrum of the embeddings": ("effective_rank", "variance_top1", "variance_top4", "variance_top16"),
+    "Teacher and prototypes": (
+        "teacher_momentum",
+        "teacher_distance",
+        "prototype_usage",
+        "prototype_entropy",
+        "assignment_entropy",
+    ),
+    "Optimization": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
+    "Throughput": ("images_per_second", "data_wait", "memory_gb"),
+}
+"""The metrics of each group, in the order of the charts."""
+_MEANINGS = {
+    "loss": "training objective; the upper limit is the loss at chance level",
+    "lr": "learning rate",
+    "skipped": "updates skipped because of NaN or infinite values",
+    "images_per_second": "training images per second",
+    "data_wait": "fraction of the time spent waiting for data, 0 to 1",
+    "memory_gb": "peak memory so far, of the GPU or the process",
+}
 
 
-def training(runs: Sequence[Run]) -> Html:
-    """A small chart per figure, all runs in each; what was logged once is a sentence."""
-    names = dict.fromkeys(name for run in runs for line in _lines(run) for name in line)
-    curves = {name: [(n, run.name, *values_of(_lines(run), name)) for n, run in enumerate(runs)] for name in names}
-    drawn = [name for name, found in curves.items() if any(len(values) > 1 for _, _, _, values in found)]
-    key = legend((run.name, run_style(number)) for number, run in enumerate(runs)) if len(runs) > 1 else None
-    alone = runs[0].diagnosis if len(runs) == 1 else None
-    facts = alone.history.facts if isinstance(alone, Doctor) else None
-    groups = []
-    for title, figures in grouped(drawn).items():
-        charts = [_chart(name, meaning(name, facts), curves[name]) for name in figures]
-        groups += [tag("h3", title), tag("div", charts, class_="charts")]
-    once = _once({name: found for name, found in curves.items() if name not in drawn}, len(runs) > 1)
-    about = "Every line of metrics.jsonl, by update. A red cross marks a value that is NaN or infinite."
-    return section("training", "Training", about, missing(runs, "metrics"), key, groups, once, _speeds(runs))
+def training(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns a small chart per metric with all runs, the metrics that were logged only once, and the throughput."""
+    logs = [(run.name, run_style(n), run.metrics) for n, run in enumerate(runs) if not isinstance(run.metrics, Missing)]
+    curves: Curves = {name: [] for _, _, lines in logs for line in lines for name in line}
+    for name, series in curves.items():
+        every = [Series(title, *values_of(lines, name), style) for title, style, lines in logs]
+        series += [one for one in every if one.y]
+    drawn = {name: series for name, series in curves.items() if any(len(one.y) > 1 for one in series)}
+    diagnosis = runs[0].diagnosis if len(runs) == 1 else None
+    facts = diagnosis.history.facts if isinstance(diagnosis, Doctor) else None
+    groups = {
+        title: [_figure(name, _meaning(name, facts), drawn[name]) for name in names]
+        for title, names in _grouped([*drawn]).items()
+    }
+    once = {name: series for name, series in curves.items() if name not in drawn and name not in _APART}
+    speeds = [(title, measured) for title, _, lines in logs if (measured := _speed(lines))]
+    several = len(runs) > 1
+    legend = [{"title": run.name, "style": run_style(number)} for number, run in enumerate(runs) if several]
+    return {"legend": legend, "groups": groups, "once": _once(once, several), "speeds": speeds}
 
 
-def _lines(run: Run) -> Sequence[Table]:
-    return [] if isinstance(run.metrics, Missing) else run.metrics
+def _figure(name: str, about: str, series: Sequence[Series]) -> Figure:
+    summaries = "; ".join(_summary(one, len(series) > 1) for one in series)
+    last = format_number(series[0].y[-1]) if len(series) == 1 else ""
+    return Figure(name, series, line_chart(series, label=f"{name} by step: {summaries}", x_title="step"), about, last)
 
 
-def _chart(name: str, about: str, curves: Sequence[Curve]) -> Html:
-    curves = [curve for curve in curves if curve[3]]
-    series = [Series(title, steps, values, run_style(number)) for number, title, steps, values in curves]
-    told = [_summary(title, values, len(curves) > 1) for _, title, _, values in curves]
-    output = tag("output", shown(curves[0][3][-1]) if len(curves) == 1 else None, aria_live="polite")
-    heading = tag("span", tag("strong", name), output, class_="chart-title")
-    caption = tag("figcaption", heading, tag("span", about, class_="meaning") if about else None)
-    return tag("figure", caption, line_chart(series, label=f"{name} by step: {'; '.join(told)}", x_title="step"))
+def _summary(series: Series, named: bool) -> str:
+    finite = [value for value in series.y if math.isfinite(value)]
+    spread = f", between {format_number(min(finite))} and {format_number(max(finite))}" if finite else ""
+    change = f"from {format_number(series.y[0])} to {format_number(series.y[-1])}"
+    return f"{f'{series.title} ' if named else ''}{change}{spread}"
 
 
-def _once(curves: dict[str, list[Curve]], named: bool) -> Html | None:
-    """Figures with one value, such as those of an evaluation at the end."""
-    told = [
-        f"{f'{title} ' if named else ''}{name} {shown(values[0])} at step {shown(steps[0])}"
-        for name, found in curves.items()
-        for _, title, steps, values in found
-        if values and name not in ("step", "epoch")
+def _once(curves: Curves, named: bool) -> list[str]:
+    """Describes metrics with a single value, such as the results of an evaluation at the end."""
+    return [
+        f"{f'{one.title} ' if named else ''}{name} {format_number(one.y[0])} at step {format_number(one.x[0])}"
+        for name, series in curves.items()
+        for one in series
     ]
-    return tag("p", f"Logged once: {'; '.join(told)}.", class_="once") if told else None
 
 
-def _summary(title: str, values: Sequence[float], named: bool) -> str:
-    finite = [value for value in values if math.isfinite(value)]
-    spread = f", between {shown(min(finite))} and {shown(max(finite))}" if finite else ""
-    return f"{f'{title} ' if named else ''}from {shown(values[0])} to {shown(values[-1])}{spread}"
+def _grouped(names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the nonempty groups; metrics in no group, such as a method's own, come before the last group."""
+    known = {name for group in _GROUPS.values() for name in group}
+    groups = {title: [name for name in group if name in names] for title, group in _GROUPS.items()}
+    throughput = groups.popitem()
+    groups["Other metrics"] = [name for name in names if name not in (*known, *_APART)]
+    return {title: group for title, group in (*groups.items(), throughput) if group}
 
 
-def _speeds(runs: Sequence[Run]) -> Html | None:
-    rows = []
-    for run in runs:
-        found = speed(_lines(run))
-        if found is not None:
-            waits = (f"{100 * found.data_wait:.1f} %", f"{100 * found.longest_wait:.1f} %")
-            rows.append((run.name, shown(round(found.images_per_second, 1)), *waits))
-    if not rows:
-        return None
-    head = ("run", "images per second", "waiting for data", "longest wait")
-    return table("Throughput: medians over the logged lines, and the worst line's wait.", head, rows)
+def _meaning(name: str, facts: RunFacts | None) -> str:
+    """Describes a metric and its healthy range, if the doctor knows one."""
+    figure = FIGURES.get(name)
+    if figure is None:
+        return _MEANINGS.get(name, "")
+    healthy = None if facts is None else figure.healthy(facts)
+    which = "" if figure.judged == "last" else f" of the {figure.judged} value"
+    return _MEANINGS.get(name, figure.meaning) + (
+        f"; healthy range{which}: {format_number(healthy[0])} to {format_number(healthy[1])}" if healthy else ""
+    )
+
+
+def _speed(metrics: Sequence[Table]) -> tuple[float, float, float] | None:
+    """Returns median throughput, median data wait and longest data wait, or None if they were not logged."""
+    rates, waits = values_of(metrics, "images_per_second")[1], values_of(metrics, "data_wait")[1]
+    return (median(rates), median(waits), max(waits)) if rates and waits else None

@@ -1,0 +1,40 @@
+"""Default values of settings, and sources of recipes."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from ssl_lib.cli.common import bundled_configs, find_config
+from ssl_lib.config.load import load_config, to_yaml
+from ssl_lib.config.resolve import resolve
+from ssl_lib.report.sections.settings import defaults_of, recipe_source
+from ssl_lib.utils.yaml import flat
+
+
+@pytest.mark.parametrize("name", [name for name, _ in bundled_configs()])
+def test_bundled_config_differs_from_defaults_only_where_it_sets_a_value(name):
+    """A setting that a bundled config omits equals its default; a different value is detected."""
+    path = find_config(name)
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = yaml.safe_load(to_yaml(resolve(load_config(path))))
+    values, defaults = flat(config), defaults_of(config)
+    changed = {key for key in defaults if key in values and values[key] != defaults[key]}
+    for key in changed:
+        section, _, rest = key.partition(".")
+        if section.startswith("views["):
+            preset = written["views"]
+            assert isinstance(preset, list) or preset["preset"] != config["method"]["name"] or rest in preset
+        else:
+            assert section in written and (isinstance(written[section], int) or rest.split(".")[0] in written[section])
+    for section in ("method", "optimizer", "backbone"):
+        set_otherwise = {f"{section}.{key}" for key, value in flat(written[section]).items()} & set(defaults)
+        assert {key for key in set_otherwise if values[key] != defaults[key]} == {
+            key for key in changed if key.startswith(f"{section}.")
+        }
+    assert {f"views[{i}].flip_p" for i in range(len(config["views"]))} <= set(defaults)
+
+
+def test_recipe_source_comes_from_the_docstring():
+    assert recipe_source({"method": {"name": "byol"}}).startswith("Grill et al. 2020, arXiv:2006.07733")
+    assert recipe_source({"method": {"name": "nobody's"}}) == recipe_source({}) == ""
