@@ -75,7 +75,7 @@ def _load(options: argparse.Namespace, folder: str | None) -> tuple[nn.Module, P
 
 
 def _print_summary(made: Embedded, encoder: nn.Module, data: ImageData) -> None:
-    new = f", {made.written:,} of them now" if made.written else ", all of them before"
+    new = f", {made.written:,} of them now" if made.written else ", nothing new"
     new = new if made.written < made.count else ""
     space = made.path.stat().st_size / 2**20
     print(f"{counted(made.count, 'image')} x {encoder.out_dim}{new}, {space:,.1f} MiB in {made.path}", file=sys.stderr)

@@ -17,7 +17,7 @@ from ssl_lib.config.run_config import RunConfig
 from ssl_lib.distributed import barrier, gather_objects, is_distributed, rank, started, world_size
 from ssl_lib.distributed.signals import stop_on_signals
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
-from ssl_lib.experiment.build import Experiment, build_resolved
+from ssl_lib.experiment.build import Experiment, build_resolved, check_trainer
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, NONFINITE_FILE, delete_run, list_checkpoints
 from ssl_lib.runs.folder import RunFolder
@@ -38,12 +38,12 @@ def run_train(options: argparse.Namespace) -> int:
     if from_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved
     config, run_dir = resolve(config), Path(config.run_dir)
+    check_trainer(config)
     check_unlocked(run_dir)  # before the data is loaded, which may take minutes
     if list_checkpoints(run_dir) and not (options.resume or options.overwrite):
-        again = shlex.join(["ssl-lib", "train", options.config, *options.overrides, "--resume"])
         raise ConfigError(
-            f"{run_dir} already holds a run: resume it with `{again}`, delete it with --overwrite, or choose another "
-            "folder with run_dir=..."
+            f"{run_dir} already holds a run. Resume it with `ssl-lib train {shlex.quote(str(run_dir))} --resume`, "
+            "delete it with --overwrite, or choose another folder with run_dir=..."
         )
     checkpoint = _find_last(run_dir, config) if options.resume else None
     if not from_run:

@@ -198,7 +198,7 @@ def _first(method: nn.Module, passes: Sequence[ForwardPass], precision: str, at_
 def _cause(method: nn.Module, record: ForwardPass, precision: str, at_once: bool) -> str:
     """The likely cause, from the values of the step; its weights are known only if it is checked immediately."""
     if record.scalars.get(EMBEDDINGS):
-        return "the embeddings are finite, so it arose in the loss: look at its temperature and weights"
+        return "the embeddings are finite, so it arose in the loss, for example in a root, a logarithm or a quotient"
     if at_once and not _all_finite(method):
         return f"the weights are not finite: training diverged; {_DIVERGED}"
     if at_once and EMBEDDINGS not in record.scalars:

@@ -110,7 +110,7 @@ def test_embed_without_images_uses_images_of_the_run(quick_run, tmp_path, capsys
     others = f"duplicates {target}, ssl-lib select {target} -n 100"
     assert captured.out == f"next: ssl-lib nearest {drawn}, ssl-lib {others}\n"
     assert main(["embed", str(quick_run), "-o", str(target)]) == 0
-    assert ", all of them before, " in capsys.readouterr().err
+    assert ", nothing new, " in capsys.readouterr().err
     assert main(["embed", str(quick_run / "checkpoints" / "last.pt"), "-o", str(target)]) == 0
     assert f"nearest {drawn}," in capsys.readouterr().out
     own = EmbeddingTable.load(target)

@@ -12,7 +12,7 @@ import torch
 from ssl_lib.evaluation import Metric, Results, class_report
 from ssl_lib.report.page import render_template
 from ssl_lib.report.records import Evaluation, Missing, Run
-from ssl_lib.report.sections.columns import columns_of
+from ssl_lib.report.sections.classes import columns_of
 from ssl_lib.report.sections.evaluation import details
 from tests.report.page import Page
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from ssl_lib.report.charts import Figure, Series, line_chart
 from ssl_lib.report.formats import format_number, number_of
-from ssl_lib.report.sections.columns import Column
+from ssl_lib.report.sections.classes import Column
 from ssl_lib.runs.results import mean_and_spread
 
 __all__ = ["CHOSEN", "draw_table", "is_draws", "is_sweep", "plain", "sweeps"]

@@ -9,14 +9,13 @@ from ssl_lib.evaluation import Metric
 from ssl_lib.report.charts import Figure, Series, line_chart
 from ssl_lib.report.formats import format_number, number_of
 from ssl_lib.report.records import Evaluation, Run
-from ssl_lib.report.sections.classes import by_class, class_report_of
-from ssl_lib.report.sections.columns import Column, columns_of
+from ssl_lib.report.sections.classes import Column, by_class, class_report_of, columns_of
 from ssl_lib.report.sections.draws import CHOSEN, draw_table, is_draws, is_sweep, plain, sweeps
 from ssl_lib.utils.yaml import flat
 
 __all__ = ["details", "evaluation"]
 
-_LONG = 12  # entries of a list that are written out; longer lists of numbers are drawn as curves
+_LONG = 12  # entries of a list that the template writes out; longer lists of numbers are drawn as curves
 _PARTS = {"classes": "accuracy per class", "sweeps": "hyperparameters tried", "draws": "draws", "curves": "curves"}
 
 
@@ -95,19 +94,4 @@ def _others(protocol: str, contents: Sequence[_Content]) -> list[tuple[str, list
     values = [flat(content.rest) for content in contents]
     keys = dict.fromkeys(key for entries in values for key in entries)
     names = {key: f"{protocol}: {plain(key)}" if key else protocol for key in keys}
-    return [(names[key], [_texts(entries[key]) if key in entries else "-" for entries in values]) for key in keys]
-
-
-def _texts(value: object) -> Any:
-    """Formats a value: numbers are rounded, long lists are cut, and nested lists and mappings keep their form."""
-    if isinstance(value, Mapping):
-        return {str(key): _texts(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        texts = [_texts(entry) for entry in value[:_LONG]]
-        more = [f"and {len(value) - _LONG} more"] if len(value) > _LONG else []
-        nested = any(isinstance(entry, list | Mapping) for entry in value)
-        return [*texts, *more] if nested else ", ".join([*texts, *more]) or "none"
-    if value is None or isinstance(value, bool):
-        return "-" if value is None else "yes" if value else "no"
-    number = number_of(value)
-    return str(value) if number is None else format_number(number)
+    return [(names[key], [entries.get(key) for entries in values]) for key in keys]

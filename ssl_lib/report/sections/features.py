@@ -48,23 +48,15 @@ def singular_values(features: Tensor) -> Tensor:
 
 
 def embedding_map(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns a map per run, or for a single run one of trained and one of random weights, with a legend per classes.
-
-    The page's script adds the images.
-    """
-    legends: dict[tuple[tuple[int, str], ...], list[dict[str, Any]]] = {}  # the maps of each set of classes
+    """Returns a map per run, or for a single run one of trained and one of random weights, grouped by their classes."""
+    groups: dict[tuple[tuple[int, str], ...], list[dict[str, Any]]] = {}
     for number, run, observed in observed_runs(runs):
-        maps = legends.setdefault(tuple(_names(observed).items()), [])
+        maps = groups.setdefault(tuple(_names(observed).items()), [])
         for subject in ["trained", "random init"] if len(runs) == 1 else ["trained"]:
-            heading = subject if len(runs) == 1 else run.name
-            groups = _groups(observed, subject)
-            maps.append({"run": number, "of": observed, "subject": subject, "heading": heading, "groups": groups})
-    groups = [
-        {"classes": [(label, name, _look(n)) for n, (label, name) in enumerate(names)], "maps": maps}
-        for names, maps in legends.items()
-    ]
-    sources = list(dict.fromkeys(observed.source for _, _, observed in observed_runs(runs)))
-    return {"groups": groups, "sources": sources}
+            heading, classes = subject if len(runs) == 1 else run.name, _classes(observed, subject)
+            maps.append({"run": number, "of": observed, "subject": subject, "heading": heading, "classes": classes})
+    sources = dict.fromkeys(observed.source for _, _, observed in observed_runs(runs))
+    return {"groups": [*groups.values()], "sources": [*sources]}
 
 
 def map_data(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> list[dict[str, Any] | None]:
@@ -87,18 +79,25 @@ def _names(observed: Observed) -> dict[int, str]:
     return {label: class_name(names, label) for label in present}
 
 
-def _groups(observed: Observed, subject: str) -> list[dict[str, Any]]:
-    """Returns label, look and marks of each class; a mark has the index of its image and its position."""
-    places, labels = _scaled(observed.places[subject]).tolist(), observed.sample.labels
-    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in _names(observed)}
+def _classes(observed: Observed, subject: str) -> list[dict[str, Any]]:
+    """Returns name, shape, color and marks of each class; a mark has the index of its image and its position.
+
+    The first 50 classes all look different, and classes of one color differ in shape.
+    """
+    places, labels, names = _scaled(observed.places[subject]).tolist(), observed.sample.labels, _names(observed)
+    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in names}
     for index, (x, y) in enumerate(places):
         marks.setdefault(None if labels is None else int(labels[index]), []).append((index, x, y))
-    return [{"label": label, "look": _look(n), "marks": some} for n, (label, some) in enumerate(marks.items())]
-
-
-def _look(place: int) -> tuple[int, str]:
-    """Returns shape and color of a class; the first 50 classes all differ, and classes of one color differ in shape."""
-    return (place + place // _COLORS) % _SHAPES, f"c{place % _COLORS}"
+    return [
+        {
+            "label": label,
+            "name": "" if label is None else names[label],
+            "shape": (place + place // _COLORS) % _SHAPES,
+            "color": place % _COLORS,
+            "marks": found,
+        }
+        for place, (label, found) in enumerate(marks.items())
+    ]
 
 
 def _scaled(places: Tensor) -> Tensor:

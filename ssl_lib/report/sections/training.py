@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -18,19 +18,15 @@ Curves: TypeAlias = dict[str, list[Series]]
 """Curves of each metric, one per run that logged it."""
 
 _APART = ("step", "epoch")
-_GROUPS: Mapping[str, Sequence[str]] = {
-    "Loss and learning rate": ("loss", "lr"),
-    "Representation": ("feature_std", "embedding_norm", "uniformity", "alignment", "view_distance", "process_gap"),
-    "Spectrum of the embeddings": ("effective_rank", "variance_top1", "variance_top4", "variance_top16"),
+_GROUPS = {
+    "Loss and learning rate": "loss lr",
+    "Representation": "feature_std embedding_norm uniformity alignment view_distance process_gap",
+    "Spectrum of the embeddings": "effective_rank variance_top1 variance_top4 variance_top16",
     "Teacher and prototypes": (
-        "teacher_momentum",
-        "teacher_distance",
-        "prototype_usage",
-        "prototype_entropy",
-        "assignment_entropy",
+        "teacher_momentum teacher_distance prototype_usage prototype_entropy assignment_entropy"
     ),
-    "Optimization": ("gradient_norm", "update_ratio", "weight_rms", "skipped"),
-    "Throughput": ("images_per_second", "data_wait", "memory_gb"),
+    "Optimization": "gradient_norm update_ratio weight_rms skipped",
+    "Throughput": "images_per_second data_wait memory_gb",
 }
 """The metrics of each group, in the order of the charts."""
 _MEANINGS = {
@@ -57,11 +53,10 @@ def training(runs: Sequence[Run]) -> dict[str, Any]:
         title: [_figure(name, _meaning(name, facts), drawn[name]) for name in names]
         for title, names in _grouped([*drawn]).items()
     }
-    once = {name: series for name, series in curves.items() if name not in drawn and name not in _APART}
+    once = [(name, one) for name in curves if name not in (*drawn, *_APART) for one in curves[name]]
     speeds = [(title, measured) for title, _, lines in logs if (measured := _speed(lines))]
-    several = len(runs) > 1
-    legend = [{"title": run.name, "style": run_style(number)} for number, run in enumerate(runs) if several]
-    return {"legend": legend, "groups": groups, "once": _once(once, several), "speeds": speeds}
+    legend = [{"title": run.name, "style": run_style(number)} for number, run in enumerate(runs)]
+    return {"legend": legend, "groups": groups, "once": once, "speeds": speeds}
 
 
 def _figure(name: str, about: str, series: Sequence[Series]) -> Figure:
@@ -77,19 +72,10 @@ def _summary(series: Series, named: bool) -> str:
     return f"{f'{series.title} ' if named else ''}{change}{spread}"
 
 
-def _once(curves: Curves, named: bool) -> list[str]:
-    """Describes metrics with a single value, such as the results of an evaluation at the end."""
-    return [
-        f"{f'{one.title} ' if named else ''}{name} {format_number(one.y[0])} at step {format_number(one.x[0])}"
-        for name, series in curves.items()
-        for one in series
-    ]
-
-
 def _grouped(names: Sequence[str]) -> dict[str, list[str]]:
     """Returns the nonempty groups; metrics in no group, such as a method's own, come before the last group."""
-    known = {name for group in _GROUPS.values() for name in group}
-    groups = {title: [name for name in group if name in names] for title, group in _GROUPS.items()}
+    groups = {title: [name for name in group.split() if name in names] for title, group in _GROUPS.items()}
+    known = {name for group in groups.values() for name in group}
     throughput = groups.popitem()
     groups["Other metrics"] = [name for name in names if name not in (*known, *_APART)]
     return {title: group for title, group in (*groups.items(), throughput) if group}
