@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from ssl_lib.backbones import resnet
 from ssl_lib.backbones.weights import load_weights
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.registry import BACKBONES
@@ -89,5 +90,5 @@ def _factory(name: str) -> Callable[..., nn.Module]:
 
 
 for _name in NAMES:
-    if _name not in BACKBONES:  # the ResNets are registered in `resnet.py`, with a choice of stem
+    if not hasattr(resnet, _name):  # the ResNets are registered in `resnet.py`, with a choice of stem
         BACKBONES.register(_name)(_factory(_name))

@@ -185,7 +185,7 @@ def test_invalid_epoch_size_or_workers_raises_an_error(folder):
         with pytest.raises(ValueError, match="start in"):
             loader.epoch(epoch, start)
     assert list(loader.epoch(0, start=4)) == []
-    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
         Loader(FolderData(folder), TwoCrops(), 2, workers=-1)
     with pytest.raises(ValueError, match=r"set size in pixels, such as extract_features\(encoder, data, size=224\)"):
         evaluation_batches(FolderData(folder))

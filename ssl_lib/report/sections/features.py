@@ -51,10 +51,12 @@ def embedding_map(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns a map per run, or for a single run one of trained and one of random weights, grouped by their classes."""
     groups: dict[tuple[tuple[int, str], ...], list[dict[str, Any]]] = {}
     for number, run, observed in observed_runs(runs):
-        maps = groups.setdefault(tuple(_names(observed).items()), [])
+        names = _names(observed)
+        maps = groups.setdefault(tuple(names.items()), [])
         for subject in ["trained", "random init"] if len(runs) == 1 else ["trained"]:
             heading, classes = subject if len(runs) == 1 else run.name, _classes(observed, subject)
-            maps.append({"run": number, "of": observed, "subject": subject, "heading": heading, "classes": classes})
+            texts = {"subject": subject, "heading": heading, "names": names}
+            maps.append({"run": number, "of": observed, "classes": classes, **texts})
     sources = dict.fromkeys(observed.source for _, _, observed in observed_runs(runs))
     return {"groups": [*groups.values()], "sources": [*sources]}
 
@@ -79,25 +81,17 @@ def _names(observed: Observed) -> dict[int, str]:
     return {label: class_name(names, label) for label in present}
 
 
-def _classes(observed: Observed, subject: str) -> list[dict[str, Any]]:
-    """Returns name, shape, color and marks of each class; a mark has the index of its image and its position.
+def _classes(observed: Observed, subject: str) -> list[tuple[Any, ...]]:
+    """Returns label, shape, color and marks of each class; a mark has the index of its image and its position.
 
     The first 50 classes all look different, and classes of one color differ in shape.
     """
-    places, labels, names = _scaled(observed.places[subject]).tolist(), observed.sample.labels, _names(observed)
-    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in names}
+    places, labels = _scaled(observed.places[subject]).tolist(), observed.sample.labels
+    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in _names(observed)}
     for index, (x, y) in enumerate(places):
         marks.setdefault(None if labels is None else int(labels[index]), []).append((index, x, y))
-    return [
-        {
-            "label": label,
-            "name": "" if label is None else names[label],
-            "shape": (place + place // _COLORS) % _SHAPES,
-            "color": place % _COLORS,
-            "marks": found,
-        }
-        for place, (label, found) in enumerate(marks.items())
-    ]
+    looks = [((place + place // _COLORS) % _SHAPES, place % _COLORS) for place in range(len(marks))]
+    return [(label, *look, found) for look, (label, found) in zip(looks, marks.items(), strict=True)]
 
 
 def _scaled(places: Tensor) -> Tensor:
