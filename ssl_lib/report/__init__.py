@@ -51,16 +51,12 @@ def write_report(
     if not folders:
         raise ConfigError("a report needs at least one run")
     if path is None and len(folders) > 1:
-        raise ConfigError(
-            f"a report of {len(folders)} runs needs an output file: add -o FILE, for example -o runs.html"
-        )
+        raise ConfigError(f"a report of {len(runs)} runs needs an output file: add -o FILE, for example -o runs.html")
     path = folders[0] / "report.html" if path is None else Path(path)
     check_writable(path, "report.html")
-    projection = choose_projection(projection)
+    settings: dict[str, Any] = {"changes": changes, "projection": choose_projection(projection)}
     names = _names(folders, runs)
-    gathered = [
-        gather(run, name=name, changes=changes, projection=projection) for run, name in zip(runs, names, strict=True)
-    ]
+    gathered = [gather(run, name=name, **settings) for run, name in zip(runs, names, strict=True)]
     write_text(path, render(gathered, images=images))
     return path
 

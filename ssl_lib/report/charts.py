@@ -1,4 +1,4 @@
-"""Computes line charts, which the macro `line_chart` of the templates draws as SVG."""
+"""Computes line charts, which the macros `figure` and `line_chart` of the templates draw as SVG."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ssl_lib.report.formats import format_number
 
-__all__ = ["Figure", "Series", "line_chart", "thinned"]
+__all__ = ["Series", "make_chart", "thinned"]
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 350, 10, 166  # edges of the plot, as in the macro
 _POINTS = 400  # per curve at most
@@ -27,26 +29,22 @@ class Series:
     chosen: Sequence[float] = ()
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart, which is None if no value is finite, with its caption: title, last value, description and legend."""
-
-    title: str
-    series: Sequence[Series]
-    chart: dict[str, Any] | None
-    about: str = ""
-    value: str = ""
-
-
-@dataclass(frozen=True)
 class _Axis:
-    """Maps values to units of the SVG on a linear or logarithmic axis."""
+    """Maps values to units of the SVG on a linear or logarithmic axis.
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
+    It spans the values with a margin, and on a linear scale at least a fraction of them, so that noise looks small.
+    """
+
+    def __init__(
+        self, values: Sequence[float], ends: tuple[int, int], log: bool, margin: float = 0.0, least: float = 1e-9
+    ) -> None:
+        self.log, (self.start, self.end) = log, ends
+        low, high = (math.log10(v) if log else v for v in (min(values), max(values)))
+        size = max(abs(low), abs(high))
+        if high - low <= (1e-9 if log else least) * max(size, 1e-300):
+            middle, length = (low + high) / 2, 0.05 * size or 2.0
+            low, high = middle - length / 2, middle + length / 2
+        self.low, self.high = low - margin * (high - low), high + margin * (high - low)
 
     def __call__(self, value: float) -> float:
         value = math.log10(value) if self.log else value
@@ -67,19 +65,24 @@ class _Axis:
         return [(f"{self(value):.1f}", format_number(value)) for value in values]
 
 
-def line_chart(
-    series: Sequence[Series], *, label: str, x_title: str = "", log_x: bool = False, log_y: bool = False
-) -> dict[str, Any] | None:
-    """Returns ticks, curves and readout of a chart, or None if no value is finite; `label` is for screen readers."""
+def make_chart(
+    title: str, series: Sequence[Series], *, x_title: str = "", about: str = "", log: str = ""
+) -> dict[str, Any]:
+    """Returns title, description, legend, ticks, curves and readout of a chart; no curves if no value is finite.
+
+    The axes in `log`, such as `xy`, are logarithmic; their values must be positive.
+    """
+    summaries = "; ".join(f"{one.title} " * (len(series) > 1) + _summary(one.y) for one in series if one.y)
+    label = f"{title}{f' by {x_title}' if x_title else ''}: {summaries}"
+    chart = {"title": title, "about": about, "series": series, "label": label, "x_title": x_title}
     series = [thinned(one) for one in series]
-    valid = [pair for one in series for pair in zip(one.x, one.y, strict=True) if _fits(*pair, log_x, log_y)]
+    valid = [pair for one in series for pair in zip(one.x, one.y, strict=True) if math.isfinite(pair[1])]
     if not valid:
-        return None
-    x_axis = _axis([x for x, _ in valid], LEFT, RIGHT, log_x)
-    y_axis = _axis([y for _, y in valid], BOTTOM, TOP, log_y, margin=0.06, least=_MIN_RANGE)
+        return {**chart, "curves": []}
+    x_axis = _Axis([x for x, _ in valid], (LEFT, RIGHT), "x" in log)
+    y_axis = _Axis([y for _, y in valid], (BOTTOM, TOP), "y" in log, margin=0.06, least=_MIN_RANGE)
     return {
-        "label": label,
-        "x_title": x_title,
+        **chart,
         "x_ticks": x_axis.ticks(),
         "y_ticks": y_axis.ticks(),
         "curves": [_curve(one, x_axis, y_axis) for one in series],
@@ -87,35 +90,21 @@ def line_chart(
     }
 
 
+def _summary(values: Sequence[float]) -> str:
+    finite = [value for value in values if math.isfinite(value)]
+    spread = f", between {format_number(min(finite))} and {format_number(max(finite))}" if finite else ""
+    return f"from {format_number(values[0])} to {format_number(values[-1])}{spread}"
+
+
 def thinned(series: Series) -> Series:
     """Reduces a curve to at most `_POINTS` points: the lowest and highest value of each of equal stretches."""
-    count, stretches = len(series.x), _POINTS // 2 - 1
-    if count <= _POINTS:
+    if len(series.x) <= _POINTS:
         return series
-    kept: set[int] = {0, count - 1}
-    order = [math.inf if math.isnan(value) else value for value in series.y]  # NaN is kept
-    for number in range(stretches):
-        part = range(number * count // stretches, (number + 1) * count // stretches)
-        kept |= {min(part, key=order.__getitem__), max(part, key=order.__getitem__)}
-    indices = sorted(kept)
+    y = np.nan_to_num(np.asarray(series.y, np.float64), nan=np.inf)  # NaN is kept as the highest value
+    stretches = np.array_split(np.arange(len(y)), _POINTS // 2 - 1)
+    extremes = [stretch[[y[stretch].argmin(), y[stretch].argmax()]] for stretch in stretches]
+    indices = np.unique([0, len(y) - 1, *np.concatenate(extremes)]).tolist()
     return replace(series, x=[series.x[i] for i in indices], y=[series.y[i] for i in indices])
-
-
-def _fits(x: float, y: float, log_x: bool, log_y: bool) -> bool:
-    return math.isfinite(x) and math.isfinite(y) and (x > 0 or not log_x) and (y > 0 or not log_y)
-
-
-def _axis(
-    values: Sequence[float], start: float, end: float, log: bool, margin: float = 0.0, least: float = 1e-9
-) -> _Axis:
-    """Returns an axis over the values with a margin; a linear axis has a least range, so that noise looks small."""
-    low, high = (math.log10(v) if log else v for v in (min(values), max(values)))
-    size = max(abs(low), abs(high))
-    if high - low <= (1e-9 if log else least) * max(size, 1e-300):
-        middle, length = (low + high) / 2, 0.05 * size or 2.0
-        low, high = middle - length / 2, middle + length / 2
-    padding = margin * (high - low)
-    return _Axis(low - padding, high + padding, start, end, log)
 
 
 def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> dict[str, Any]:
@@ -123,13 +112,12 @@ def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> dict[str, Any]:
     pieces: list[list[tuple[str, str]]] = [[]]
     crosses, dots = list[str](), list[tuple[str, str]]()
     for x, y in zip(series.x, series.y, strict=True):
-        if _fits(x, y, x_axis.log, y_axis.log):
+        if math.isfinite(y):
             pieces[-1].append((f"{x_axis(x):.1f}", f"{y_axis(y):.1f}"))
             dots += pieces[-1][-1:] if x in series.chosen else []
         else:
             pieces.append([])
-            if not math.isfinite(y) and _fits(x, 1.0, x_axis.log, False):
-                crosses.append(f"M{x_axis(x) - 4:.1f} {TOP}l8 8m0-8l-8 8")
+            crosses.append(f"M{x_axis(x) - 4:.1f} {TOP}l8 8m0-8l-8 8")
     lines = [f"M{'L'.join(map(' '.join, piece))}" for piece in pieces if len(piece) > 1]
     dots += [piece[0] for piece in pieces if len(piece) == 1]
     radius = 4 if series.chosen else 2.5
@@ -138,7 +126,5 @@ def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> dict[str, Any]:
 
 def _readout(series: Series, x_axis: _Axis) -> dict[str, Any]:
     """Returns rounded positions and values; the value of a NaN or infinity is None."""
-    points = [(x, y) for x, y in zip(series.x, series.y, strict=True) if _fits(x, 1.0, x_axis.log, False)]
-    values = [float(f"{y:.5g}") if math.isfinite(y) else None for _, y in points]
-    places = [round(x_axis(x)) for x, _ in points]
-    return {"title": series.title, "at": places, "x": [x for x, _ in points], "y": values}
+    values = [float(f"{y:.5g}") if math.isfinite(y) else None for y in series.y]
+    return {"title": series.title, "at": [round(x_axis(x)) for x in series.x], "x": list(series.x), "y": values}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ssl_lib.evaluation import Metric
 
-__all__ = ["class_name", "format_metric", "format_number", "number_of", "run_style", "style_of", "visible"]
+__all__ = ["class_name", "format_metric", "format_number", "run_style", "style_of", "visible"]
 
 _NOT_TEXT = re.compile("[\0-\b\v-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 """Control characters except tabs and line feeds, changes of the text direction, and what UTF-8 cannot encode."""
@@ -47,11 +47,6 @@ def format_number(value: float) -> str:
 def format_metric(measure: Metric, scores: Mapping[str, float]) -> str:
     """Formats an evaluation metric as the terminal table does, with typographic signs and non-breaking spaces."""
     return measure.shown(scores).replace(" +- ", " ±\u00a0").replace(" %", "\u00a0%")
-
-
-def number_of(value: object) -> float | None:
-    """Returns a value as float, or None if it is not a number (booleans are not)."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def class_name(names: Sequence[str], label: int) -> str:

@@ -19,7 +19,7 @@ from ssl_lib.evaluation import RawPixels, bank_neighbors, extract_features
 from ssl_lib.experiment.build import build_method, build_views
 from ssl_lib.experiment.load import load_run
 from ssl_lib.report.projection import PROJECTIONS, principal_components, project
-from ssl_lib.report.records import Missing, Observed, TokenMaps, ViewGrid
+from ssl_lib.report.records import Missing, Observed, PictureTable, image_title
 from ssl_lib.utils.precision import resolve_device
 from ssl_lib.views import ViewPipeline
 from ssl_lib.views.color import normalize
@@ -29,25 +29,13 @@ __all__ = ["cls_attention", "observe", "one_per_class", "token_maps"]
 
 _IMAGES, _CLASSES = 1000, 20
 _NEIGHBORS, _VIEWED, _TOKEN_IMAGES = 5, 4, 6
-_DIVERGED = (
-    "The trained weights give NaN or infinite features for {:,} of {:,} images. Try an earlier checkpoint: "
-    "`ssl-lib report RUN/checkpoints/FILE.pt`."
-)
 
 
 def observe(run: str | Path, changes: Mapping[str, Any], projection: str) -> Observed | Missing:
     """Extracts features of a sample of images with the trained weights, random weights and raw pixels.
 
-    Args:
-        run: A run folder or a checkpoint file.
-        changes: See `load_run`; for example another `data.root`.
-        projection: A name in `PROJECTIONS`.
-
-    Returns:
-        The observations, or the reason why they are missing.
-
     Raises:
-        ConfigError: There are changes and the config with them is wrong.
+        ConfigError: There are changes (see `load_run`) and the config with them is wrong.
     """
     try:
         trained = load_run(run, changes)
@@ -65,7 +53,10 @@ def observe(run: str | Path, changes: Mapping[str, Any], projection: str) -> Obs
     subjects = {"raw pixels": RawPixels(), **{title: encoder.to(device) for title, encoder in encoders.items()}}
     features = {title: extract_features(encoder, sample, title=title)[0] for title, encoder in subjects.items()}
     if broken := int((~features["trained"].isfinite()).any(1).sum()):
-        return Missing(_DIVERGED.format(broken, len(sample)))
+        return Missing(
+            f"The trained weights give NaN or infinite features for {broken:,} of {len(sample):,} images. Try an "
+            "earlier checkpoint: `ssl-lib report RUN/checkpoints/FILE.pt`."
+        )
     features["raw pixels"] -= features["raw pixels"].mean(0)  # as the evaluation does
     return Observed(
         steps=trained.steps,
@@ -83,26 +74,23 @@ def observe(run: str | Path, changes: Mapping[str, Any], projection: str) -> Obs
 def _neighbors(features: Tensor) -> Tensor:
     """Returns the indices (N, k) of each image's nearest neighbors by cosine similarity, without the image itself."""
     count = min(_NEIGHBORS, len(features) - 1)
-    if count < 1:
-        return torch.zeros(len(features), 0, dtype=torch.int64)
     indices = bank_neighbors(features, features, count + 1)[1]
     itself = indices == torch.arange(len(features)).unsqueeze(1)
     itself[~itself.any(1), -1] = True  # duplicates of an image can displace it from its own neighbors
     return indices[~itself].view(len(features), count)
 
 
-def _views(train: ImageData, pipeline: ViewPipeline, seed: int) -> ViewGrid | Missing:
+def _views(train: ImageData, pipeline: ViewPipeline, seed: int) -> PictureTable | Missing:
     try:
         originals, batch = preview(train, pipeline, min(_VIEWED, len(train)), seed)
     except SSLError as error:
         return Missing(f"The views could not be generated: {error}")
-    groups = [("large", batch.large), ("small", batch.small)]
     views = {
         f"{size} {number}": list(pixels(view, train.mean, train.std))
-        for size, group in groups
+        for size, group in (("large", batch.large), ("small", batch.small))
         for number, view in enumerate(group, start=1)
     }
-    return ViewGrid(originals, views)
+    return PictureTable([f"image {number}" for number in range(1, len(originals) + 1)], originals, views)
 
 
 def _draw_sample(data: ImageData, preprocessing: Preprocessing, workers: int | None) -> tuple[ArrayData, int | None]:
@@ -110,18 +98,13 @@ def _draw_sample(data: ImageData, preprocessing: Preprocessing, workers: int | N
 
     Returns:
         The sample, and the number of classes, or None if the sample has all classes.
-
-    Raises:
-        DataError: No image can be read.
     """
     generator = torch.Generator().manual_seed(0)
     chosen, limit = torch.randperm(len(data), generator=generator), None
-    if data.labels is not None:
-        classes = data.labels.unique()
-        if len(classes) > _CLASSES:
-            limit = _CLASSES
-            some = classes[torch.randperm(len(classes), generator=generator)[:limit]]
-            chosen = chosen[torch.isin(data.labels[chosen], some)]
+    if data.labels is not None and len(classes := data.labels.unique()) > _CLASSES:
+        limit = _CLASSES
+        some = classes[torch.randperm(len(classes), generator=generator)[:limit]]
+        chosen = chosen[torch.isin(data.labels[chosen], some)]
     indices = chosen[:_IMAGES].sort().values
     batches = list(evaluation_batches(data, 256, preprocessing.size, workers, indices, preprocessing.resize))
     if not batches:
@@ -140,28 +123,31 @@ def one_per_class(labels: Tensor | None, count: int, most: int) -> list[int]:
 
 
 @torch.no_grad()
-def token_maps(encoders: Mapping[str, nn.Module], sample: ArrayData, device: torch.device) -> TokenMaps | Missing:
+def token_maps(encoders: Mapping[str, nn.Module], sample: ArrayData, device: torch.device) -> PictureTable | Missing:
     """Renders patch tokens as colors, and the attention of the CLS token as brightness.
 
     Red, green and blue are the first three principal components of the tokens of all shown images. The attention is
-    the mean over the heads of the last block, scaled so that each image's brightest patch is white.
+    the mean over the heads of the last block, scaled so that each image's brightest patch is white. The columns are
+    `patch tokens, SUBJECT`, with pictures (3, h, w), and `attention, SUBJECT`, with pictures (1, h, w).
     """
     networks = {title: encoder for title, encoder in encoders.items() if isinstance(encoder, VisionTransformer)}
     if len(networks) < len(encoders):
         return Missing("The backbone has no patch tokens: token maps need one of ssl_lib's vision transformers.")
     indices = one_per_class(sample.labels, len(sample), _TOKEN_IMAGES)
-    images = normalize(sample.gather(torch.tensor(indices)).to(device).float() / 255, sample.mean, sample.std)
-    maps, attention = {}, {}
+    images = sample.gather(torch.tensor(indices))
+    inputs = normalize(images.to(device).float() / 255, sample.mean, sample.std)
+    maps, attention = dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     for title, network in networks.items():
-        attended, tokens = cls_attention(network, images)
+        attended, tokens = cls_attention(network, inputs)
         side = int(tokens.shape[1] ** 0.5)
         colors = principal_components(tokens.float().cpu().flatten(0, 1), 3)
         low, high = colors.quantile(0.02, dim=0), colors.quantile(0.98, dim=0)
         colors = (colors - low) / (high - low).clamp_min(1e-12)
-        maps[title] = _bytes(colors).view(len(indices), side, side, 3).permute(0, 3, 1, 2)
+        maps[f"patch tokens, {title}"] = [*_bytes(colors).view(len(indices), side, side, 3).permute(0, 3, 1, 2)]
         attended = attended.float().cpu().mean(1)
-        attention[title] = _bytes(attended / attended.amax(1, keepdim=True)).view(len(indices), 1, side, side)
-    return TokenMaps(indices, maps, attention)
+        attended = attended / attended.amax(1, keepdim=True)
+        attention[f"attention, {title}"] = [*_bytes(attended).view(len(indices), 1, side, side)]
+    return PictureTable([image_title(sample, index) for index in indices], [*images], {**maps, **attention})
 
 
 def cls_attention(network: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssl_lib.report.formats import format_metric, format_number, style_of, visible
-from ssl_lib.report.records import Missing, Run, TokenMaps, observed_runs
+from ssl_lib.report.records import Missing, Run, image_title, observed_runs
 from ssl_lib.report.sections.evaluation import evaluation
 from ssl_lib.report.sections.features import embedding_map, map_data, spectrum
 from ssl_lib.report.sections.images import data_uri, make_sheet, neighbors
@@ -38,10 +38,10 @@ def render(runs: Sequence[Run], *, images: bool = True) -> str:
     sections = {"overview": overview(runs), "evaluation": evaluation(runs), "training": training(runs)}
     if observed:
         sections |= {"spectrum": spectrum(runs), "map": embedding_map(runs), "neighbors": neighbors(runs, sheets)}
-        with_tokens = any(isinstance(each.tokens, TokenMaps) for _, _, each in observed)
-        sections |= {"views": {}, "tokens": {}} if with_tokens else {"views": {}}
+        tokens = any(not isinstance(each.tokens, Missing) for _, _, each in observed)
+        sections |= {"views": {}, "tokens": {}} if tokens else {"views": {}}
     else:
-        sections |= {"features": {}}
+        sections["features"] = {}
     sections |= {"config": settings(runs), "environment": environment(runs)}
     common = {"runs": runs, "images": images}
     assets = resources.files("ssl_lib.report") / "assets"
@@ -52,7 +52,7 @@ def render(runs: Sequence[Run], *, images: bool = True) -> str:
         **sections["overview"],
         sections={name: render_template(name, **common, **content) for name, content in sections.items()},
         style=style,
-        sheets={sheet.name: sheet.uri for sheet in sheets.values()},
+        sheets=dict.fromkeys(sheets.values()),
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=map_data(runs, sheets),
@@ -76,7 +76,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(data_uri=data_uri, metric=format_metric, number=format_number, style_of=style_of)
+    made.filters |= {"data_uri": data_uri, "image_title": image_title, "style_of": style_of}
+    made.filters |= {"metric": format_metric, "number": format_number}
     made.tests["missing"] = lambda part: isinstance(part, Missing)
     made.policies["json.dumps_function"] = lambda value, **options: json.dumps(visible(value), **options)
     made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}

@@ -17,13 +17,10 @@ __all__ = ["PROJECTIONS", "choose_projection", "principal_components", "project"
 
 @torch.no_grad()
 def principal_components(features: Tensor, count: int) -> Tensor:
-    """Returns the coordinates (N, count) along the principal components, padded with zeros if there are fewer.
+    """Returns the coordinates (N, count) of features (N, D) along their principal components, computed in float64.
 
     The largest absolute coordinate of each component is positive, so that the same features always give the same map.
-
-    Args:
-        features: Features (N, D); they are centered, and the computation is in float64.
-        count: Number of components.
+    If there are fewer components, the other coordinates are zero.
     """
     x = features.double()
     x = x - x.mean(0)
@@ -55,10 +52,10 @@ def _umap(features: Tensor) -> Tensor:
         return torch.from_numpy(model.fit_transform(features.numpy()))
 
 
-PROJECTIONS: dict[str, tuple[str, str | None, Callable[[Tensor], Tensor]]] = {
+PROJECTIONS: dict[str, tuple[str, str, Callable[[Tensor], Tensor]]] = {
     "umap": ("UMAP", "umap", _umap),
     "tsne": ("t-SNE", "sklearn", _tsne),
-    "pca": ("PCA", None, lambda features: principal_components(features, 2)),
+    "pca": ("PCA", "torch", lambda features: principal_components(features, 2)),
 }
 """Projections by name: title, required module and function (N, D) -> (N, 2). The first installed one is the default."""
 
@@ -70,12 +67,12 @@ def choose_projection(name: str | None) -> str:
         ConfigError: The projection is unknown or its package is missing.
     """
     if name is None:
-        return next(key for key, (_, package, _) in PROJECTIONS.items() if _installed(package))
+        return next(key for key, (_, module, _) in PROJECTIONS.items() if importlib.util.find_spec(module))
     if name not in PROJECTIONS:
         raise ConfigError(f"--map: unknown projection {name!r}. Known: {', '.join(PROJECTIONS)}")
     module = PROJECTIONS[name][1]
-    if not _installed(module):
-        package = {"umap": "umap-learn", "sklearn": "scikit-learn"}[str(module)]
+    if not importlib.util.find_spec(module):
+        package = {"umap": "umap-learn", "sklearn": "scikit-learn"}[module]
         raise ConfigError(f"--map {name} needs {package}: pip install {package}; --map pca needs no other package")
     return name
 
@@ -83,7 +80,3 @@ def choose_projection(name: str | None) -> str:
 def project(features: Tensor, name: str) -> Tensor:
     """Projects features (N, D) to (N, 2); fewer than 8 images always by PCA."""
     return (PROJECTIONS[name] if len(features) >= 8 else PROJECTIONS["pca"])[2](features.float()).float()
-
-
-def _installed(package: str | None) -> bool:
-    return package is None or importlib.util.find_spec(package) is not None

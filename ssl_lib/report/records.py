@@ -13,16 +13,17 @@ from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.doctor import Doctor
 from ssl_lib.errors import DataError
 from ssl_lib.evaluation import Results
-from ssl_lib.report.formats import class_name, number_of
+from ssl_lib.report.formats import class_name
 from ssl_lib.runs.folder import RunFolder
+from ssl_lib.utils.yaml import flat
 
 __all__ = [
     "Evaluation",
     "Missing",
     "Observed",
+    "PictureTable",
     "Run",
-    "TokenMaps",
-    "ViewGrid",
+    "image_title",
     "observed_runs",
     "read_evaluation",
     "read_metrics",
@@ -47,34 +48,17 @@ class Evaluation:
 
     results: Results
     queries: int | None
-    steps: int | None
+    steps: int
     classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class ViewGrid:
-    """Images, uint8 (C, H, W), and their augmented views: one view per image, by the view's name."""
+class PictureTable:
+    """Images by name, and a picture of each image per column, all uint8 (C, H, W)."""
 
-    originals: Sequence[Tensor]
-    views: Mapping[str, Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class TokenMaps:
-    """Pictures of N images of the sample, by subject: patch tokens as colors, and attention of the CLS token.
-
-    The maps are uint8 (N, 3, h, w), the attention is uint8 (N, 1, h, w).
-    """
-
-    indices: Sequence[int]
-    maps: Mapping[str, Tensor]
-    attention: Mapping[str, Tensor]
-
-    @property
-    def columns(self) -> dict[str, Tensor]:
-        """All pictures by title."""
-        kinds = {"patch tokens": self.maps, "attention": self.attention}
-        return {f"{kind}, {subject}": of[subject] for kind, of in kinds.items() for subject in of}
+    names: Sequence[str]
+    images: Sequence[Tensor]
+    columns: Mapping[str, Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +74,7 @@ class Observed:
         projection: Name of the projection, for example `UMAP`.
         neighbors: Indices in the sample of each image's nearest neighbors, nearest first, (N, k), by subject.
         views: Augmented views of training images.
-        tokens: Token maps, if the encoder has patch tokens.
+        tokens: Patch tokens as colors and attention of the CLS token, if the encoder has patch tokens.
     """
 
     steps: int
@@ -100,13 +84,8 @@ class Observed:
     places: Mapping[str, Tensor]
     projection: str
     neighbors: Mapping[str, Tensor]
-    views: ViewGrid | Missing
-    tokens: TokenMaps | Missing
-
-    def name_of(self, index: int) -> str:
-        """Returns the class name of an image of the sample, or its number if there are no labels."""
-        labels, names = self.sample.labels, self.sample.class_names
-        return f"image {index}" if labels is None else class_name(names, int(labels[index]))
+    views: PictureTable | Missing
+    tokens: PictureTable | Missing
 
 
 @dataclass(frozen=True)
@@ -123,6 +102,11 @@ class Run:
     observed: Observed | Missing
 
 
+def image_title(sample: ArrayData, index: int) -> str:
+    """Returns the class name of an image of a sample, or its number if there are no labels."""
+    return f"image {index}" if sample.labels is None else class_name(sample.class_names, int(sample.labels[index]))
+
+
 def observed_runs(runs: Sequence[Run]) -> list[tuple[int, Run, Observed]]:
     """Returns number, run and observations of the runs that have observations."""
     return [(number, run, run.observed) for number, run in enumerate(runs) if isinstance(run.observed, Observed)]
@@ -130,17 +114,14 @@ def observed_runs(runs: Sequence[Run]) -> list[tuple[int, Run, Observed]]:
 
 def values_of(metrics: Sequence[Table], name: str) -> tuple[list[float], list[float]]:
     """Returns the steps at which a metric was logged, and its values."""
-    pairs = [(number_of(line.get("step", index)), number_of(line.get(name))) for index, line in enumerate(metrics)]
-    valid = [(step, value) for step, value in pairs if step is not None and value is not None]
-    return [step for step, _ in valid], [value for _, value in valid]
+    logged = [(line["step"], line[name]) for line in metrics if isinstance(line.get(name), int | float)]
+    return [step for step, _ in logged], [value for _, value in logged]
 
 
 def read_metrics(folder: Path) -> Sequence[Table] | Missing:
     """Reads the lines of metrics.jsonl, except a last line that a killed process left incomplete."""
-    lines = read_part(
-        RunFolder(folder).metrics,
-        "There is no metrics.jsonl. Train with `ssl-lib train`, or add the callback MetricsLog to the Trainer.",
-    )
+    absent = "There is no metrics.jsonl. Train with `ssl-lib train`, or add the callback MetricsLog to the Trainer."
+    lines = read_part(RunFolder(folder).metrics, absent)
     return lines or Missing(
         "metrics.jsonl is empty: the run stopped before it logged metrics. Lower trainer.log_every to log them sooner."
     )
@@ -148,15 +129,12 @@ def read_metrics(folder: Path) -> Sequence[Table] | Missing:
 
 def read_evaluation(path: Path) -> Evaluation | Missing:
     """Reads the results in a file that `ssl-lib evaluate` wrote."""
-    saved = read_part(
-        lambda: RunFolder(path.parent).evaluation(path.name),
-        f"There is no {path.name}. Run `ssl-lib evaluate RUN` on labeled images to create it.",
-    )
+    absent = f"There is no {path.name}. Run `ssl-lib evaluate RUN` on labeled images to create it."
+    saved = read_part(lambda: RunFolder(path.parent).evaluation(path.name), absent)
     if isinstance(saved, Missing):
         return saved
     content, results = saved
-    images, classes = content.get("images"), content.get("classes")
-    queries = images.get("queries") if isinstance(images, dict) else None
+    queries, classes = flat(content).get("images.queries"), content.get("classes")
     names = list(map(str, classes)) if isinstance(classes, list) else []
     return Evaluation(results, queries if isinstance(queries, int) else None, content["steps"], names)
 

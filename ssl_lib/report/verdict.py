@@ -11,7 +11,6 @@ from ssl_lib.report.records import Evaluation
 
 __all__ = ["Verdict", "best_of", "judge", "main_measures"]
 
-
 _SHOWN = 2  # metrics in the headline, apart from those below a baseline
 
 
@@ -41,22 +40,20 @@ def judge(evaluation: Evaluation) -> Verdict:
     if not measures:
         return Verdict("The evaluation has no accuracy to compare", "", "none")
     sides: dict[str, list[int]] = {row: [] for row in results.values if row != "trained"}
-    texts, kept = [], []
+    texts: list[str] = []
     for measure in measures:
         gaps, signs, trained = [], list[int](), results["trained"][measure.key]
         for row in sides:
             if math.isfinite(value := results[row].get(measure.key, math.nan)):
-                gap, noise = _gap(trained, value, evaluation.queries)
-                signs.append((gap > noise) - (gap < -noise))
-                sides[row].append(signs[-1])
+                gap, sign = _difference(trained, value, evaluation.queries)
+                sides[row].append(sign)
+                signs.append(sign)
                 gaps.append(f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {_row(row)}")
-        compared = f", {' and '.join(gaps)}" if gaps else ""
-        texts.append(f"{measure.title} {100 * trained:.1f}\u00a0%{compared}")
-        kept.append(len(texts) <= _SHOWN or -1 in signs)
-    left = len(texts) - sum(kept)
+        if len(texts) < _SHOWN or -1 in signs:
+            texts.append(f"{measure.title} {100 * trained:.1f}\u00a0%{', ' if gaps else ''}{' and '.join(gaps)}")
+    left = len(measures) - len(texts)
     more = f"; {left} more in the table" if left else ""
-    figures = "; ".join(text for text, keep in zip(texts, kept, strict=True) if keep)
-    return _sentence({row: signs for row, signs in sides.items() if signs}, f"{figures}{more}.")
+    return _sentence({row: signs for row, signs in sides.items() if signs}, f"{'; '.join(texts)}{more}.")
 
 
 def _sentence(sides: dict[str, list[int]], figures: str) -> Verdict:
@@ -84,20 +81,22 @@ def best_of(evaluations: Sequence[tuple[str, Evaluation]]) -> Verdict | None:
     measure, known = measures[0], dict[str, float]()
     for name, evaluation in evaluations:
         accuracy = evaluation.results.values.get("trained", {}).get(measure.key, math.nan)
-        known |= {name: accuracy} if math.isfinite(accuracy) else {}
+        if math.isfinite(accuracy):
+            known[name] = accuracy
     if len(known) < 2:
         return None
     first, second = sorted(known, key=lambda name: -known[name])[:2]
-    gap, noise = _gap(known[first], known[second], dict(evaluations)[first].queries)
+    _, sign = _difference(known[first], known[second], dict(evaluations)[first].queries)
     figures = "; ".join(f"{name} {100 * accuracy:.1f}\u00a0%" for name, accuracy in known.items())
-    headline = f"{first} is best" if gap > noise else f"{first} and {second} are about equal"
-    return Verdict(headline, f"{measure.title}: {figures}.", "good" if gap > noise else "mixed")
+    headline = f"{first} is best" if sign > 0 else f"{first} and {second} are about equal"
+    return Verdict(headline, f"{measure.title}: {figures}.", "good" if sign > 0 else "mixed")
 
 
-def _gap(one: float, other: float, queries: int | None) -> tuple[float, float]:
-    """Returns the difference of two accuracies, and two standard errors of it."""
+def _difference(one: float, other: float, queries: int | None) -> tuple[float, int]:
+    """Returns the difference of two accuracies, and its sign, or 0 if it is within two standard errors."""
     variance = sum(max(0.0, accuracy * (1 - accuracy)) / queries for accuracy in (one, other)) if queries else 0.0
-    return one - other, 2 * math.sqrt(variance)
+    gap, noise = one - other, 2 * math.sqrt(variance)
+    return gap, (gap > noise) - (gap < -noise)
 
 
 def _row(row: str) -> str:

@@ -24,7 +24,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def commands(*folders):
-    return [step.command for step in next_steps([gather(folder, name=folder.name) for folder in folders])]
+    return [command for _, command in next_steps([gather(folder, name=folder.name) for folder in folders])]
 
 
 def run_command(command, **placeholders):
@@ -78,7 +78,7 @@ def test_interrupted_run_is_resumed(copy):
     (copy / "metrics.jsonl").write_text(lines[0])
     (command,) = commands(copy)
     assert command == f"ssl-lib train '{copy}' --resume"
-    assert "1 of 2 steps completed" in next_steps([gather(copy, name="a")])[0].reason
+    assert "1 of 2 steps completed" in next_steps([gather(copy, name="a")])[0][0]
 
 
 def test_finding_of_the_doctor_is_fixed(copy, tmp_path, monkeypatch):

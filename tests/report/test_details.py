@@ -12,8 +12,8 @@ import torch
 from ssl_lib.evaluation import Metric, Results, class_report
 from ssl_lib.report.page import render_template
 from ssl_lib.report.records import Evaluation, Missing, Run
-from ssl_lib.report.sections.classes import columns_of
-from ssl_lib.report.sections.evaluation import details
+from ssl_lib.report.sections.columns import columns_of
+from ssl_lib.report.sections.evaluation import protocol_details
 from tests.report.page import Page
 
 NOTHING = Missing("not part of this test")
@@ -29,7 +29,7 @@ def run(name, details, classes=(), values=None):
 
 def page_of(*runs, measures=()):
     """Returns the parsed details section."""
-    return Page(render_template("details", **details(columns_of(runs), measures)))
+    return Page(render_template("details", **protocol_details(columns_of(runs), measures)))
 
 
 def report(num_classes, images=30, seed=0):

@@ -104,6 +104,15 @@ def test_mark_shows_its_image_with_mouse_and_keys(browser, page):
     assert browser.errors == []
 
 
+def test_thumbnail_is_cut_from_its_place_in_the_sheet(browser, page):
+    browser.open(page)
+    style = "getComputedStyle([...document.querySelectorAll('.neighbors .thumb')].at(-1))"
+    place = [int(browser.evaluate(f"{style}.getPropertyValue('{name}')")) for name in ("--column", "--row")]
+    position = browser.evaluate(f"{style}.backgroundPosition").split()  # of 96 images in 10 columns
+    assert [float(text.rstrip("%")) for text in position] == pytest.approx([100 * at / 9 for at in place], abs=0.01)
+    assert browser.evaluate(f"{style}.backgroundSize") == "1000% 1000%"
+
+
 def test_legend_button_hides_a_class(browser, page):
     browser.open(page)
     visible = "[...document.querySelectorAll('.maps use')].filter((mark) => mark.getBoundingClientRect().width).length"

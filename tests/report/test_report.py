@@ -49,7 +49,7 @@ def test_names_are_escaped_everywhere(page):
     kinds = {name for name, a in parsed.elements if name == "b" and not a}
     assert "bold & co" not in "".join(parsed.texts_in("b")), kinds
     data = json.loads(parsed.texts_in("script")[0])
-    assert data[0]["names"] == {str(i): name for i, name in enumerate(CLASSES)}
+    assert data["0"]["names"] == {str(i): name for i, name in enumerate(CLASSES)}
     for name in CLASSES:
         assert name in parsed.texts_in("button")
     assert "<b>bold & co" in parsed.text()
@@ -105,7 +105,8 @@ def test_details_of_every_protocol_are_shown(copy):
     curve = charts["held out (%) by learning rate"][-1]
     assert curve["x"] == [float(lr) for lr in held_out]
     assert np.allclose(curve["y"], [100 * value for value in held_out.values()], rtol=1e-4)
-    assert charts["loss"][-1]["title"] == "trained" and charts["loss"][-1]["x"] == [1, 2]
+    loss = charts["loss by epoch"][-1]
+    assert loss["title"] == "trained" and loss["x"] == [1, 2]
     shots = results.details["trained"]["lowshot"]["lowshot_1"]
     singles = ", ".join(f"{100 * draw['accuracy']:.1f}" for draw in shots)
     assert singles in text or len({draw["accuracy"] for draw in shots}) == 1
@@ -116,7 +117,7 @@ def test_details_of_every_protocol_are_shown(copy):
 
 def test_neighbors_have_the_highest_cosine_similarities(page, run, patterns):
     parsed = read_page(page)
-    data = json.loads(parsed.texts_in("script")[0])[0]
+    data = json.loads(parsed.texts_in("script")[0])["0"]
     images = arrays(patterns, split="test")
     features, labels = extract_features(load_method(run).encoder, images)
     x = features.double().numpy()
@@ -156,7 +157,7 @@ def test_no_images_option_omits_all_images(run):
     style = "".join(parsed.texts_in("style"))
     assert "data:image" not in style and not any(name == "img" for name, _ in parsed.elements)
     data = json.loads(parsed.texts_in("script")[0])
-    assert data[0]["sheet"] is None
+    assert data["0"]["sheet"] is None
     assert "--no-images" in parsed.text()
 
 

@@ -53,7 +53,7 @@ def test_text_of_any_script_is_unchanged():
 def data_script(value):
     """Returns the content of the page's script element with data."""
     content = {"headline": "", "figures": "", "news": "none"}
-    page = {"style": "", "script": "", "digest": "", "version": "", "sheets": {}, "sections": {}, "recipes": {}}
+    page = {"style": "", "script": "", "digest": "", "version": "", "sheets": [], "sections": {}, "recipes": {}}
     source = render_template("page", runs=[], verdict=content, data=value, **page)
     return re.search(r'<script type="application/json" id="map-data">(.*)</script>\n<script></script>', source)[1]
 
@@ -86,7 +86,7 @@ def test_page_of_unusual_names_is_valid(patterns, tmp_path):
     page = read_page(tmp_path / "report.html")
     names = [visible(name) for name in classes]
     assert [text for text in page.texts_in("button") if text.strip()] == names
-    assert list(json.loads(page.texts_in("script")[0])[0]["names"].values()) == names
+    assert list(json.loads(page.texts_in("script")[0])["0"]["names"].values()) == names
     assert ["device", "\\u202egpj.exe"] in page.rows and "\\xffa<b>\\x1b[1m" in page.text()
     assert sum(name == "script" for name, _ in page.elements) == 2
     source = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -49,8 +49,10 @@ def test_cls_attention_matches_the_softmax_in_the_last_block(registers):
 def test_token_maps_have_the_grid_size_and_a_white_brightest_patch():
     sample = ArrayData(torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8), torch.arange(9) % 3)
     result = token_maps({"trained": transformer()}, sample, torch.device("cpu"))
-    assert result.indices == [0, 1, 2]
-    assert result.maps["trained"].shape == (3, 3, 4, 4) and result.attention["trained"].shape == (3, 1, 4, 4)
-    assert result.attention["trained"].flatten(1).amax(1).tolist() == [255] * 3
+    assert result.names == ["class 0", "class 1", "class 2"]
+    assert torch.equal(torch.stack(result.images), sample.gather(torch.arange(3)))
+    colors, attention = result.columns["patch tokens, trained"], result.columns["attention, trained"]
+    assert [each.shape for each in colors] == [(3, 4, 4)] * 3 and [each.shape for each in attention] == [(1, 4, 4)] * 3
+    assert [int(each.max()) for each in attention] == [255] * 3
     other = token_maps({"random init": transformer(), "trained": TinyBackbone()}, sample, torch.device("cpu"))
     assert isinstance(other, Missing) and "no patch tokens" in other.reason

@@ -72,11 +72,10 @@ function element(name, className, text) {
 }
 
 function thumbnail(run, index) {
-  const [name, columns, rows] = run.sheet;
+  const [name, columns] = run.sheet;
   const picture = element("span", `thumb ${name}`);
-  const position = (value, count) => `${(100 * value) / Math.max(1, count - 1)}%`;
-  picture.style.backgroundPosition = `${position(index % columns, columns)} ${position(Math.floor(index / columns), rows)}`;
-  picture.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
+  picture.style.setProperty("--column", index % columns);
+  picture.style.setProperty("--row", Math.floor(index / columns));
   return picture;
 }
 

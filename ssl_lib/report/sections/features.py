@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.evaluation import effective_rank, explained_variance, rankme
-from ssl_lib.report.charts import Series, line_chart
+from ssl_lib.report.charts import Series, make_chart
 from ssl_lib.report.formats import class_name, format_number, run_style, style_of
 from ssl_lib.report.projection import principal_components
 from ssl_lib.report.records import Observed, Run, observed_runs
@@ -23,10 +23,7 @@ _COLORS, _SHAPES = 10, 5
 
 
 def spectrum(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns a log-log chart of the singular values, and a table of effective ranks.
-
-    The subjects are one run and its baselines, or the trained weights of several runs.
-    """
+    """Returns a chart of singular values and a table of effective ranks, of a run and baselines or of several runs."""
     series, rows = list[Series](), list[list[str]]()
     for number, run, observed in observed_runs(runs):
         for subject, features in observed.features.items():
@@ -36,9 +33,8 @@ def spectrum(runs: Sequence[Run]) -> dict[str, Any]:
                 series.append(Series(title, range(1, len(kept) + 1), kept, style))
                 ranks = f"{effective_rank(features):.1f}", f"{rankme(features):.1f}"
                 rows.append([title, format_number(features.shape[1]), *ranks, observed.source])
-    ranges = "; ".join(f"{title} of dimension {size}, effective rank {rank}" for title, size, rank, *_ in rows)
-    chart = line_chart(series, label=f"Singular values: {ranges}", x_title="index", log_x=True, log_y=True)
-    return {"series": series, "chart": chart, "rows": rows, "sources": list(dict.fromkeys(row[-1] for row in rows))}
+    chart = make_chart("singular values", series, x_title="index", log="xy")
+    return {"chart": chart, "rows": rows, "sources": list(dict.fromkeys(row[-1] for row in rows))}
 
 
 def singular_values(features: Tensor) -> Tensor:
@@ -61,18 +57,17 @@ def embedding_map(runs: Sequence[Run]) -> dict[str, Any]:
     return {"groups": [*groups.values()], "sources": [*sources]}
 
 
-def map_data(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> list[dict[str, Any] | None]:
-    """Returns the data that the page's script needs, per run: classes, neighbors and thumbnail sheet."""
-    data: list[dict[str, Any] | None] = [None] * len(runs)
-    for number, run, observed in observed_runs(runs):
-        labels, sheet = observed.sample.labels, sheets.get(run.name)
-        data[number] = {
-            "labels": None if labels is None else labels.tolist(),
+def map_data(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> dict[int, dict[str, Any]]:
+    """Returns the data that the page's script needs, by run: classes, neighbors and thumbnail sheet."""
+    return {
+        number: {
+            "labels": None if observed.sample.labels is None else observed.sample.labels.tolist(),
             "names": _names(observed),
             "neighbors": {subject: observed.neighbors[subject].tolist() for subject in ("trained", "random init")},
-            "sheet": None if sheet is None else [sheet.name, sheet.columns, sheet.rows],
+            "sheet": [sheets[run.name].name, sheets[run.name].columns] if sheets else None,
         }
-    return data
+        for number, run, observed in observed_runs(runs)
+    }
 
 
 def _names(observed: Observed) -> dict[int, str]:
@@ -86,12 +81,15 @@ def _classes(observed: Observed, subject: str) -> list[tuple[Any, ...]]:
 
     The first 50 classes all look different, and classes of one color differ in shape.
     """
-    places, labels = _scaled(observed.places[subject]).tolist(), observed.sample.labels
-    marks: dict[int | None, list[tuple[int, float, float]]] = {label: [] for label in _names(observed)}
-    for index, (x, y) in enumerate(places):
-        marks.setdefault(None if labels is None else int(labels[index]), []).append((index, x, y))
-    looks = [((place + place // _COLORS) % _SHAPES, place % _COLORS) for place in range(len(marks))]
-    return [(label, *look, found) for look, (label, found) in zip(looks, marks.items(), strict=True)]
+    labels = observed.sample.labels
+    marks = [(index, x, y) for index, (x, y) in enumerate(_scaled(observed.places[subject]).tolist())]
+    if labels is None:
+        return [(None, 0, 0, marks)]
+    classes = []
+    for place, label in enumerate(_names(observed)):
+        own = [marks[index] for index in (labels == label).nonzero().flatten().tolist()]
+        classes.append((label, (place + place // _COLORS) % _SHAPES, place % _COLORS, own))
+    return classes
 
 
 def _scaled(places: Tensor) -> Tensor:

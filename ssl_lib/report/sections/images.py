@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.report.observation import one_per_class
@@ -27,22 +27,18 @@ _QUERIES = 10
 
 
 def neighbors(runs: Sequence[Run], sheets: Mapping[str, Sheet]) -> dict[str, Any]:
-    """Returns nearest neighbors by the trained weights: of one run next to random weights, or of several runs.
-
-    Runs on the same images share a group.
-    """
+    """Returns neighbors by trained weights, next to random ones or of several runs, which share groups by images."""
     summaries, groups = list[dict[str, Any]](), dict[str, dict[str, Any]]()
     for _, run, observed in observed_runs(runs):
         if same := _same_class(observed):
             count = observed.neighbors["trained"].shape[1]
             summaries.append({"run": run.name, "count": count, "source": observed.source, "same": same})
         if sheet := sheets.get(run.name):
-            near = observed.neighbors
-            single = {title: near[title] for title in ("trained", "random init")}
-            group = groups.setdefault(sheet.name, {"sheet": sheet, "of": observed, "near": {}})
-            group["near"] |= single if len(runs) == 1 else {run.name: near["trained"]}
+            near = {title: observed.neighbors[title] for title in ("trained", "random init")}
+            group = groups.setdefault(sheet.name, {"sheet": sheet, "sample": observed.sample, "near": {}})
+            group["near"] |= near if len(runs) == 1 else {run.name: near["trained"]}
     for group in groups.values():
-        sample = group["of"].sample
+        sample = group["sample"]
         queries = one_per_class(sample.labels, len(sample), _QUERIES)
         group["queries"] = {query: _lines(sample.labels, query, group["near"]) for query in queries}
     return {"summaries": summaries, "groups": list(groups.values())}
@@ -68,8 +64,7 @@ def _lines(labels: Tensor | None, query: int, near: Mapping[str, Tensor]) -> lis
     return lines
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """All thumbnails of a sample in one picture, row by row (a CSS sprite).
 
     The name is a CSS class with a hash of the content, so that runs on the same images share the sheet.
@@ -80,31 +75,20 @@ class Sheet:
     columns: int
     rows: int
 
-    def position(self, index: int) -> str:
-        """Returns the CSS background-position of a thumbnail."""
-        row, column = divmod(index, self.columns)
-        places = (column / max(1, self.columns - 1), row / max(1, self.rows - 1))
-        return " ".join(f"{100 * place:.4g}%" for place in places)
-
 
 def make_sheet(sample: ArrayData) -> Sheet:
     """Makes the thumbnail sheet of a sample."""
     side = min(_THUMBNAIL, max(sample.height, sample.width))
     small = torch.cat([_shrunk(sample.gather(some), side) for some in torch.arange(len(sample)).split(256)])
-    columns = int(np.ceil(len(small) ** 0.5))
-    rows = -(-len(small) // columns)
-    cells = F.pad(small, (0, 0, 0, 0, 0, 0, 0, columns * rows - len(small)))
-    joined = cells.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
-    uri = data_uri(joined, side <= _LOSSLESS)
+    columns = math.ceil(len(small) ** 0.5)
+    uri = data_uri(make_grid(small, columns, padding=0)[: small.shape[1]], side <= _LOSSLESS)  # it repeats one channel
+    rows = math.ceil(len(small) / columns)
     return Sheet(f"s{hashlib.sha256(uri.encode()).hexdigest()[:12]}", uri, columns, rows)
 
 
 def data_uri(image: Tensor, lossless: bool | None = None) -> str:
-    """Encodes a uint8 image (C, H, W) as a data URI: PNG if small or `lossless`, else JPEG; gray as one channel."""
-    image = _three_channels(image)
-    gray = bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
-    values = image[0] if gray else image.permute(1, 2, 0)
-    picture = Image.fromarray(np.ascontiguousarray(values.numpy()))
+    """Encodes a uint8 image (C, H, W) as a data URI: PNG if small or `lossless`, else JPEG."""
+    picture = to_pil_image(_drawable(image))
     lossless = max(picture.size) <= _LOSSLESS if lossless is None else lossless
     kind = "png" if lossless else "jpeg"
     stream = io.BytesIO()
@@ -113,16 +97,14 @@ def data_uri(image: Tensor, lossless: bool | None = None) -> str:
 
 
 def _shrunk(images: Tensor, side: int) -> Tensor:
-    """Resizes images to (N, 3, side, side); images of that size are unchanged."""
-    images = _three_channels(images)
+    """Resizes images to (N, 1 or 3, side, side); images of that size are unchanged."""
+    images = _drawable(images)
     if images.shape[-2:] == (side, side):
         return images
     shrunk = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
     return shrunk.round().clamp(0, 255).byte()
 
 
-def _three_channels(images: Tensor) -> Tensor:
-    """Returns the first three channels, or the first channel three times if there are fewer."""
-    if images.shape[-3] >= 3:
-        return images[..., :3, :, :]
-    return torch.cat([images[..., :1, :, :]] * 3, dim=-3)
+def _drawable(images: Tensor) -> Tensor:
+    """Returns the first three channels, or the first channel if there are fewer."""
+    return images[..., : 3 if images.shape[-3] >= 3 else 1, :, :]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, TypeAlias
+from typing import Any
 
 from ssl_lib.doctor import FIGURES, Doctor, RunFacts
-from ssl_lib.report.charts import Figure, Series, line_chart
+from ssl_lib.report.charts import Series, make_chart
 from ssl_lib.report.formats import format_number, run_style
 from ssl_lib.report.records import Missing, Run, Table, values_of
 
 __all__ = ["training"]
 
-Curves: TypeAlias = dict[str, list[Series]]
-"""Curves of each metric, one per run that logged it."""
-
-_APART = ("step", "epoch")
+_APART = {"step", "epoch"}
 _GROUPS = {
     "Loss and learning rate": "loss lr",
     "Representation": "feature_std embedding_norm uniformity alignment view_distance process_gap",
@@ -26,9 +22,10 @@ _GROUPS = {
         "teacher_momentum teacher_distance prototype_usage prototype_entropy assignment_entropy"
     ),
     "Optimization": "gradient_norm update_ratio weight_rms skipped",
+    "Other metrics": "",
     "Throughput": "images_per_second data_wait memory_gb",
 }
-"""The metrics of each group, in the order of the charts."""
+"""The metrics of each group, in the order of the charts; other metrics, such as a method's own, have a group, too."""
 _MEANINGS = {
     "loss": "training objective; the upper limit is the loss at chance level",
     "lr": "learning rate",
@@ -42,43 +39,27 @@ _MEANINGS = {
 def training(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns a small chart per metric with all runs, the metrics that were logged only once, and the throughput."""
     logs = [(run.name, run_style(n), run.metrics) for n, run in enumerate(runs) if not isinstance(run.metrics, Missing)]
-    curves: Curves = {name: [] for _, _, lines in logs for line in lines for name in line}
-    for name, series in curves.items():
-        every = [Series(title, *values_of(lines, name), style) for title, style, lines in logs]
-        series += [one for one in every if one.y]
+    names = dict.fromkeys(name for _, _, lines in logs for line in lines for name in line if name not in _APART)
+    curves = {name: [Series(title, *values_of(lines, name), style) for title, style, lines in logs] for name in names}
+    curves = {name: [one for one in series if one.y] for name, series in curves.items()}
     drawn = {name: series for name, series in curves.items() if any(len(one.y) > 1 for one in series)}
-    diagnosis = runs[0].diagnosis if len(runs) == 1 else None
-    facts = diagnosis.history.facts if isinstance(diagnosis, Doctor) else None
+    facts = runs[0].diagnosis.history.facts if len(runs) == 1 and isinstance(runs[0].diagnosis, Doctor) else None
     groups = {
-        title: [_figure(name, _meaning(name, facts), drawn[name]) for name in names]
+        title: [make_chart(name, drawn[name], x_title="step", about=_meaning(name, facts)) for name in names]
         for title, names in _grouped([*drawn]).items()
     }
-    once = [(name, one) for name in curves if name not in (*drawn, *_APART) for one in curves[name]]
+    once = [(name, one) for name in curves if name not in drawn for one in curves[name]]
     speeds = [(title, measured) for title, _, lines in logs if (measured := _speed(lines))]
     legend = [{"title": run.name, "style": run_style(number)} for number, run in enumerate(runs)]
     return {"legend": legend, "groups": groups, "once": once, "speeds": speeds}
 
 
-def _figure(name: str, about: str, series: Sequence[Series]) -> Figure:
-    summaries = "; ".join(_summary(one, len(series) > 1) for one in series)
-    last = format_number(series[0].y[-1]) if len(series) == 1 else ""
-    return Figure(name, series, line_chart(series, label=f"{name} by step: {summaries}", x_title="step"), about, last)
-
-
-def _summary(series: Series, named: bool) -> str:
-    finite = [value for value in series.y if math.isfinite(value)]
-    spread = f", between {format_number(min(finite))} and {format_number(max(finite))}" if finite else ""
-    change = f"from {format_number(series.y[0])} to {format_number(series.y[-1])}"
-    return f"{f'{series.title} ' if named else ''}{change}{spread}"
-
-
 def _grouped(names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the nonempty groups; metrics in no group, such as a method's own, come before the last group."""
+    """Returns the names of each group that has any."""
     groups = {title: [name for name in group.split() if name in names] for title, group in _GROUPS.items()}
     known = {name for group in groups.values() for name in group}
-    throughput = groups.popitem()
-    groups["Other metrics"] = [name for name in names if name not in (*known, *_APART)]
-    return {title: group for title, group in (*groups.items(), throughput) if group}
+    groups["Other metrics"] = [name for name in names if name not in known]
+    return {title: group for title, group in groups.items() if group}
 
 
 def _meaning(name: str, facts: RunFacts | None) -> str:
