@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.experiment.trained_backbone import TrainedBackbone
 from ssl_lib.export.card import model_card
 from ssl_lib.export.graphs import write_onnx, write_program
-from ssl_lib.export.hugging_face import hub_usage, write_folder
+from ssl_lib.export.hugging_face import hub_usage, ssl_lib_usage, write_folder, write_safetensors
 from ssl_lib.export.peers import Peer, timm_peer, torchvision_peer
-from ssl_lib.export.snippets import numpy_usage, quoted, ssl_lib_usage, torchvision_usage
-from ssl_lib.export.tensors import state_dict_writer, write_safetensors
+from ssl_lib.export.snippets import quoted, render
 from ssl_lib.utils.files import whole_file, write_json, write_text
 
-__all__ = ["FORMATS", "Format", "check_format", "export", "fitting_format"]
+__all__ = ["FORMATS", "Format", "check_format", "export"]
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,24 @@ class Format:
 
 
 def _peer_format(file: str, peer_of: Callable[[TrainedBackbone], Peer]) -> Format:
+    def write(backbone: TrainedBackbone, path: Path) -> None:
+        torch.save(dict(peer_of(backbone).state), str(path))
+
     def usage(backbone: TrainedBackbone, path: Path) -> str:
         peer = peer_of(backbone)
-        return torchvision_usage(backbone, [f"import {peer.library}"], peer.load(quoted(path)), "net.eval()(images)")
+        load = peer.load(quoted(path))
+        return render("torchvision.py", backbone, library=peer.library, load=load, call="net.eval()(images)")
 
-    return Format(file, state_dict_writer(peer_of), usage, peer_of)
+    return Format(file, write, usage, peer_of)
 
 
 def _onnx_usage(backbone: TrainedBackbone, path: Path) -> str:
-    load = f"session = onnxruntime.InferenceSession({quoted(path)})"
-    return numpy_usage(backbone, ["import onnxruntime"], load, 'session.run(None, {"images": images})[0]')
+    return render("onnx.py", backbone, file=quoted(path))
 
 
 def _program_usage(backbone: TrainedBackbone, path: Path) -> str:
-    return torchvision_usage(backbone, [], f"net = torch.export.load({quoted(path)}).module()", "net(images)")
+    load = f"net = torch.export.load({quoted(path)}).module()"
+    return render("torchvision.py", backbone, library="", load=load, call="net(images)")
 
 
 FORMATS = {
@@ -83,7 +88,10 @@ def export(backbone: TrainedBackbone, to: str, path: str | Path) -> str:
         ConfigError: The format is unknown, does not support the backbone or needs a missing package; or the path is a
             folder where the format writes a file, or the reverse.
     """
-    fmt, path = fitting_format(backbone, to), Path(path)
+    fmt, path = check_format(to), Path(path)
+    if reason := _mismatch(fmt, backbone):
+        fitting = [name for name, other in FORMATS.items() if not _mismatch(other, backbone)]
+        raise ConfigError(f"{reason}; formats that support this backbone: {', '.join(fitting)}")
     if path.exists() and path.is_dir() != fmt.is_folder:
         wanted, actual = ("folder", "file") if fmt.is_folder else ("file", "folder")
         raise ConfigError(f"{path} is a {actual}: {to} writes a {wanted}, such as {path.parent / fmt.file}")
@@ -107,19 +115,6 @@ def check_format(to: str) -> Format:
     if to not in FORMATS:
         raise ConfigError(f"unknown export format {to!r}.{did_you_mean(to, FORMATS)}")
     return FORMATS[to]
-
-
-def fitting_format(backbone: TrainedBackbone, to: str) -> Format:
-    """Returns the format with a name if it supports the backbone.
-
-    Raises:
-        ConfigError: The format is unknown or does not support the backbone. The message lists the formats that do.
-    """
-    fmt = check_format(to)
-    if reason := _mismatch(fmt, backbone):
-        fitting = [name for name, other in FORMATS.items() if not _mismatch(other, backbone)]
-        raise ConfigError(f"{reason}; formats that support this backbone: {', '.join(fitting)}")
-    return fmt
 
 
 def _mismatch(fmt: Format, backbone: TrainedBackbone) -> str:

@@ -1,7 +1,10 @@
-"""Exports a backbone as a Hugging Face hub folder that timm, transformers and ssl_lib can load."""
+"""Exports a backbone as a safetensors file, or as a Hugging Face hub folder for timm, transformers and ssl_lib."""
 
 from __future__ import annotations
 
+import importlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,24 @@ from torch import Tensor
 from ssl_lib.experiment.trained_backbone import HEADER, TrainedBackbone
 from ssl_lib.export.card import model_card
 from ssl_lib.export.peers import Peer, at_image_size, cpu_state_dict, timm_peer
-from ssl_lib.export.snippets import ssl_lib_usage, timm_usage
-from ssl_lib.export.tensors import save_safetensors
+from ssl_lib.export.snippets import quoted, render
 from ssl_lib.utils.files import whole_file, write_json, write_text
+from ssl_lib.utils.optional import needs
 
-__all__ = ["hub_usage", "write_folder"]
+__all__ = ["hub_usage", "ssl_lib_usage", "write_folder", "write_safetensors"]
+
+
+def write_safetensors(backbone: TrainedBackbone, path: Path, state: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the weights, by default under the backbone's own keys, with the metadata as JSON in the header.
+
+    Raises:
+        ConfigError: The package safetensors is missing.
+    """
+    with needs("safetensors", "this format"):
+        safetensors: Any = importlib.import_module("safetensors.torch")
+    tensors = cpu_state_dict(backbone.net) if state is None else dict(state)
+    content = safetensors.save(tensors, {"format": "pt", HEADER: json.dumps(backbone.metadata)})
+    path.write_bytes(content)  # save_file would create a file that only its owner can read
 
 
 def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
@@ -27,10 +43,9 @@ def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
         ConfigError: The package safetensors is missing.
     """
     backbone, peer = at_image_size(backbone), _peer(backbone)
-    state: dict[str, Tensor] = cpu_state_dict(backbone.net) if peer is None else dict(peer.state)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "model.safetensors") as partial:
-        save_safetensors(state, backbone.metadata, partial)
+        write_safetensors(backbone, partial, peer.state if peer else None)
     config = {**({"model_type": HEADER} if peer is None else _timm_config(backbone, peer)), HEADER: backbone.metadata}
     write_json(folder / "config.json", config)
     write_json(folder / "preprocessor_config.json", _processor_config(backbone))
@@ -40,7 +55,14 @@ def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
 
 def hub_usage(backbone: TrainedBackbone, folder: Path) -> str:
     """Returns Python code that loads the folder and computes features from image files."""
-    return (ssl_lib_usage if _peer(backbone) is None else timm_usage)(backbone, folder)
+    if _peer(backbone) is None:
+        return ssl_lib_usage(backbone, folder)
+    return render("timm_folder.py", backbone, file=quoted(f"local-dir:{folder}"))
+
+
+def ssl_lib_usage(backbone: TrainedBackbone, path: Path) -> str:
+    """Returns Python code that loads a file or folder with `TrainedBackbone.from_file` and computes features."""
+    return render("ssl_lib.py", backbone, file=quoted(path))
 
 
 def _peer(backbone: TrainedBackbone) -> Peer | None:

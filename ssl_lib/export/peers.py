@@ -32,8 +32,7 @@ class Peer:
         options: Keyword arguments of `call`, without the classifier's.
         state: The weights under the library's keys.
         before: Lines that modify the network `net` before the weights are loaded, if its stem differs.
-        after: Lines that modify `net` after the weights are loaded.
-        strict: Whether the file has every key of the network. If False, the classifier's keys are missing.
+        after: Lines that remove the classifier of `net` after the weights are loaded, if the file has none.
     """
 
     library: str
@@ -43,13 +42,12 @@ class Peer:
     state: Mapping[str, Tensor]
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    strict: bool = True
 
     def load(self, file: str) -> str:
         """Returns Python code that builds `net` and loads the weights; `file` is a string literal."""
-        loading = f"net.load_state_dict(torch.load({file}, weights_only=True)"
-        note = () if self.strict else ("# strict=False because the file has no classifier",)
-        loading += ")" if self.strict else ", strict=False)"
+        note = ["# strict=False because the file has no classifier"] if self.after else []
+        strict = ", strict=False" if self.after else ""
+        loading = f"net.load_state_dict(torch.load({file}, weights_only=True){strict})"
         return "\n".join([f"net = {self.call}", *self.before, *note, loading, *self.after])
 
 
@@ -69,7 +67,7 @@ def torchvision_peer(backbone: TrainedBackbone) -> Peer:
     after = f"net.{head} = " + (f"net.{head}[:{kept}]" if kept else "torch.nn.Identity()")
     call = f"torchvision.models.{name}()"
     before = _stem_changes(net, theirs)
-    return Peer("torchvision", name, call, {}, cpu_state_dict(net), before, (after,), strict=False)
+    return Peer("torchvision", name, call, {}, cpu_state_dict(net), before, (after,))
 
 
 def timm_peer(backbone: TrainedBackbone) -> Peer:
@@ -159,10 +157,7 @@ def cpu_state_dict(net: nn.Module) -> dict[str, Tensor]:
 def _stem_changes(net: nn.Module, theirs: nn.Module, channels: int | None = None) -> tuple[str, ...]:
     """Returns lines that replace the stem of another library's network by the stem of `net`.
 
-    Args:
-        net: Our network.
-        theirs: The other library's network.
-        channels: Input channels that the library's constructor sets, so that no line needs to.
+    `channels` are the input channels that the library's constructor sets, so that no line needs to.
     """
     name, conv = _first_convolution(net)
     _, other = _first_convolution(theirs)
