@@ -12,7 +12,7 @@ from ssl_lib.cli.common import counted, find_config, parse_changes
 from ssl_lib.config.load import load_config
 from ssl_lib.config.run_config import EvaluationConfig
 from ssl_lib.errors import ConfigError
-from ssl_lib.experiment.build import Experiment, build
+from ssl_lib.experiment.build import build
 from ssl_lib.training.callbacks import Callback
 from ssl_lib.training.state import TrainState
 from ssl_lib.utils.seeding import seed_everything
@@ -70,16 +70,12 @@ def run_bench(options: argparse.Namespace) -> None:
     seed_everything(config.seed)
     with contextlib.suppress(_Enough):
         experiment.trainer.fit(experiment.method, experiment.loader, experiment.optimizer, config.schedule)
-    print(_describe(experiment, measure.steps))
-    print(format_stages(clock.seconds, measure.elapsed, measure.steps, experiment.loader.batch_size))
-
-
-def _describe(experiment: Experiment, steps: int) -> str:
-    config, precision = experiment.config, experiment.trainer.precision
-    return (
+    precision = experiment.trainer.precision
+    print(
         f"{config.method.name}, {config.backbone.name}, {counted(experiment.loader.batch_size, 'image')} per step, "
-        f"{precision.name} on {precision.device}; {counted(steps, 'step')} measured"
+        f"{precision.name} on {precision.device}; {counted(measure.steps, 'step')} measured"
     )
+    print(format_stages(clock.seconds, measure.elapsed, measure.steps, experiment.loader.batch_size))
 
 
 def format_stages(seconds: dict[str, float], elapsed: float, steps: int, batch_size: int) -> str:

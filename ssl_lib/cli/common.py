@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.runs.files import CONFIG_FILE
 from ssl_lib.utils.yaml import parse_yaml
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "bundled_configs",
@@ -19,8 +22,9 @@ __all__ = [
     "find_config",
     "is_setting",
     "parse_changes",
-    "print_names",
+    "print_left_out",
     "print_skipped",
+    "save_picture",
 ]
 
 
@@ -89,14 +93,28 @@ def counted(number: float, noun: str) -> str:
 
 def print_skipped(*parts: object) -> None:
     """Prints the files that loaders and data sets skipped, each once."""
-    skipped = list(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
-    print_names(f"{counted(len(skipped), 'unreadable image')} left out:", skipped)
+    print_left_out(dict.fromkeys(path for part in parts for path in getattr(part, "skipped", ())))
 
 
-def print_names(heading: str, names: Sequence[str]) -> None:
-    """Prints a heading and a line per name, if there are names."""
-    if names:
-        print("\n  ".join([heading, *names]), file=sys.stderr)
+def print_left_out(paths: Iterable[str]) -> None:
+    """Prints the unreadable images that were left out, a line each, if there are any."""
+    if lines := list(paths):
+        print("\n  ".join([f"{counted(len(lines), 'unreadable image')} left out:", *lines]), file=sys.stderr)
+
+
+def save_picture(picture: Image.Image, target: str) -> None:
+    """Saves a picture, in a new folder if it does not exist.
+
+    Raises:
+        ConfigError: The suffix is not a picture's, or the file cannot be written.
+    """
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+    except (OSError, ValueError) as error:  # a full disk, or a format that cannot hold the picture
+        raise ConfigError(
+            f"--output: {target} cannot be written ({error}); it must end in a picture's suffix, such as .png"
+        ) from error
 
 
 def _first_comment(path: Path) -> str:

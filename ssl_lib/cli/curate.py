@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssl_lib.cli.common import counted
+from ssl_lib.cli.common import counted, save_picture
 from ssl_lib.cli.image_source import image_reader
 from ssl_lib.config.resolve import call
 from ssl_lib.embedding import (
@@ -26,6 +26,7 @@ from ssl_lib.embedding import (
 from ssl_lib.embedding.curate import ROUNDING
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.utils.files import check_writable, whole_file
+from ssl_lib.utils.tables import text_table
 
 __all__ = ["run_duplicates", "run_nearest", "run_select"]
 
@@ -55,7 +56,8 @@ def run_nearest(options: argparse.Namespace) -> None:
             cells = [(row, None), *((other, cosine) for cosine, other in near)]
             pictured.append([Shown(read(r), str(table.paths[r]), table.label(r), cosine) for r, cosine in cells])
     if options.output:
-        _save_picture(pictured, options.output)
+        save_picture(draw_neighbors(pictured), options.output)
+        print(f"a picture of the queries and their neighbors is in {options.output}")
     else:
         print("to draw them: -o grid.png", file=sys.stderr)
 
@@ -135,10 +137,10 @@ def run_select(options: argparse.Namespace) -> None:
     _write_paths(table, subsets[options.method], options.output)
     print(f"{options.count:,} of {counted(len(table), 'image')} by {options.method}: {options.output}")
     print("distance of all images to the nearest selected one, between unit vectors (and its cosine)")
-    print(f"  {'':<16}{'largest':>16}{'mean':>16}")
+    rows = [["", "largest", "mean"]]
     for name, values in distances.items():
-        cells = (f"{value:.3f} ({1 - value**2 / 2:.3f})" for value in (values.max(), values.mean()))
-        print(f"  {name:<16}{''.join(f'{cell:>16}' for cell in cells)}")
+        rows.append([name, *(f"{value:.3f} ({1 - value**2 / 2:.3f})" for value in (values.max(), values.mean()))])
+    print(text_table(rows))
 
 
 def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str) -> None:
@@ -151,18 +153,6 @@ def _write_paths(table: EmbeddingTable, rows: npt.NDArray[np.int64], target: str
         )
     with whole_file(Path(target)) as partial:
         partial.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
-
-
-def _save_picture(rows: list[list[Shown]], target: str) -> None:
-    picture = draw_neighbors(rows)
-    try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(target)
-    except (OSError, ValueError) as error:  # a full disk, or a format that cannot hold the picture
-        raise ConfigError(
-            f"--output: {target} cannot be written ({error}); choose another, such as grid.png"
-        ) from error
-    print(target)
 
 
 def _printable(path: str) -> str:

@@ -23,6 +23,8 @@ def show_part(registry: Registry, name: str) -> None:
     """Prints a component's description, and its arguments with types, defaults and meanings."""
     part = registry[name]
     about, meanings = described(part)
+    if registry is PRESETS:
+        meanings = {**described(ViewConfig)[1], **meanings}
     arguments = arguments_of(part, GIVEN.get(registry, ()))
     print(f"{about}\n\narguments:{'' if arguments else ' none'}")
     for name, argument in arguments.items():

@@ -9,7 +9,7 @@ import sys
 
 from torch import nn
 
-from ssl_lib.cli.common import counted, is_setting, parse_changes, print_names
+from ssl_lib.cli.common import counted, is_setting, parse_changes, print_left_out
 from ssl_lib.cli.image_source import open_images
 from ssl_lib.config.resolve import call
 from ssl_lib.data import FolderData, ImageData
@@ -36,13 +36,12 @@ def run_embed(options: argparse.Namespace) -> None:
     encoder, preprocessing, data = _load(options, folder)
     if options.size is not None:
         preprocessing = preprocessing.at(options.size)
-    packed = folder is not None and not isinstance(data, FolderData)
     settings = {
         "size": preprocessing.size,
         "resize": preprocessing.resize,
         "batch_size": options.batch_size,
         "precision": options.precision,
-        "root": os.path.realpath(os.path.expanduser(folder)) if packed and folder else None,
+        "root": os.path.realpath(os.path.expanduser(folder)) if folder else None,
     }
     encoder = encoder.to(resolve_device(options.device))
     try:
@@ -80,8 +79,7 @@ def _print_summary(made: Embedded, encoder: nn.Module, data: ImageData) -> None:
     space = made.path.stat().st_size / 2**20
     print(f"{counted(made.count, 'image')} x {encoder.out_dim}{new}, {space:,.1f} MiB in {made.path}", file=sys.stderr)
     root = data.root if isinstance(data, FolderData) else ""
-    names = [os.path.join(root, name) for name in made.skipped]
-    print_names(f"{counted(len(names), 'unreadable image')} left out:", names)
+    print_left_out(os.path.join(root, name) for name in made.skipped)
 
 
 def _next_steps(options: argparse.Namespace, made: Embedded, folder: str | None, data: ImageData) -> str:

@@ -49,9 +49,7 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
 def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
     """Returns a function that reads the image of a table's row, uint8 (C, H, W).
 
-    Args:
-        table: A table that `ssl-lib embed` wrote.
-        images: The folder, or the run whose training images were embedded; None uses the folder that the table names.
+    `images` is the folder, or the run whose training images were embedded; None uses the folder that the table names.
 
     Raises:
         ConfigError: The table names no folder.
@@ -65,7 +63,7 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     folder = Path(place).expanduser()
     if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
         if not _is_packed(place):
-            return lambda row: decode_file(folder / str(table.paths[row]))
+            return lambda row: _decode(folder / str(table.paths[row]))
         data = arrays(folder)
     else:
         data, _ = build_views(resolve(load_config(find_config(images))))
@@ -76,12 +74,7 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     return lambda row: data.read(int(table.paths[row]))
 
 
-def decode_file(path: Path) -> Tensor:
-    """Reads an image file as RGB.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+def _decode(path: Path) -> Tensor:
     try:
         return decode_image(path)
     except Exception as error:  # Pillow raises many types on damaged files

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import collections
-import difflib
 import inspect
+import textwrap
 
 from ssl_lib.cli.common import bundled_configs, find_config
 from ssl_lib.cli.console import ctrl_c_ends
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.registry import KINDS, Registry
 
-__all__ = ["listed_kinds", "registry_of", "run_list"]
+__all__ = ["registry_of", "run_list"]
+
+_KINDS = (*KINDS, "losses", "configs")
+_MANY = 10  # names with the same summary that are listed one by one at most
 
 
 @ctrl_c_ends()
 def run_list(options: argparse.Namespace) -> None:
     """Runs `ssl-lib list`."""
-    kinds = listed_kinds()
     if options.kind is None:
-        for kind in kinds:
+        for kind in _KINDS:
             print(f"{kind}:")
-            for name, summary in _collapsed(_entries(kind), kind):
-                print(f"  {name:<24} {summary}".rstrip())
+            _print_entries(kind)
         print("\nssl-lib list KIND NAME shows a component's arguments.")
-        return
-    if options.kind not in kinds:
-        raise _no_kind(options.kind, kinds)
-    if options.name is None:
-        for name, summary in _entries(options.kind):
-            print(f"  {name:<24} {summary}".rstrip())
+    elif options.kind not in _KINDS:
+        raise _no_kind(options.kind)
+    elif options.name is None:
+        _print_entries(options.kind)
     elif options.kind == "configs":
         print(find_config(options.name).read_text(encoding="utf-8"), end="")
     else:
@@ -39,28 +37,27 @@ def run_list(options: argparse.Namespace) -> None:
         show_part(registry_of(options.kind), options.name)
 
 
-def _no_kind(word: str, kinds: list[str]) -> ConfigError:
+def _no_kind(word: str) -> ConfigError:
     """The error for an unknown kind; if it is a component's name, the message gives the command."""
-    unknown = ConfigError(f"unknown kind {word!r}.{did_you_mean(word, kinds)}")
-    if difflib.get_close_matches(word, kinds, n=1, cutoff=0.8):
-        return unknown
-    homes = [kind for kind in kinds if word in (name for name, _ in _entries(kind))]
+    homes = [kind for kind in _KINDS if word in (name for name, _ in _entries(kind))]
     if not homes:
-        return unknown
+        return ConfigError(f"unknown kind {word!r}.{did_you_mean(word, _KINDS)}")
     return ConfigError(f"{word} is not a kind, but one of the {' and '.join(homes)}: ssl-lib list {homes[0]} {word}")
 
 
-def _collapsed(entries: list[tuple[str, str]], kind: str) -> list[tuple[str, str]]:
-    """Merges many names with the same summary, such as torchvision's networks, into one entry."""
-    counts = collections.Counter(summary for _, summary in entries)
-    first = {summary: name for name, summary in reversed(entries) if counts[summary] > 10}
-    return [
-        (f"{name}, ...", f"{summary} {counts[summary]} names: ssl-lib list {kind}")
-        if summary in first
-        else (name, summary)
-        for name, summary in entries
-        if first.get(summary, name) == name
-    ]
+def _print_entries(kind: str) -> None:
+    """Prints a line per name, and one paragraph of names with the same summary, such as torchvision's networks."""
+    entries, alike = _entries(kind), dict[str, list[str]]()
+    for name, summary in entries:
+        alike.setdefault(summary.removeprefix(f"{name} "), []).append(name)
+    many = {summary: names for summary, names in alike.items() if len(names) > _MANY}
+    single = [(name, summary) for name, summary in entries if summary.removeprefix(f"{name} ") not in many]
+    width = max([24, *(len(name) for name, _ in single)])
+    for name, summary in single:
+        print(f"  {name:<{width}} {summary}".rstrip())
+    for summary, names in many.items():
+        print(f"  {len(names)} {kind} {summary}")
+        print(textwrap.fill(", ".join(names), 100, initial_indent="    ", subsequent_indent="    "))
 
 
 def _entries(kind: str) -> list[tuple[str, str]]:
@@ -68,11 +65,6 @@ def _entries(kind: str) -> list[tuple[str, str]]:
         return bundled_configs()
     parts = registry_of(kind)
     return [(name, (inspect.getdoc(parts[name]) or "").partition("\n")[0]) for name in parts]
-
-
-def listed_kinds() -> list[str]:
-    """The kinds of components that `ssl-lib list` takes."""
-    return [*KINDS, "losses", "configs"]
 
 
 def registry_of(kind: str) -> Registry:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from ssl_lib.cli.common import counted, print_names
+from ssl_lib.cli.common import counted, print_left_out
 from ssl_lib.config.resolve import call
 from ssl_lib.data import pack_folder
 
@@ -22,6 +22,6 @@ def run_pack(options: argparse.Namespace) -> None:
         new = f", {part.written:,} of them now" if part.written < part.count else ""
         size = part.images.stat().st_size / 2**20
         print(f"{split}: {counted(part.count, 'image')}{new}, {size:,.1f} MiB in {part.images}", file=sys.stderr)
-        print_names(f"{counted(len(part.skipped), 'unreadable image')} left out:", part.skipped)
+        print_left_out(part.skipped)
     setting = shlex.quote(f"data={{name: arrays, path: {options.destination}}}")
     print(f"to train on it: ssl-lib train CONFIG {setting}")

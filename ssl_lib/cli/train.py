@@ -46,8 +46,8 @@ def run_train(options: argparse.Namespace) -> int:
             "delete it with --overwrite, or choose another folder with run_dir=..."
         )
     checkpoint = _find_last(run_dir, config) if options.resume else None
-    if not from_run:
-        _check_source(source, run_dir, checkpoint is not None)
+    if not from_run and checkpoint is None and source.resolve() == (run_dir / CONFIG_FILE).resolve():
+        raise ConfigError(f"the run would overwrite {source} with its own config.yaml: choose another run_dir=...")
     experiment = build_resolved(config)
     if options.overwrite:
         with run_lock(run_dir):
@@ -118,7 +118,8 @@ def _find_last(run_dir: Path, config: RunConfig) -> Checkpoint | None:
     """The checkpoint to resume from; None if the run was interrupted before its first one, and starts again."""
     if list_checkpoints(run_dir) or not (run_dir / CONFIG_FILE).is_file():
         return open_checkpoint(run_dir)
-    epochs = _epochs_logged(RunFolder(run_dir))
+    lines = RunFolder(run_dir).metrics() or []  # an epoch's last line, after a save if one was due, has neither key
+    epochs = max((line["epoch"] + (not {"loss", "skipped"} & line.keys()) for line in lines), default=0)
     saving = any((run_dir / CHECKPOINTS).glob("*.partial"))  # the run was killed during its first save
     if epochs >= min(config.trainer["save_every"], config.schedule.epochs) and not saving:
         raise CheckpointError(
@@ -127,12 +128,6 @@ def _find_last(run_dir: Path, config: RunConfig) -> Checkpoint | None:
         )
     _print_once(f"note: {run_dir} holds no checkpoint yet: the run starts again", sys.stderr)
     return None
-
-
-def _epochs_logged(run: RunFolder) -> int:
-    """Number of epochs that had ended, and were saved if a save was due, at the last logged line."""
-    lines = run.metrics() or []
-    return max((line["epoch"] + (not {"loss", "skipped"} & line.keys()) for line in lines), default=0)
 
 
 def _description(experiment: Experiment) -> str:
@@ -152,9 +147,3 @@ def _length(schedule: Schedule, steps_per_epoch: int) -> str:
     if schedule.epochs == int(schedule.epochs):
         return f"{counted(schedule.epochs, 'epoch')} of {counted(steps_per_epoch, 'step')}"
     return f"{counted(schedule.total_steps(steps_per_epoch), 'step')}, {steps_per_epoch:,} per epoch"
-
-
-def _check_source(source: Path, run_dir: Path, resume: bool) -> None:
-    """Refuses a config that the run would overwrite with its own config.yaml."""
-    if not resume and source.resolve() == (run_dir / CONFIG_FILE).resolve():
-        raise ConfigError(f"the run would overwrite {source} with its own config.yaml: choose another run_dir=...")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ssl_lib.cli.common import find_config, parse_changes
+from ssl_lib.cli.common import find_config, parse_changes, save_picture
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.data import preview
@@ -28,13 +27,8 @@ def run_views(options: argparse.Namespace) -> None:
         raise ConfigError(f"--images must be at least 1, got {options.images}")
     originals, made = preview(data, pipeline, count, config.seed)
     picture = draw_views(originals, made, data.mean, data.std, title)
-    target = Path(options.output)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.save(target)
-    except ValueError as error:
-        raise ConfigError(f"--output: {target} must end in a picture's suffix, such as .png ({error})") from error
-    print(f"{target}: {count} images and their {len(pipeline.views)} views")
+    save_picture(picture, options.output)
+    print(f"{options.output}: {count} images and their {len(pipeline.views)} views")
 
 
 def _title(views: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
@@ -39,10 +38,10 @@ class _Blocks:
         self._blocks = [self._load(start) for start in self.starts] if self.device.type == "cuda" else None
         blocks = map(self.__getitem__, range(len(self.starts)))
         norms = torch.cat([torch.linalg.vector_norm(block, dim=1, dtype=torch.float64) for block in blocks])
-        bad = ~norms.isfinite()
-        if bad.any():
+        if (bad := ~norms.isfinite()).any():
             raise ValueError(f"row {int(bad.nonzero()[0])} of the embeddings is NaN or infinite")
         self._scale = torch.where(norms > 0, 1 / norms, 0.0)
+        self.scale = self._scale.float()  # (N,), the factors that normalize the rows
 
     def __getitem__(self, number: int) -> Tensor:
         return self._load(self.starts[number]) if self._blocks is None else self._blocks[number]
@@ -56,11 +55,6 @@ class _Blocks:
         """The given rows, normalized to unit length."""
         values = torch.from_numpy(np.array(self._embeddings[rows], np.float64)).to(self.device)
         return (values * self._scale[torch.from_numpy(rows).to(self.device), None]).float()
-
-    @cached_property
-    def scale(self) -> Tensor:
-        """(N,), the factors that normalize the rows."""
-        return self._scale.float()
 
     def _load(self, start: int) -> Tensor:
         with warnings.catch_warnings():  # memory-mapped files are read-only; the tensor is never written to

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssl_lib.data import FolderData, ImageData, evaluation_batches, image_name
-from ssl_lib.data.resumable import RowFile, Words, describe_source, held
+from ssl_lib.data import Batch, FolderData, ImageData, evaluation_batches, image_name
+from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.embedding.storage import storage_of
 from ssl_lib.embedding.table import EmbeddingTable
@@ -26,8 +27,6 @@ from ssl_lib.evaluation.features import device_of, encode, frozen
 from ssl_lib.utils.precision import Precision
 
 __all__ = ["Embedded", "embed"]
-
-_WORDS = Words("an unfinished embedding", "embed", "another file")
 
 
 @dataclass(frozen=True)
@@ -93,35 +92,19 @@ def embed(
     if batch_size < 1 or (workers is not None and workers < 0):
         raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     computed = Precision.resolve(precision, device_of(encoder))
-    batches = _Batches(data, batch_size, size, resize, workers)
+    read = functools.partial(evaluation_batches, data, batch_size, size, workers, resize=resize)
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
-    source = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder)}
-    settings = {"size": size, "resize": resize, "batch size": batch_size, "precision": computed.name}
-    made_of = {**source, **settings, "mean": list(data.mean), "std": list(data.std)}
+    made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder), "size": size, "resize": resize}
+    made_of |= {"batch size": batch_size, "precision": computed.name, "mean": list(data.mean), "std": list(data.std)}
     if path.exists():
         return _existing(path, made_of)
     with _unfinished_rows(path, len(data), width, made_of) as rows:
         before = rows.count
         with frozen(encoder), computed.autocast():
-            _fill(rows, encoder, batches, progress)
+            _fill(rows, encoder, data, batch_size, read, progress)
         _build_table(rows, data, root, made_of).save(path)
     return Embedded(path, rows.count, rows.count - before, tuple(rows.skipped.values()))
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """Images and how to read them in batches."""
-
-    data: ImageData
-    batch_size: int
-    size: int | None
-    resize: int | None
-    workers: int | None
-
-    def end_of(self, index: int) -> int:
-        """End of the batch that contains an image."""
-        return min(len(self.data), (index // self.batch_size + 1) * self.batch_size)
 
 
 @contextlib.contextmanager
@@ -132,7 +115,7 @@ def _unfinished_rows(path: Path, total: int, width: int, made_of: dict[str, Any]
     try:
         work.mkdir(parents=True, exist_ok=True)
         with held(work, "embed"), worker_crashes():
-            rows = RowFile(work / "features.npy", "embed.json", made_of, total, (width,), np.float32, _WORDS)
+            rows = RowFile(work / "features.npy", "embed.json", made_of, total, (width,), np.float32, "embed")
             yield rows
     except OSError as error:
         raise DataError(
@@ -144,20 +127,24 @@ def _unfinished_rows(path: Path, total: int, width: int, made_of: dict[str, Any]
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _fill(rows: RowFile, encoder: nn.Module, batches: _Batches, progress: bool) -> None:
+def _fill(
+    rows: RowFile,
+    encoder: nn.Module,
+    data: ImageData,
+    batch_size: int,
+    read: Callable[..., Iterable[Batch]],
+    progress: bool,
+) -> None:
     """Appends the missing features. Batch boundaries are the same as in an uninterrupted call."""
     if rows.target.exists():
         return
-    data = batches.data
-    rest = torch.arange(rows.done, len(data))
-    reader = evaluation_batches(data, batches.batch_size, batches.size, batches.workers, rest, batches.resize)
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
-        for batch in reader:
+        for batch in read(indices=torch.arange(rows.done, len(data))):
             assert isinstance(batch.images, Tensor)
             features = encode(encoder, batch.images, data.mean, data.std)
             _check_features(features, rows.width, data, batch.indices)
-            end = batches.end_of(int(batch.indices[-1]))
+            end = min(len(data), (int(batch.indices[-1]) // batch_size + 1) * batch_size)
             bar.update(end - rows.done)
             rows.append(file, end, features.numpy(), _skipped(data, range(rows.done, end), batch.indices.tolist()))
         empty = np.empty((0, rows.width), np.float32)  # the last batches may not contain a readable image
@@ -175,8 +162,7 @@ def _skipped(data: ImageData, wanted: range, read: Iterable[int]) -> dict[int, s
 def _check_features(features: Tensor, width: int, data: ImageData, indices: Tensor) -> None:
     if features.shape[1:] != (width,):
         raise ValueError(f"the encoder's out_dim is {width}, but its features are {tuple(features.shape)}")
-    bad = ~features.isfinite().all(1)
-    if bad.any():
+    if (bad := ~features.isfinite().all(1)).any():
         name = image_name(data, int(indices[bad][0]))
         raise DataError(f"{name}: the encoder returns NaN or infinity; try another precision, or check the run's loss")
 

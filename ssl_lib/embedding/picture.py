@@ -49,8 +49,8 @@ def draw_neighbors(rows: Sequence[Sequence[Shown]]) -> Image.Image:
         rows: One row per query; the first image of a row is the query.
     """
     font = _font("".join(item.path + item.label for row in rows for item in row))
-    folders = any(_folder(item.path) not in ("", item.label) for row in rows for item in row)
-    mixed = any(_differs(item, row[0]) for row in rows for item in row)
+    folders = any(item.path.rpartition("/")[0] not in ("", item.label) for row in rows for item in row)
+    mixed = any(item.label != row[0].label for row in rows for item in row)
     wide, tall = _SIDE + _GAP, _SIDE + (3 if folders else 2) * _LINE + 2 * _GAP
     lines = [max(1, -(-(len(row) - 1) // _COLUMNS)) for row in rows]
     columns = 1 + max(min(len(row) - 1, _COLUMNS) for row in rows)
@@ -81,19 +81,11 @@ def _caption(
     top += _SIDE + _FRAME + 1
     pen.text((left, top), title, color, font)
     indent = round(font.getlength(f"{title}  "))
-    label_color = _OTHER if _differs(item, query) else _PLAIN
+    label_color = _OTHER if item.label != query.label else _PLAIN
     pen.text((left + indent, top), _short(item.label, font, _SIDE - indent), label_color, font)
-    name = item.path.rpartition("/")[2]
-    for number, text in enumerate([_folder(item.path), name] if folders else [name], start=1):
+    folder, _, name = item.path.rpartition("/")
+    for number, text in enumerate([folder, name] if folders else [name], start=1):
         pen.text((left, top + number * _LINE), _short(text, font, _SIDE), _QUIET, font)
-
-
-def _differs(item: Shown, query: Shown) -> bool:
-    return item.label != query.label
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _short(text: str, font: Font, width: int) -> str:

@@ -1,54 +1,31 @@
-"""Reads and writes embedding tables as .npz, or as .parquet (needs the extra `parquet`)."""
+"""Reads and writes the attributes of an `EmbeddingTable` as .npz, or as .parquet (needs the extra `parquet`)."""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_lib.data.io.npy import read_array, read_member
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.utils.files import whole_file
 from ssl_lib.utils.optional import needs
 
-__all__ = ["Columns", "Storage", "storage_of"]
+__all__ = ["storage_of"]
+
+Reader: TypeAlias = Callable[[Path], dict[str, Any]]
+Writer: TypeAlias = Callable[[Path, Mapping[str, Any]], None]
 
 _ROWS = 8192  # rows per Parquet row group
-_TEXTS = {
-    "classes": 1,
-    "root": 0,
-    "skipped": 1,
-    "made_of": 0,
-    "about": 1,
-}  # string arrays and their number of dimensions
+_TEXTS = {"classes": 1, "root": 0, "skipped": 1, "made_of": 0}  # string arrays and their number of dimensions
 
 
-class Columns(NamedTuple):
-    """The contents of a file; see `EmbeddingTable`."""
-
-    embeddings: npt.NDArray[Any]
-    paths: npt.NDArray[np.str_]
-    labels: npt.NDArray[Any] | None
-    classes: tuple[str, ...]
-    root: str | None
-    skipped: tuple[str, ...]
-    made_of: Mapping[str, Any]
-
-
-class Storage(NamedTuple):
-    """Reader and writer of a file format."""
-
-    read: Callable[[Path], Columns]
-    write: Callable[[Path, Columns], None]
-
-
-def storage_of(path: Path) -> Storage:
-    """Selects the file format by suffix.
+def storage_of(path: Path) -> tuple[Reader, Writer]:
+    """Returns the reader and the writer of a file format, selected by suffix.
 
     Raises:
         ConfigError: The suffix is not supported, or pyarrow is not installed.
@@ -60,44 +37,39 @@ def storage_of(path: Path) -> Storage:
     return _STORAGES[path.suffix]
 
 
-def _read_npz(path: Path) -> Columns:
-    embeddings, paths = (read_array(path, key) for key in ("embeddings", "paths"))
-    read = {key: read_member(path, key) for key in _TEXTS}
-    texts = {key: array for key, array in read.items() if array is not None}
-    for key, array in texts.items():
-        if array.dtype.kind != "U" or array.ndim != _TEXTS[key]:
-            expected = "strings (N,)" if _TEXTS[key] else "a single string"
+def _read_npz(path: Path) -> dict[str, Any]:
+    table: dict[str, Any] = {key: read_array(path, key) for key in ("embeddings", "paths")}
+    table["labels"] = read_member(path, "labels")
+    for key, dimensions in _TEXTS.items():
+        if (array := read_member(path, key)) is None:
+            continue
+        if array.dtype.kind != "U" or array.ndim != dimensions:
+            expected = "strings (N,)" if dimensions else "a single string"
             raise DataError(f"{path}: {key} must be {expected}, got {array.dtype} {array.shape}")
-    try:
-        origin = _origin(**{key: array.tolist() for key, array in texts.items()})
-        return Columns(embeddings, paths, read_member(path, "labels"), *origin)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a table written by `ssl-lib embed` ({error})") from error
+        table[key] = array.tolist()
+    return {**table, "made_of": json.loads(table.get("made_of", "{}"))}
 
 
-def _write_npz(path: Path, columns: Columns) -> None:
+def _write_npz(path: Path, table: Mapping[str, Any]) -> None:
     arrays: dict[str, Any] = {
-        "embeddings": columns.embeddings,  # first in the file, so that they are aligned for memory mapping
-        "paths": columns.paths,
-        "classes": np.array(columns.classes, np.str_),
-        "skipped": np.array(columns.skipped, np.str_),
-        "made_of": np.array(json.dumps(columns.made_of)),
+        "embeddings": table["embeddings"],  # first in the file, so that they are aligned for memory mapping
+        "paths": table["paths"],
+        "classes": np.array(table["classes"], np.str_),
+        "skipped": np.array(table["skipped"], np.str_),
+        "made_of": np.array(json.dumps(table["made_of"])),
     }
-    for key in ("labels", "root"):
-        if (value := getattr(columns, key)) is not None:
-            arrays[key] = np.array(value)
+    arrays |= {key: np.array(table[key]) for key in ("labels", "root") if table[key] is not None}
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
 
-def _read_parquet(path: Path) -> Columns:
+def _read_parquet(path: Path) -> dict[str, Any]:
     pa, pq = _pyarrow()
     try:
         with pq.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            known = {key: metadata[key] for key in ("root", "made_of", "about") if key in metadata}
-            lists = {key: json.loads(metadata[key]) for key in ("classes", "skipped") if key in metadata}
+            table = {key: json.loads(metadata[key]) for key in ("classes", "skipped", "made_of") if key in metadata}
             embeddings = np.empty((count, schema.field("embedding").type.list_size), np.float32)
             paths, labels, done = [], [], 0
             for batch in file.iter_batches(_ROWS):
@@ -109,51 +81,35 @@ def _read_parquet(path: Path) -> Columns:
             if not count == done == len(paths):
                 raise ValueError(f"it contains {done} of {count} rows")
             label = pa.chunked_array(labels, pa.int64())
-            values = None if label.null_count else label.to_numpy()
-            return Columns(embeddings, np.array(paths, np.str_), values, *_origin(**known, **lists))
-    except (pa.ArrowException, KeyError, AttributeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise DataError(f"{path}: not a readable table written by `ssl-lib embed` ({error})") from error
+            table |= {"embeddings": embeddings, "paths": np.array(paths, np.str_), "root": metadata.get("root")}
+            return {**table, "labels": None if label.null_count else label.to_numpy()}
+    except (pa.ArrowException, KeyError, AttributeError, OSError, MemoryError) as error:
+        raise ValueError(str(error)) from error
 
 
-def _write_parquet(path: Path, columns: Columns) -> None:
+def _write_parquet(path: Path, table: Mapping[str, Any]) -> None:
     try:
-        _write_row_groups(path, columns)
+        _write_row_groups(path, table)
     except UnicodeEncodeError as error:
         raise DataError(
             f"{error.object!r} is not valid UTF-8, which .parquet requires for paths: write a .npz file instead"
         ) from error
 
 
-def _write_row_groups(path: Path, columns: Columns) -> None:
+def _write_row_groups(path: Path, table: Mapping[str, Any]) -> None:
     pa, pq = _pyarrow()
-    count, width = columns.embeddings.shape
+    count, width = table["embeddings"].shape
     embedding = pa.list_(pa.float32(), width)
-    metadata = {key: json.dumps(getattr(columns, key)) for key in ("classes", "skipped", "made_of")}
-    metadata |= {} if columns.root is None else {"root": columns.root}
+    metadata = {key: json.dumps(table[key]) for key in ("classes", "skipped", "made_of")}
+    metadata |= {} if table["root"] is None else {"root": table["root"]}
     schema = pa.schema([("path", pa.string()), ("label", pa.int64()), ("embedding", embedding)], metadata)
     with whole_file(path) as partial, pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
         for part in (slice(start, start + _ROWS) for start in range(0, count, _ROWS)):
-            paths = pa.array(columns.paths[part].tolist(), pa.string())
-            labels = pa.nulls(len(paths), pa.int64()) if columns.labels is None else pa.array(columns.labels[part])
-            values = pa.array(np.ascontiguousarray(columns.embeddings[part]).reshape(-1))
+            paths = pa.array(table["paths"][part].tolist(), pa.string())
+            labels = pa.nulls(len(paths), pa.int64()) if table["labels"] is None else pa.array(table["labels"][part])
+            values = pa.array(np.ascontiguousarray(table["embeddings"][part]).reshape(-1))
             arrays = [paths, labels, pa.FixedSizeListArray.from_arrays(values, width)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
-
-
-def _origin(
-    classes: Sequence[str] = (),
-    root: str | None = None,
-    skipped: Sequence[str] = (),
-    made_of: str = "{}",
-    about: str | list[str] | None = None,
-) -> tuple[tuple[str, ...], str | None, tuple[str, ...], Mapping[str, Any]]:
-    """Parses classes, root, skipped and made_of (JSON). Older files hold the last three as JSON in `about`."""
-    found = {"root": root, "skipped": skipped, "made_of": json.loads(made_of)}
-    if about is not None:
-        found = {**found, **json.loads(about if isinstance(about, str) else about[0])}
-    if not isinstance(found["made_of"], dict) or not isinstance(found["root"], str | None):
-        raise ValueError("made_of must be a mapping and root a string")
-    return tuple(map(str, classes)), found["root"], tuple(map(str, found["skipped"])), found["made_of"]
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -162,4 +118,4 @@ def _pyarrow() -> tuple[Any, Any]:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
 
 
-_STORAGES = {".npz": Storage(_read_npz, _write_npz), ".parquet": Storage(_read_parquet, _write_parquet)}
+_STORAGES = {".npz": (_read_npz, _write_npz), ".parquet": (_read_parquet, _write_parquet)}

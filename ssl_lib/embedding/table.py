@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_lib.embedding.storage import Columns, storage_of
+from ssl_lib.embedding.storage import storage_of
 from ssl_lib.errors import DataError
 
 __all__ = ["EmbeddingTable"]
@@ -48,6 +48,8 @@ class EmbeddingTable:
             raise ValueError(f"embeddings must be float32 (N, D) and not empty, got {self.embeddings.dtype} {shape}")
         if self.paths.dtype.kind != "U" or self.paths.shape != shape[:1]:
             raise ValueError(f"paths must be {shape[0]} strings, got {self.paths.dtype} {self.paths.shape}")
+        if not isinstance(self.made_of, Mapping):
+            raise ValueError(f"made_of must be a mapping, got {self.made_of!r:.200}")
         if self.labels is None:
             return
         if self.labels.dtype != np.int64 or self.labels.shape != shape[:1]:
@@ -74,16 +76,18 @@ class EmbeddingTable:
             ConfigError: The suffix is not supported, or pyarrow is not installed.
         """
         path = Path(path).expanduser()
-        storage = storage_of(path)
+        read, _ = storage_of(path)
         if not path.is_file():
             raise DataError(f"{path.absolute()}: no such file; pass a table written by `ssl-lib embed`")
-        columns = storage.read(path)
         try:
-            embeddings = np.require(columns.embeddings, np.float32, ["C", "A"])  # no copy if `embed` wrote the file
-            labels = None if columns.labels is None else columns.labels.astype(np.int64, casting="safe")
-            return cls(**{**columns._asdict(), "embeddings": embeddings, "labels": labels})
+            table = read(path)
+            table["embeddings"] = np.require(table["embeddings"], np.float32, ["C", "A"])  # no copy of `embed`'s file
+            if table["labels"] is not None:
+                table["labels"] = table["labels"].astype(np.int64, casting="safe")
+            lists = {key: tuple(map(str, table.get(key, ()))) for key in ("classes", "skipped")}
+            return cls(**{**table, **lists})
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: not a table written by `ssl-lib embed` ({error})") from error
+            raise DataError(f"{path}: not a readable table written by `ssl-lib embed` ({error})") from error
 
     def save(self, path: str | Path) -> None:
         """Writes a .npz or .parquet file atomically, reading the embeddings in chunks.
@@ -97,7 +101,8 @@ class EmbeddingTable:
             ConfigError: The suffix is not supported, or pyarrow is not installed.
         """
         path = Path(path).expanduser()
-        storage_of(path).write(path, Columns(*(getattr(self, column) for column in Columns._fields)))
+        _, write = storage_of(path)
+        write(path, vars(self))
 
     def find(self, query: str | int) -> int:
         """Finds the row of an image.

@@ -17,7 +17,7 @@ def test_nearest_prints_ranks_and_draws_a_picture(table, photos, tmp_path, capsy
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["bag/02.png", "bag"] and lines[1] == ["rank", "cosine", "path", "label"]
     assert lines[2] == ["1", "1.0000", "boot/02.png", "boot"] and lines[5] == ["boot/01.png", "boot"]
-    assert len(lines) == 2 * 5 + 1 and lines[-1] == [str(grid)]
+    assert len(lines) == 2 * 5 + 1 and lines[-1][-1] == str(grid)
     picture = np.asarray(Image.open(grid).convert("L"))
     original = np.asarray(Image.open(photos / "bag" / "02.png")).repeat(5, 0).repeat(5, 1)
     for left in (14, 14 + 154 + 14):  # the query and its copy, the first neighbor

@@ -9,7 +9,7 @@ from ssl_lib.cli.describe import described
 from ssl_lib.cli.list import registry_of
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.resolve import GIVEN
-from ssl_lib.registry import KINDS
+from ssl_lib.registry import BACKBONES, KINDS
 from tests.cli.conftest import error_of, stdout_of
 
 
@@ -22,6 +22,20 @@ def test_list_prints_components_of_every_kind(capsys):
 def test_list_of_a_kind_prints_its_names_in_order(capsys):
     names = [line.split()[0] for line in stdout_of(capsys, "list", "methods").splitlines()]
     assert names == ["barlow_twins", "byol", "dino", "simclr", "simsiam", "vicreg"]
+
+
+def test_list_prints_many_similar_names_as_a_paragraph(capsys):
+    out = stdout_of(capsys, "list", "backbones")
+    line = next(line for line in out.splitlines() if "backbones of torchvision" in line)
+    names = " ".join(out.partition(line)[2].split()).split(", ")
+    assert line.startswith(f"  {len(names)} backbones") and {"alexnet", "swin_t"} <= set(names) <= {*BACKBONES}
+    assert max(map(len, out.splitlines())) < 130
+
+
+def test_list_of_configs_aligns_their_descriptions(capsys):
+    lines = stdout_of(capsys, "list", "configs").splitlines()
+    start = max(len(line.split()[0]) for line in lines) + 2
+    assert all(line[start] == " " != line[start + 1] for line in lines)
 
 
 @pytest.mark.parametrize(

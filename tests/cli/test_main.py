@@ -17,7 +17,7 @@ from tests.fork_server import ended, fork
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["method.temprature=1"], "Did you mean 'temperature'"),
+        (["method.temprature=1"], "Did you mean 'method.temperature'"),
         (["trainer.batch_size=7000", "run_dir=/nowhere/x"], "7000 is larger than the data set"),
         (["--resume", "run_dir=/nowhere/x"], "no run at /nowhere/x"),
         (["trainer.device=cuda:99"], "there is no device 'cuda:99': torch finds "),

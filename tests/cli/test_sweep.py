@@ -49,7 +49,7 @@ def test_folder_name_contains_the_values():
         (["trainer.save_every=1,0"], "save_every, keep and keep_every must be at least 1, got 0"),
         (["trainer.accumulate=1,3"], "cannot be divided by accumulate 3"),
         (["trainer.batch_size=0,8"], "batch_size must be at least 1"),
-        (["method.temprature=0.1,0.2"], "Did you mean 'temperature'"),
+        (["method.temprature=0.1,0.2"], "Did you mean 'method.temperature'"),
     ],
 )
 def test_sweep_refuses_wrong_arguments_before_the_first_run(arguments, message, capsys):

@@ -33,7 +33,7 @@ def test_train_refuses_an_existing_run_and_names_the_options(run, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "key"), [("trainer.log_evry=1", "log_every"), ("method.temprature=1", "temperature")]
+    ("change", "key"), [("trainer.log_evry=1", "trainer.log_every"), ("method.temprature=1", "method.temperature")]
 )
 def test_unknown_key_is_reported_before_the_existing_run(change, key, run, capsys):
     error = error_of(capsys, "train", "quickstart", change, f"run_dir={run}")

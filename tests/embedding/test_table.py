@@ -78,22 +78,6 @@ def test_paths_that_are_not_utf8(tmp_path):
         assert os.listdir(tmp_path) == ["e.npz"]
 
 
-@pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_table_in_older_format_is_loaded(tmp_path, suffix):
-    table = make_table()
-    about = json.dumps({"root": table.root, "skipped": table.skipped, "made_of": table.made_of})
-    if suffix == "npz":
-        arrays = {"embeddings": table.embeddings, "paths": table.paths, "labels": table.labels}
-        np.savez(tmp_path / "e.npz", **arrays, classes=np.array(table.classes), about=np.array([about]))
-    else:
-        pq = pytest.importorskip("pyarrow.parquet")
-        table.save(tmp_path / "e.parquet")
-        found = pq.read_table(tmp_path / "e.parquet")
-        metadata = {"classes": json.dumps(table.classes), "about": about}
-        pq.write_table(found.replace_schema_metadata(metadata), tmp_path / "e.parquet")
-    assert_equal(EmbeddingTable.load(tmp_path / f"e.{suffix}"), table)
-
-
 def test_minimal_npz_is_loaded(tmp_path):
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2, dtype=np.float16), paths=np.array(["a", "b"]))
     assert_equal(
@@ -145,8 +129,6 @@ def test_inconsistent_columns_raise(change, message):
         {"made_of": np.array("[]")},
         {"made_of": np.array(1)},
         {"root": np.array(["/a", "/b"])},
-        {"about": np.array(["{"])},
-        {"about": np.array(["[]"])},
         {"labels": np.array([0, 9])},
         {"labels": np.array([0.5, 1])},
     ],
