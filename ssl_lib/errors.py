@@ -28,11 +28,17 @@ class NonFiniteLossError(SSLError, ArithmeticError):
     """The loss, a gradient or a weight became NaN or infinite."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns the end of an error message: the closest known word, if any, and all known words if there are few."""
+def did_you_mean(word: str, known: Iterable[str], section: str = "") -> str:
+    """Returns the end of an error message: the closest known word, if any, and all known words if there are few.
+
+    Args:
+        word: The unknown word.
+        known: The known words.
+        section: Section of a config in which the words are keys; the suggestion is a full key such as `optimizer.lr`.
+    """
     words = sorted(map(str, known))
     close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = f" Did you mean {'.'.join(filter(None, (section, close[0])))!r}?" if close else ""
     if len(words) <= 24:
         return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."
     return hint or f" {len(words)} names are known: see `ssl-lib list`."

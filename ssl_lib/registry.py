@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, TypeVar
 
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.utils.lazy import import_lazily
 
 __all__ = [
     "BACKBONES",
@@ -20,9 +22,21 @@ __all__ = [
     "PROTOCOLS",
     "TRAINER",
     "Registry",
+    "import_lazily",
 ]
 
 Component = TypeVar("Component", bound=Callable[..., Any])
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def import_lazily(name: str) -> ModuleType:
+    """Imports a module while no other thread does so by this function.
+
+    torchvision's modules import each other in a cycle: two threads that enter it at different ends would deadlock.
+    """
+    with _ONE_AT_A_TIME:
+        return importlib.import_module(name)
 
 
 class Registry:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,31 +37,23 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copies images, labels and indices to a device, without waiting for the copy."""
-        send = functools.partial(Tensor.to, device=device, non_blocking=True)
-        images = send(self.images) if isinstance(self.images, Tensor) else tuple(map(send, self.images))
-        labels = None if self.labels is None else send(self.labels)
-        return replace(self, images=images, labels=labels, indices=send(self.indices))
+        return self._changed(lambda x: x.to(device, non_blocking=True), "images", "labels", "indices")
 
     def split(self, count: int) -> list[Batch]:
         """Splits the batch into `count` micro-batches of equal size; `count` must divide the number of images."""
+        size = len(self.indices) // count
+        parts = (operator.itemgetter(slice(k * size, (k + 1) * size)) for k in range(count))
+        return [self._changed(part, "images", "labels", "indices", "numbers", "rows") for part in parts]
 
-        def chunks(x: Tensor | None) -> Iterable[Tensor | None]:
-            return [None] * count if x is None else x.chunk(count)
+    def _changed(self, change: Callable[[Tensor], Tensor], *names: str) -> Batch:
+        """Applies a function to the tensors in these attributes."""
 
-        views = (self.images,) if isinstance(self.images, Tensor) else self.images
-        images = zip(*(view.chunk(count) for view in views), strict=True)
-        parts = zip(images, *map(chunks, (self.labels, self.indices, self.numbers, self.rows)), strict=True)
-        return [
-            replace(
-                self,
-                images=micro[0] if isinstance(self.images, Tensor) else micro,
-                labels=labels,
-                indices=indices,
-                numbers=numbers,
-                rows=rows,
-            )
-            for micro, labels, indices, numbers, rows in parts
-        ]
+        def apply(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(change, value))
+            return None if value is None else change(value)
+
+        return replace(self, **{name: apply(getattr(self, name)) for name in names})
 
 
 @dataclass(frozen=True)

@@ -9,28 +9,32 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.utils.yaml import brief
 
-__all__ = ["REQUIRED", "Argument", "arguments_of", "check_arguments", "convert"]
+__all__ = ["REQUIRED", "arguments_of", "check_arguments", "convert"]
 
-REQUIRED = inspect.Parameter.empty
+REQUIRED = Parameter.empty
+
+_NAMES = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Path: "text",
+    list: "a list",
+    dict: "a mapping",
+    Mapping: "a mapping",
+    type(None): "null",
+}
 
 
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a constructor: its annotation, and its default or `REQUIRED`."""
-
-    annotation: Any
-    default: Any
-
-
-def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, Argument]:
-    """Returns the arguments of a class or function that a config may set.
+def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, Parameter]:
+    """Returns the arguments of a class or function that a config may set, with evaluated annotations.
 
     Args:
         part: A class, a function or a `functools.partial` of one.
@@ -38,9 +42,9 @@ def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[st
     """
     target = part.func if isinstance(part, functools.partial) else part
     hints = _annotations(target.__init__ if inspect.isclass(target) else target)
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     return {
-        name: Argument(hints.get(name, Any), parameter.default)
+        name: parameter.replace(annotation=hints.get(name, Any))
         for name, parameter in inspect.signature(part).parameters.items()
         if parameter.kind in kinds and name not in given
     }
@@ -56,7 +60,7 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
-def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Argument], key: str) -> dict[str, Any]:
+def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Parameter], key: str) -> dict[str, Any]:
     """Converts a mapping of arguments to the annotated types and adds the defaults.
 
     Raises:
@@ -64,7 +68,7 @@ def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Argument], 
     """
     for name in values:
         if name not in allowed:
-            raise ConfigError(f"unknown key {brief(_join(key, str(name)))}.{did_you_mean(str(name), allowed)}")
+            raise ConfigError(f"unknown key {brief(_join(key, str(name)))}.{did_you_mean(str(name), allowed, key)}")
     result = {}
     for name, argument in allowed.items():
         if name in values:
@@ -104,13 +108,12 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
 
 
 def _convert_scalar(value: Any, annotation: Any, key: str) -> Any:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
-    if annotation not in names:
+    if annotation not in (bool, int, float, str, type(None)):
         raise ConfigError(f"{key}: a config cannot express {annotation}; build this part in a script")
     if annotation is float and type(value) is int:
         return float(value)
     if type(value) is not annotation:
-        raise _wrong_type(value, names[annotation], key)
+        raise _wrong_type(value, _NAMES[annotation], key)
     return value
 
 
@@ -125,9 +128,8 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
             return convert(value, option, key)
         except ConfigError as error:
             errors.append(error)
-    raise (
-        errors[0] if len(errors) == 1 else _wrong_type(value, " or ".join(dict.fromkeys(map(_type_name, options))), key)
-    )
+    expected = " or ".join(dict.fromkeys(map(_type_name, options)))
+    raise errors[0] if len(errors) == 1 else _wrong_type(value, expected, key)
 
 
 def _convert_sequence(value: Any, annotation: Any, key: str) -> Any:
@@ -150,15 +152,9 @@ def _convert_dataclass(value: Any, kind: type, key: str) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise _wrong_type(value, "a mapping", key)
-    hints = typing.get_type_hints(kind)
-    allowed = {}
-    for field in dataclasses.fields(kind):
-        factory = field.default_factory
-        default = field.default if factory is dataclasses.MISSING else factory()
-        allowed[field.name] = Argument(hints[field.name], REQUIRED if default is dataclasses.MISSING else default)
-    arguments = check_arguments(value, allowed, key)
+    arguments = check_arguments(value, arguments_of(kind), key)
     try:
-        return kind(**arguments)
+        return kind(**{name: arguments[name] for name in value})
     except ConfigError:
         raise
     except ValueError as error:
@@ -183,19 +179,8 @@ def _is_number(text: str) -> bool:
 
 
 def _type_name(kind: Any) -> str:
-    names = {
-        bool: "true or false",
-        int: "integer",
-        float: "number",
-        str: "text",
-        Path: "text",
-        list: "list",
-        dict: "mapping",
-        Mapping: "mapping",
-        type(None): "null",
-    }
     origin = typing.get_origin(kind) or kind
-    return names.get(origin, getattr(origin, "__name__", str(kind)))
+    return _NAMES.get(origin, getattr(origin, "__name__", str(kind)))
 
 
 def _join(key: str, name: str) -> str:

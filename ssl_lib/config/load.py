@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.config.convert import Argument, arguments_of, check_arguments, convert
-from ssl_lib.config.run_config import Component, EvaluationConfig, RunConfig
+from ssl_lib.config.convert import arguments_of, check_arguments, convert
+from ssl_lib.config.run_config import EVALUATION_KEYS, Component, EvaluationConfig, RunConfig
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, TRAINER, Registry
@@ -79,10 +80,10 @@ def parse_config(
     values = dict(values)
     for key, value in (changes or {}).items():
         _assign(values, key.split("."), value, key)
-    _check_keys(values)
     for name in _COMPONENTS:
         if name in values:
             values[name] = _component(values[name], name)
+    _check_keys(values)
     if isinstance(values.get("evaluation"), Mapping):
         values["evaluation"] = _with_protocols(values["evaluation"])
     if isinstance(loggers := values.get("loggers"), list | tuple):
@@ -133,16 +134,14 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     }
-    taken = {
-        key for key in changed if any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in harmless)
-    }
+    taken = [key for key in changed if any(key == k or key.startswith((f"{k}.", f"{k}[")) for k in harmless)]
     if refused := [text for key, text in changed.items() if key not in taken]:
         raise CheckpointError(
             f"a run must be resumed with its original config: {'; '.join(refused)}. It cannot be changed or made "
             f"longer, since its schedule spans the whole run. Start a new run with backbone.weights={now.run_dir} to "
             "use this run's backbone; heads, teachers, optimizer and schedule start again"
         )
-    return [text for key, text in changed.items() if key in taken]
+    return [changed[key] for key in taken]
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -154,24 +153,22 @@ def plain(value: Any) -> Any:
     """A config, or a part of one, as plain values."""
     if isinstance(value, Component):
         return {"name": value.name, **{key: plain(entry) for key, entry in value.arguments.items()}}
-    if isinstance(value, EvaluationConfig):
-        own = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
-        return {**plain(own.pop("protocols")), **own}
     if dataclasses.is_dataclass(value):
-        return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        own = {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        return {**own.pop("protocols"), **own} if isinstance(value, EvaluationConfig) else own
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def trainer_arguments() -> dict[str, Argument]:
+def trainer_arguments() -> dict[str, Parameter]:
     """The keys of `trainer`: the arguments of Trainer, Checkpoints and Loader that a config may set."""
     return {name: entry for part in TRAINER for name, entry in arguments_of(TRAINER[part], _GIVEN).items()}
 
 
 def _check_keys(values: Mapping[str, Any]) -> None:
     """Refuses unknown sections; for `lr` or `epochs` the message names the full key."""
-    known = [entry.name for entry in dataclasses.fields(RunConfig)]
+    known = arguments_of(RunConfig)
     for key in values:
         if key not in known:
             full = _full_keys(str(key), values)
@@ -181,32 +178,29 @@ def _check_keys(values: Mapping[str, Any]) -> None:
 
 def _full_keys(name: str, values: Mapping[str, Any]) -> list[str]:
     """The full keys that end with a name, in the sections and in the components that the config names."""
-    sections: dict[str, set[str]] = {
-        "schedule": {entry.name for entry in dataclasses.fields(Schedule)},
-        "trainer": set(trainer_arguments()),
-        "evaluation": {entry.name for entry in dataclasses.fields(EvaluationConfig)} - {"protocols"},
+    sections: dict[str, Collection[str]] = {
+        "schedule": arguments_of(Schedule),
+        "trainer": trainer_arguments(),
+        "evaluation": EVALUATION_KEYS,
     }
     for key, registry in _COMPONENTS.items():
-        component = values.get(key)
-        chosen = component.get("name") if isinstance(component, Mapping) else component
-        if isinstance(chosen, str) and chosen in registry:
-            sections[key] = set(arguments_of(registry[chosen]))
+        if key in values and values[key].name in registry:
+            sections[key] = arguments_of(registry[values[key].name])
     if isinstance(views := values.get("views"), Mapping):
         preset = views.get("preset")
         own = arguments_of(PRESETS[preset]) if isinstance(preset, str) and preset in PRESETS else {}
-        sections["views"] = {*own, *(entry.name for entry in dataclasses.fields(ViewConfig))}
-    evaluation = values.get("evaluation")
-    for protocol in evaluation if isinstance(evaluation, Mapping) else ():
-        if protocol in PROTOCOLS:
-            sections[f"evaluation.{protocol}"] = set(arguments_of(PROTOCOLS[protocol]))
+        sections["views"] = {**own, **arguments_of(ViewConfig)}
+    if isinstance(evaluation := values.get("evaluation"), Mapping):
+        protocols = [name for name in evaluation if name in PROTOCOLS]
+        sections |= {f"evaluation.{name}": arguments_of(PROTOCOLS[name]) for name in protocols}
     return [f"{section}.{name}" for section, names in sections.items() if name in names]
 
 
 def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:
     """Gathers the protocols, which in YAML are keys next to the others; `knn` and `linear` are on unless null."""
-    own = {entry.name for entry in dataclasses.fields(EvaluationConfig)} - {"protocols"}
-    protocols = {"knn": {}, "linear": {}, **{name: values[name] for name in values if name not in own}}
-    return {**{name: values[name] for name in values if name in own}, "protocols": protocols}
+    own = {name: value for name, value in values.items() if name in EVALUATION_KEYS}
+    others = {name: value for name, value in values.items() if name not in own}
+    return {**own, "protocols": {"knn": {}, "linear": {}, **others}}
 
 
 def _component(value: Any, key: str) -> Component:

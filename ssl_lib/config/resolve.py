@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.config.convert import Argument, arguments_of, check_arguments, convert
-from ssl_lib.config.run_config import Component, EvaluationConfig, RunConfig
+from ssl_lib.config.convert import arguments_of, check_arguments, convert
+from ssl_lib.config.run_config import EVALUATION_KEYS, Component, RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
 from ssl_lib.utils.yaml import brief
 from ssl_lib.views import ViewConfig, ViewPipeline
 
-__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "NO_WEIGHTS", "call", "derive_backbone", "resolve", "without_weights"]
+__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "derive_backbone", "resolve", "without_weights"]
 
 Made = typing.TypeVar("Made")
 
@@ -28,8 +28,7 @@ BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, Assertion
 DERIVED = ("in_channels", "image_size")
 """Arguments of a backbone that are taken from the data and the views unless the config sets them."""
 
-NO_WEIGHTS = {"weights": None, "pretrained": False}
-"""Arguments with which a backbone starts from random weights."""
+_NO_WEIGHTS = {"weights": None, "pretrained": False}
 
 GIVEN = {DATASETS: ("split",), METHODS: ("backbone",), OPTIMIZERS: ("params",), LOGGERS: ("run_dir",)}
 """Arguments that the library passes to each kind of component; the config sets the others."""
@@ -59,15 +58,14 @@ def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) ->
     derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
     allowed = arguments_of(BACKBONES[config.backbone.name])
     known = {name: value for name, value in derived.items() if name in allowed}
-    backbone = Component(name=config.backbone.name, arguments={**known, **config.backbone.arguments})
+    backbone = dataclasses.replace(config.backbone, arguments={**known, **config.backbone.arguments})
     return dataclasses.replace(config, backbone=backbone)
 
 
-def without_weights(config: RunConfig) -> RunConfig:
-    """Returns the config with a backbone that starts from random weights."""
-    arguments = {name: NO_WEIGHTS.get(name, value) for name, value in config.backbone.arguments.items()}
-    backbone = Component(name=config.backbone.name, arguments=arguments)
-    return dataclasses.replace(config, backbone=backbone)
+def without_weights(backbone: Component) -> Component:
+    """Returns the backbone with arguments that let it start from random weights."""
+    arguments = {name: _NO_WEIGHTS.get(name, value) for name, value in backbone.arguments.items()}
+    return dataclasses.replace(backbone, arguments=arguments)
 
 
 def call(key: str, part: typing.Callable[..., Made], *args: Any, **kwargs: Any) -> Made:
@@ -106,18 +104,16 @@ def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of every protocol with their defaults; a message suggests the section's other keys, too."""
     resolved: dict[str, Any] = {}
     for name, arguments in protocols.items():
-        if name not in PROTOCOLS:
-            known = [*PROTOCOLS, *(entry.name for entry in dataclasses.fields(EvaluationConfig))]
-            raise ConfigError(
-                f"unknown key {brief(f'evaluation.{name}')}.{did_you_mean(name, sorted(set(known) - {'protocols'}))}"
-            )
         key = f"evaluation.{name}"
+        if name not in PROTOCOLS:
+            hint = did_you_mean(name, {*PROTOCOLS, *EVALUATION_KEYS}, "evaluation")
+            raise ConfigError(f"unknown key {brief(key)}.{hint}")
         if arguments is not None and not isinstance(arguments, Mapping):
             raise ConfigError(f"{key}: expected a mapping, got {brief(arguments)}; null turns it off")
-        part = PROTOCOLS[name]
-        resolved[name] = None if arguments is None else check_arguments(arguments, arguments_of(part), key)
+        resolved[name] = None
         if arguments is not None:
-            call(key, part, **resolved[name])
+            resolved[name] = check_arguments(arguments, arguments_of(PROTOCOLS[name]), key)
+            call(key, PROTOCOLS[name], **resolved[name])
     return resolved
 
 
@@ -137,14 +133,10 @@ def _resolve_views(views: Mapping[str, Any] | list[Any]) -> list[ViewConfig]:
         raise ConfigError(f"missing key 'views.preset': give a preset or a list of views.{did_you_mean('', PRESETS)}")
     preset = PRESETS[convert(values.pop("preset"), str, "views.preset")]
     own = arguments_of(preset)
-    fields = typing.get_type_hints(ViewConfig)
-    for name in values:
-        if name not in own and name not in fields:
-            raise ConfigError(f"unknown key {brief(f'views.{name}')}.{did_you_mean(name, {*own, *fields})}")
-    arguments = check_arguments({k: v for k, v in values.items() if k in own}, own, "views")
-    changes = {k: Argument(fields[k], None) for k in values if k not in own}
-    changed = check_arguments({k: values[k] for k in changes}, changes, "views")
-    return [call("views", dataclasses.replace, view, **changed) for view in call("views", preset, **arguments)]
+    fields = {name: field.replace(default=None) for name, field in arguments_of(ViewConfig).items()}
+    checked = check_arguments(values, {**fields, **own}, "views")
+    arguments, changes = {name: checked[name] for name in own}, {name: checked[name] for name in values.keys() - own}
+    return [call("views", dataclasses.replace, view, **changes) for view in call("views", preset, **arguments)]
 
 
 def _import_all(names: Sequence[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ssl_lib.optim.schedules import Schedule
 
-__all__ = ["Component", "EvaluationConfig", "RunConfig"]
+__all__ = ["EVALUATION_KEYS", "Component", "EvaluationConfig", "RunConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,10 @@ class EvaluationConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+EVALUATION_KEYS = tuple(entry.name for entry in fields(EvaluationConfig) if entry.name != "protocols")
+"""Keys of `evaluation` that are not protocols."""
 
 
 @dataclass(frozen=True, kw_only=True)

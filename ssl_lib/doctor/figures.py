@@ -26,7 +26,7 @@ class Figure:
 
     name: str
     meaning: str
-    healthy: Callable[[RunFacts], Range | None]
+    healthy: Callable[[RunFacts], Range | None] = lambda facts: None
     judged: Literal["last", "highest", "lowest"] = "last"
 
 
@@ -54,42 +54,30 @@ FIGURES = {
             _feature_std,
         ),
         Figure("effective_rank", "number of directions in which the embeddings vary", _effective_rank),
-        Figure(
-            "variance_top1",
-            "fraction of the variance in the first direction; near 1 if collapsed",
-            lambda facts: None,
-        ),
-        Figure("variance_top4", "fraction of the variance in the first 4 directions", lambda facts: None),
-        Figure("variance_top16", "fraction of the variance in the first 16 directions", lambda facts: None),
-        Figure("embedding_norm", "mean norm of the embeddings", lambda facts: None),
-        Figure("uniformity", "-4 if spread evenly over the unit sphere, 0 if collapsed", lambda facts: None),
+        Figure("variance_top1", "fraction of the variance in the first direction; near 1 if collapsed"),
+        Figure("variance_top4", "fraction of the variance in the first 4 directions"),
+        Figure("variance_top16", "fraction of the variance in the first 16 directions"),
+        Figure("embedding_norm", "mean norm of the embeddings"),
+        Figure("uniformity", "-4 if spread evenly over the unit sphere, 0 if collapsed"),
         Figure("alignment", "squared distance between an image's two views", lambda facts: (0.0, 2.0)),
         Figure(
             "view_distance",
             "distance between an image's views divided by the distance between two images",
             lambda facts: (0.0, 0.85),
         ),
-        Figure("gradient_norm", "norm of the gradients before clipping", lambda facts: None),
+        Figure("gradient_norm", "norm of the gradients before clipping"),
         Figure(
             "update_ratio", "norm of an update divided by the norm of the weights", lambda facts: (3e-5, 0.1), "highest"
         ),
-        Figure("weight_rms", "root mean square of the weights", lambda facts: None),
+        Figure("weight_rms", "root mean square of the weights"),
         Figure(
             "teacher_momentum",
             "EMA momentum of the teacher; 1 freezes it, 0 copies the student",
             lambda facts: (0.5, 1.0),
             "lowest",
         ),
-        Figure(
-            "teacher_distance",
-            "distance between teacher and student divided by the norm of the student's weights",
-            lambda facts: None,
-        ),
-        Figure(
-            "prototype_usage",
-            "number of first-choice prototypes divided by min(N, K)",
-            lambda facts: (0.02, 1.0),
-        ),
+        Figure("teacher_distance", "distance between teacher and student divided by the norm of the student's weights"),
+        Figure("prototype_usage", "number of first-choice prototypes divided by min(N, K)", lambda facts: (0.02, 1.0)),
         Figure("prototype_entropy", "entropy of the batch's mean assignment divided by ln K", lambda facts: (0.0, 1.0)),
         Figure(
             "assignment_entropy", "mean entropy of an image's assignment divided by ln K", lambda facts: (0.0, 0.998)

@@ -195,7 +195,7 @@ def build_evaluator(
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        random_encoder = _make(BACKBONES, without_weights(config).backbone, "backbone")
+        random_encoder = _make(BACKBONES, without_weights(config.backbone), "backbone")
     return call(
         "evaluation",
         Evaluator,

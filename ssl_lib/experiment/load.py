@@ -90,26 +90,16 @@ def load_run(
 def load_method(run: str | Path, changes: Mapping[str, Any] | None = None) -> Method:
     """Loads a trained method in eval mode, without its data. `load_method(run).encoder` is the backbone.
 
-    Args:
-        run: See `load_run`.
-        changes: See `load_run`.
-
-    Raises:
-        ConfigError: See `load_run`.
-        CheckpointError: See `load_run`.
+    The arguments and errors are those of `load_run`.
     """
     checkpoint, config = load_saved(run, changes)
     return trained_method(config, checkpoint)
 
 
 def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) -> tuple[Checkpoint, RunConfig]:
-    """Returns the checkpoint and its resolved config.
+    """Returns the checkpoint and its resolved config, with the arguments and errors of `load_run`.
 
     Imports no module unless the run folder's config.yaml or `changes` lists it.
-
-    Raises:
-        ConfigError: See `load_run`.
-        CheckpointError: See `load_run`.
     """
     sections = {field.name for field in dataclasses.fields(RunConfig)}
     for key in changes or {}:
@@ -126,7 +116,7 @@ def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) 
                 f"{checkpoint.path} would import {list(config.imports)}, which the run's config.yaml does not list. If "
                 f"you trust this code, add imports={list(config.imports)}"
             )
-    return checkpoint, resolve(without_weights(config))
+    return checkpoint, resolve(dataclasses.replace(config, backbone=without_weights(config.backbone)))
 
 
 def trained_preprocessing(
@@ -135,26 +125,22 @@ def trained_preprocessing(
     """Returns the preprocessing of a run, which resizes as in training even if the changes name other data.
 
     Raises:
-        CheckpointError: The checkpoint's preprocessing is invalid.
+        CheckpointError: The checkpoint's preprocessing is missing or invalid.
     """
-    size = config.evaluation.image_size or views.size
-    known = saved_preprocessing(checkpoint)
-    if known is None:
-        return Preprocessing.of(train, size)
-    return dataclasses.replace(known.at(size), mean=train.mean, std=train.std)
+    known = saved_preprocessing(checkpoint).at(config.evaluation.image_size or views.size)
+    return dataclasses.replace(known, mean=train.mean, std=train.std)
 
 
-def saved_preprocessing(checkpoint: Checkpoint) -> Preprocessing | None:
-    """Returns the checkpoint's preprocessing, or None if it was saved by a version without this entry.
+def saved_preprocessing(checkpoint: Checkpoint) -> Preprocessing:
+    """Returns the checkpoint's preprocessing.
 
     Raises:
-        CheckpointError: The preprocessing is invalid.
+        CheckpointError: The preprocessing is missing or invalid.
     """
-    saved = checkpoint.state.get("preprocessing")
     try:
-        return None if saved is None else Preprocessing(**saved)
-    except BAD_ARGUMENTS as error:
-        raise CheckpointError(f"{checkpoint.path} has invalid preprocessing: {error}") from error
+        return Preprocessing(**checkpoint.state["preprocessing"])
+    except (KeyError, *BAD_ARGUMENTS) as error:
+        raise CheckpointError(f"{checkpoint.path} has no valid preprocessing: {error}") from error
 
 
 def _with_protocols(config: RunConfig, names: Sequence[str]) -> RunConfig:

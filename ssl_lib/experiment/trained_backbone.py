@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ssl_lib.backbones.weights import load_weights, read_header
 from ssl_lib.config.convert import arguments_of, check_arguments
-from ssl_lib.config.resolve import NO_WEIGHTS, call
-from ssl_lib.config.run_config import RunConfig
+from ssl_lib.config.resolve import call, without_weights
+from ssl_lib.config.run_config import Component
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation.features import device_of
@@ -113,7 +113,7 @@ class TrainedBackbone(nn.Module):
         Raises:
             ConfigError: The method has no such part, or a change is wrong.
             CheckpointError: See `load_run`.
-            DataError: The checkpoint is from a version that did not save the preprocessing, and the data are missing.
+            DataError: A change selects other data, which are missing.
         """
         checkpoint, config = load_saved(run, changes)
         method = trained_method(config, checkpoint)
@@ -125,9 +125,10 @@ class TrainedBackbone(nn.Module):
         origin: dict[str, Any] = {"method": config.method.name, "steps": checkpoint.step}
         if net is method.encoder:
             origin["evaluation"] = _evaluation(checkpoint)
-        backbone = config.backbone
-        preprocessing = _preprocessing(checkpoint, config, changes)
-        name, arguments = backbone.name, backbone.arguments
+        preprocessing = saved_preprocessing(checkpoint)
+        if any(key.startswith(("data", "evaluation")) for key in changes or {}):  # which may select other images
+            preprocessing = trained_preprocessing(checkpoint, config, *build_views(config))
+        name, arguments = config.backbone.name, config.backbone.arguments
         return cls(net, preprocessing, name=name, arguments=arguments, part=part or evaluated, origin=origin)
 
     @classmethod
@@ -153,9 +154,9 @@ class TrainedBackbone(nn.Module):
             part = str(header["part"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is not an ssl_lib export: its header has no valid metadata") from error
-        builder = BACKBONES[name]
-        arguments = {**check_arguments(arguments, arguments_of(builder), f"{path}: backbone"), **_no_weights(arguments)}
-        net = call(f"{path}: backbone {name}", builder, **arguments)
+        checked = check_arguments(arguments, arguments_of(BACKBONES[name]), f"{path}: backbone")
+        arguments = without_weights(Component(name=name, arguments=checked)).arguments
+        net = call(f"{path}: backbone {name}", BACKBONES[name], **arguments)
         load_weights(net, str(path))
         return cls(net, preprocessing, name=name, arguments=arguments, part=part, origin=origin)
 
@@ -167,18 +168,6 @@ def _parts(method: Method) -> dict[str, nn.Module]:
         copies = (copy for copy, module in zip(teacher.parts, modules, strict=True) if module is method.backbone)
         backbones.update(("teacher", copy) for copy in copies)
     return backbones
-
-
-def _no_weights(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns arguments that keep a builder from loading pretrained weights."""
-    return {name: value for name, value in NO_WEIGHTS.items() if name in arguments}
-
-
-def _preprocessing(checkpoint: Checkpoint, config: RunConfig, changes: Mapping[str, Any] | None) -> Preprocessing:
-    """Returns the checkpoint's preprocessing, or the data's if there is none or a change selects other images."""
-    changed = any(key.startswith(("data", "evaluation")) for key in changes or {})
-    known = saved_preprocessing(checkpoint)
-    return trained_preprocessing(checkpoint, config, *build_views(config)) if changed or known is None else known
 
 
 def _evaluation(checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from ssl_lib.runs.files import (
 )
 from ssl_lib.runs.metrics import read_metrics
 from ssl_lib.runs.results import Results, read_results
-from ssl_lib.utils.json import read_json
+from ssl_lib.utils.files import read_json
 from ssl_lib.utils.yaml import parse_yaml
 
 __all__ = ["RunFolder"]
@@ -62,20 +62,20 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any] | None:
         """Versions, device and commit."""
-        return self._json(ENVIRONMENT_FILE, "delete it")
+        return self._json(ENVIRONMENT_FILE)
 
     def diagnosis(self) -> dict[str, Any] | None:
         """The doctor's facts and findings."""
-        return self._json(DIAGNOSIS_FILE, "delete it")
+        return self._json(DIAGNOSIS_FILE)
 
     def nonfinite(self) -> dict[str, Any] | None:
         """The step that a NaN or infinite value stopped, if any."""
-        return self._json(NONFINITE_FILE, "delete it")
+        return self._json(NONFINITE_FILE)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints: `last.pt`, then the others, newest first."""
         return list_checkpoints(self.path)
 
-    def _json(self, name: str, how_to_fix: str) -> dict[str, Any] | None:
+    def _json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
-        return read_json(path, how_to_fix) if path.is_file() else None
+        return read_json(path, "delete it") if path.is_file() else None

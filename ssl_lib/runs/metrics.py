@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.errors import DataError
-from ssl_lib.utils.json import parse_json
+from ssl_lib.utils.files import parse_json
 
 __all__ = ["as_line", "read_metrics"]
 

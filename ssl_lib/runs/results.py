@@ -7,12 +7,12 @@ import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_lib.errors import DataError
-from ssl_lib.utils.json import read_json
+from ssl_lib.utils.files import read_json
 from ssl_lib.utils.tables import text_table
 
 __all__ = ["Metric", "Results", "mean_and_spread", "read_results"]
@@ -132,9 +132,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], Results]:
 
 def _is_whole(metric: Metric) -> bool:
     """Whether the fields of a metric that was read from a file have their types."""
-    texts, switches = (metric.key, metric.title), (metric.percent, metric.main)
-    typed = all(isinstance(text, str) for text in texts) and all(isinstance(switch, bool) for switch in switches)
-    return typed and type(metric.digits) is int and 0 <= metric.digits <= 20
+    return list(map(type, astuple(metric))) == [str, str, bool, bool, int] and 0 <= metric.digits <= 20
 
 
 def _on_one_line(match: re.Match[str]) -> str:

@@ -6,18 +6,19 @@ import pickle
 import shutil
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ssl_lib.errors import CheckpointError
 from ssl_lib.utils.files import whole_file
 
-__all__ = ["find_damage", "load_checkpoint", "save_checkpoint", "snapshot", "tensor_bytes"]
+__all__ = ["load_checkpoint", "save_checkpoint", "snapshot", "tensor_bytes", "verify_checkpoint"]
 
 FORMAT = 1
 
@@ -52,8 +53,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {path}")
-    if damage := find_damage(Path(path)):
-        raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
+    verify_checkpoint(Path(path))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -65,22 +65,35 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
+def verify_checkpoint(path: Path) -> Path:
+    """Verifies the checksums of a file, and returns its path.
+
+    `torch.load` checks no checksums, so that a flipped bit would become a wrong weight.
+
+    Raises:
+        CheckpointError: The file is damaged, or cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is None:
+            return path
+        damage = f"it is damaged: the checksum of {bad.partition('/')[2]} is wrong"
+    except OSError as error:
+        damage = error.strerror or str(error)
+    except Exception as error:  # damaged bytes can raise any error
+        damage = f"it is damaged or not a checkpoint ({error})"
+    raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
+
+
 def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
     """Copies a state to CPU memory, so that training does not change it."""
     return dict(_plain(state, tensor=lambda value: value.detach().to("cpu", copy=True)))
 
 
-def tensor_bytes(value: Any) -> int:
+def tensor_bytes(state: Mapping[str, Any]) -> int:
     """Size of all tensors in a state, in bytes."""
-    return sum(tensor.nbytes for tensor in _tensors(value))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for entry in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(entry)
+    return sum(value.nbytes for value in tree_leaves(dict(state)) if isinstance(value, Tensor))
 
 
 def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambda value: value) -> Any:
@@ -101,21 +114,6 @@ def _plain(value: Any, key: str = "", tensor: Callable[[Tensor], Tensor] = lambd
     raise CheckpointError(
         f"a checkpoint can hold only tensors, numbers and strings; {key.lstrip('.')} has type {type(value).__name__}"
     )
-
-
-def find_damage(path: Path) -> str | None:
-    """Verifies the checksums of a file, and describes the damage; None if it is intact.
-
-    `torch.load` checks no checksums, so that a flipped bit would become a wrong weight.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except OSError as error:
-        return error.strerror or str(error)
-    except Exception as error:  # damaged bytes can raise any error
-        return f"it is damaged or not a checkpoint ({error})"
-    return None if bad is None else f"it is damaged: the checksum of {bad.partition('/')[2]} is wrong"
 
 
 def _save_error(path: Path, content: Mapping[str, Any], error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
 from ssl_lib.runs.files import STEP, list_checkpoints, numbered_checkpoints
-from ssl_lib.training.checkpoint import find_damage, load_checkpoint, save_checkpoint
+from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
 from ssl_lib.utils.files import link_or_copy
 
 __all__ = ["Checkpoint", "Writer", "find_checkpoint", "name_checkpoint", "open_checkpoint", "save_in_folder"]
@@ -127,13 +127,7 @@ def find_checkpoint(run: str | Path) -> Path:
     Raises:
         CheckpointError: There is no checkpoint, or none is intact.
     """
-
-    def check(path: Path) -> Path:
-        if damage := find_damage(path):
-            raise CheckpointError(f"cannot read the checkpoint {path}: {damage}")
-        return path
-
-    return Path(run) if Path(run).is_file() else _newest(Path(run), check)
+    return Path(run) if Path(run).is_file() else _newest(Path(run), verify_checkpoint)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -165,15 +159,15 @@ class Writer:
     """Runs one job at a time, optionally in a thread; an error in the thread is raised by the next call."""
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
         self._current: Future[None] | None = None
 
     def do(self, job: Callable[[], None], *, in_background: bool) -> None:
         """Runs a job after the previous one has ended."""
         self.wait()
         if in_background:
-            self._thread = self._thread or ThreadPoolExecutor(1, "checkpoints")
-            self._current = self._thread.submit(job)
+            thread = ThreadPoolExecutor(1, "checkpoints")
+            self._current = thread.submit(job)
+            thread.shutdown(wait=False)  # it ends after the job
         else:
             job()
 
@@ -182,12 +176,3 @@ class Writer:
         current, self._current = self._current, None
         if current is not None:
             current.result()
-
-    def close(self) -> None:
-        """Waits for the current job and ends the thread."""
-        try:
-            self.wait()
-        finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-                self._thread = None

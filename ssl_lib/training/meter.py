@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_lib.distributed import average, world_size
-from ssl_lib.training.nonfinite import EMBEDDINGS, GRADIENTS, ForwardPass, find_nonfinite
-from ssl_lib.types import Batch, NonFinite, StepOutput
+from ssl_lib.types import Batch, StepOutput
 from ssl_lib.utils.stopwatch import Stopwatch
 
-__all__ = ["Meter"]
+__all__ = ["EMBEDDINGS", "GRADIENTS", "ForwardPass", "Meter"]
+
+EMBEDDINGS, GRADIENTS = "embeddings finite", "gradients finite"
+"""Names of scalars that are 1 if all values are finite, else 0."""
 
 _RESERVED = {"step", "epoch", "loss", "lr", "images_per_second", "data_wait", "memory_gb", "skipped"}
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One micro-batch: the step, the learning rate, the images' indices (N,), and scalars on the device."""
+
+    step: int
+    lr: float
+    indices: Tensor
+    scalars: dict[str, Tensor]
 
 
 class Meter:
     """Averages a run's scalars from one logged line to the next, and measures its speed.
 
-    Args:
-        precision: Name of the precision, for error messages.
-        at_once: Check losses and gradients before each optimizer step. Without it, on CUDA, the values stay
-            on the device until they are logged, to avoid a synchronization in every step.
-        max_skips: Updates in a row to skip for a NaN or infinite value; more stop the run. Needs `at_once`.
+    Attributes:
+        records: The forward passes since the last line.
+        skips_in_a_row: Number of updates skipped since the last one that was made.
     """
 
-    def __init__(self, precision: str, *, at_once: bool, max_skips: int = 0) -> None:
-        self.precision = precision
-        self.at_once = at_once
-        self.max_skips = max_skips
+    def __init__(self) -> None:
         self.skips_in_a_row = 0
         self.restart()
 
@@ -46,12 +53,12 @@ class Meter:
         self._wait = 0.0
         self._images = 0
         self._skips = 0
-        self._records: list[ForwardPass] = []
+        self.records: list[ForwardPass] = []
 
     def state_dict(self) -> dict[str, Any]:
         """What was recorded since the last line, so that a run interrupted within a line resumes in it."""
         records = []
-        for entry in self._records:
+        for entry in self.records:
             scalars = {name: value.item() for name, value in entry.scalars.items()}
             indices = entry.indices.clone()  # a view of the whole epoch's order, which would be saved with it
             records.append({"step": entry.step, "lr": entry.lr, "indices": indices, "scalars": scalars})
@@ -64,7 +71,7 @@ class Meter:
         for entry in saved["records"]:
             values = entry["scalars"].items()
             scalars = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in values}
-            self._records.append(ForwardPass(entry["step"], entry["lr"], entry["indices"], scalars))
+            self.records.append(ForwardPass(entry["step"], entry["lr"], entry["indices"], scalars))
 
     def timed(self, batches: Iterable[Batch], clock: Stopwatch) -> Iterator[Batch]:
         """Yields the batches and measures the time spent waiting for them."""
@@ -93,37 +100,13 @@ class Meter:
         if output.embeddings is not None:
             scalars[EMBEDDINGS] = output.embeddings.isfinite().all().float()
         self._images += len(indices)
-        self._records.append(ForwardPass(step, lr, indices, scalars))
+        self.records.append(ForwardPass(step, lr, indices, scalars))
 
-    @property
-    def last(self) -> ForwardPass:
-        """The forward pass recorded last."""
-        return self._records[-1]
-
-    def judge(self, method: nn.Module, gradients: Tensor | None) -> NonFinite | None:
-        """Judges the current update between its last backward pass and clipping, if `at_once`.
-
-        Args:
-            method: The method being trained.
-            gradients: 1.0 if all gradients are finite, else 0.0, on the device; None if the GradScaler checks them.
-
-        Returns:
-            What is not finite. `skipped` is above 0 if the update is to be skipped; with 0 the run must stop.
-        """
-        if gradients is not None:
-            self.last.scalars[GRADIENTS] = gradients
-        if not self.at_once:
-            return None
-        step = self.last.step
-        found = self._find(method, [entry for entry in self._records if entry.step == step])
-        if found is None:
-            self.skips_in_a_row = 0
-        elif self.skips_in_a_row < self.max_skips:
-            self.skips_in_a_row += 1
-            self._skips += 1
-            self._records = [entry for entry in self._records if entry.step != step]
-            return dataclasses.replace(found, skipped=self.skips_in_a_row)
-        return found
+    def skip(self) -> None:
+        """Removes the records of the last update, and counts it as skipped."""
+        self.skips_in_a_row += 1
+        self._skips += 1
+        self.records = [entry for entry in self.records if entry.step != self.records[-1].step]
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -132,10 +115,6 @@ class Meter:
         yield
         self._start += time.perf_counter() - start
 
-    def find_nonfinite(self, method: nn.Module) -> NonFinite | None:
-        """The first recorded loss or gradient of this line that is not finite, in any process."""
-        return self._find(method, self._records)
-
     def line(self, device: torch.device, measured: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """Returns the finished line and starts the next one.
 
@@ -143,7 +122,7 @@ class Meter:
             device: The device, whose peak memory is reported.
             measured: Gives further scalars of the line's last update; the method's own scalars take precedence.
         """
-        noted = [record.scalars for record in self._records]
+        noted = [record.scalars for record in self.records]
         skipped = {"skipped": self._skips} if self._skips else {}
         if not noted:
             self.restart()
@@ -155,7 +134,7 @@ class Meter:
         seconds = time.perf_counter() - self._start
         line = {
             "loss": values.pop("loss"),
-            "lr": self.last.lr,
+            "lr": self.records[-1].lr,
             **values,
             "images_per_second": self._images * world_size() / seconds,
             "data_wait": self._wait / seconds,
@@ -164,9 +143,6 @@ class Meter:
         }
         self.restart()
         return line
-
-    def _find(self, method: nn.Module, passes: Sequence[ForwardPass]) -> NonFinite | None:
-        return find_nonfinite(method, passes, precision=self.precision, at_once=self.at_once)
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -1,73 +1,83 @@
-"""Finds NaN and infinite losses, gradients and weights, and explains where they arose; callbacks report them."""
+"""Finds NaN and infinite losses, gradients and weights, and explains where they arose; the trainer reports them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_leaves
 
 from ssl_lib.distributed import average, gather_objects, in_any, local
-from ssl_lib.errors import NonFiniteLossError
+from ssl_lib.training.meter import EMBEDDINGS, GRADIENTS, ForwardPass
+from ssl_lib.training.state import TrainState
 from ssl_lib.types import NonFinite
 
-__all__ = [
-    "EMBEDDINGS",
-    "GRADIENTS",
-    "ForwardPass",
-    "ModuleWatch",
-    "find_nonfinite",
-    "finite_gradients",
-    "nonfinite_error",
-    "nonfinite_weights",
-    "overflowing_scale",
-]
-
-EMBEDDINGS, GRADIENTS = "embeddings finite", "gradients finite"
-"""Names of scalars that are 1 if all values are finite, else 0."""
+__all__ = ["ModuleWatch", "find_nonfinite", "judge_update", "nonfinite_weights", "overflowing_scale"]
 
 _FRAME = re.compile(r'File "(.+)", line (\d+), in .+\n\s*(.*)')
 _TORCH = f"{Path(torch.__file__).parent}/"
 _DIVERGED = "lower the lr, warm up longer or clip gradients"
 
 
-@dataclass(frozen=True)
-class ForwardPass:
-    """One micro-batch: the step, the learning rate, the images' indices (N,), and scalars on the device."""
-
-    step: int
-    lr: float
-    indices: Tensor
-    scalars: dict[str, Tensor]
-
-
-def find_nonfinite(
-    method: nn.Module, passes: Sequence[ForwardPass], *, precision: str, at_once: bool
+def judge_update(
+    state: TrainState, *, at_once: bool, max_skips: int = 0, watch: ModuleWatch | None = None
 ) -> NonFinite | None:
-    """Finds the first loss or gradient that is not finite, in any process.
+    """Judges the current update between its last backward pass and clipping; the meter counts skipped updates.
 
     Args:
-        method: The method being trained.
-        passes: Forward passes to search.
-        precision: Name of the precision, for the message.
-        at_once: Whether the weights are still the weights of these passes, so that they help to find the cause.
+        state: The run.
+        at_once: Check the values now. Without it, as on CUDA, they stay on the device until they are logged, to avoid a
+            synchronization in every step.
+        max_skips: Number of updates in a row to skip; more stop the run.
+        watch: Explains where the value arose.
+
+    Returns:
+        What is not finite, in any process. `skipped` is above 0 if the update is to be skipped; with 0 the run must
+        stop.
     """
-    return _of_all_processes(_first(method, passes, precision, at_once))
+    meter = state.meter
+    if not state.scaler.is_enabled():  # an enabled GradScaler checks the gradients itself
+        meter.records[-1].scalars[GRADIENTS] = _finite_gradients(state)
+    if not at_once:
+        return None
+    found = find_nonfinite(state, at_once=True)
+    skips = meter.skips_in_a_row
+    if found is None:
+        meter.skips_in_a_row = 0
+        return None
+    if watch is not None:
+        found = watch.explain(found)
+    if skips < max_skips:
+        meter.skip()
+        return dataclasses.replace(found, skipped=skips + 1)
+    which = "update before it was" if skips == 1 else f"{skips} updates before it were"
+    return dataclasses.replace(found, reason=f"{found.reason}. The {which} skipped") if skips else found
 
 
-def nonfinite_weights(method: nn.Module, *, step: int, precision: str) -> NonFinite | None:
-    """Finds weights that are NaN or infinite now, in any process; `step` is the last update."""
-    found = None
-    if not _all_finite(method):
-        reason = f"the weights became NaN or infinite by step {step}, in {precision}: {_DIVERGED}"
+def find_nonfinite(state: TrainState, *, at_once: bool = False) -> NonFinite | None:
+    """Finds the first loss or gradient since the last logged line that is not finite, in any process.
+
+    Args:
+        state: The run.
+        at_once: Check the current update only, before its step, so that the weights help to find the cause.
+    """
+    passes = [entry for entry in state.meter.records if entry.step == state.step or not at_once]
+    return _of_all_processes(_first(state.method, passes, state.precision.name, at_once))
+
+
+def nonfinite_weights(state: TrainState) -> NonFinite | None:
+    """Finds weights that are NaN or infinite after the last update, in any process."""
+    found, step = None, state.last_progress.step
+    if not _all_finite(state.method):
+        reason = f"the weights became NaN or infinite by step {step}, in {state.precision.name}: {_DIVERGED}"
         found = NonFinite(step, reason, torch.tensor([], dtype=torch.int64))
     return _of_all_processes(found)
 
@@ -81,25 +91,6 @@ def overflowing_scale(scale: float, last: ForwardPass) -> NonFinite | None:
         "loss scale: try precision bf16 or fp32, or a lower lr"
     )
     return NonFinite(last.step, reason, last.indices, last.scalars["loss"].item(), last.lr)
-
-
-def nonfinite_error(found: NonFinite, skipped: int = 0) -> NonFiniteLossError:
-    """The error that stops the run after `skipped` skipped updates in a row."""
-    which = "update before it was" if skipped == 1 else f"{skipped} updates before it were"
-    before = f" The {which} skipped." if skipped > 0 else ""
-    return NonFiniteLossError(f"{found.reason}.{before} Checkpoints saved before it are unchanged.")
-
-
-def finite_gradients(parameters: Iterable[nn.Parameter], device: torch.device) -> Tensor:
-    """1.0 if every gradient is finite, else 0.0, as a tensor on the device, without a synchronization."""
-    parameters = list(parameters)
-    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
-    gradients = [gradient for gradient in gradients if gradient.numel()]
-    finite = torch.ones((), device=device)
-    if gradients:
-        finite = torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
-    sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
-    return average(finite).floor() if sharded else finite  # the same in all processes
 
 
 class ModuleWatch(ExitStack):
@@ -160,17 +151,21 @@ class ModuleWatch(ExitStack):
         return watch
 
 
+def _finite_gradients(state: TrainState) -> Tensor:
+    """1.0 if every gradient is finite, else 0.0, as a tensor on the device, without a synchronization."""
+    gradients = [local(parameter.grad) for parameter in state.parameters if parameter.grad is not None]
+    gradients = [gradient for gradient in gradients if gradient.numel()]
+    finite = torch.ones((), device=state.precision.device)
+    if gradients:
+        finite = torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all().float()
+    sharded = any(isinstance(parameter, DTensor) for parameter in state.parameters)
+    return average(finite).floor() if sharded else finite  # the same in all processes
+
+
 def _finite(value: Any) -> bool:
-    """Whether all floating-point tensors inside tuples and lists are finite."""
-    return all(bool(tensor.detach().isfinite().all()) for tensor in _tensors(value))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        yield value
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _tensors(entry)
+    """Whether all floating-point tensors inside tuples, lists and dicts are finite."""
+    tensors = [x for x in tree_leaves(value) if isinstance(x, Tensor) and x.is_floating_point()]
+    return all(bool(tensor.detach().isfinite().all()) for tensor in tensors)
 
 
 def _first(method: nn.Module, passes: Sequence[ForwardPass], precision: str, at_once: bool) -> NonFinite | None:

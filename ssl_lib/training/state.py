@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ssl_lib.data import Loader
@@ -54,7 +54,6 @@ class TrainState:
     lines: int = 0
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     total_steps: int = field(init=False)
-    _buffers: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.total_steps = self.schedule.total_steps(self.loader.steps_per_epoch)
@@ -107,15 +106,6 @@ class TrainState:
             "lines": self.lines,
             "evaluations": dict(self.evaluations),
         }
-
-    def keep_buffers(self) -> None:
-        """Copies the buffers, such as BatchNorm's statistics, which the forward passes of an update change."""
-        self._buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
-
-    def restore_buffers(self) -> None:
-        """Restores the buffers of the last `keep_buffers`."""
-        for name, buffer in self._buffers.items():
-            self.method.get_buffer(name).copy_(buffer)
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restores a state from `state_dict`.

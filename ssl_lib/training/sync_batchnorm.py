@@ -9,7 +9,7 @@ from ssl_lib.distributed import batch_moments, is_distributed, world_size
 from ssl_lib.errors import ConfigError
 from ssl_lib.methods.base import Method
 
-__all__ = ["SyncBatchNorm", "refuse_foreign_norms", "synchronize", "synchronize_batchnorm"]
+__all__ = ["SyncBatchNorm", "synchronize", "synchronize_batchnorm"]
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -52,12 +52,21 @@ def synchronize(method: Method, device: torch.device) -> None:
     """Replaces a method's batch normalization layers by synchronized ones, unless its `sync_batchnorm` is False.
 
     Raises:
-        ConfigError: A layer does more than torch's batch normalization, and cannot be synchronized.
+        ConfigError: A layer has its own forward, such as timm's BatchNormAct2d, which a SyncBatchNorm would not
+            reproduce; the message names it.
     """
-    if method.sync_batchnorm:
-        refuse_foreign_norms(method)
-        convert = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else synchronize_batchnorm
-        convert(method)
+    if not method.sync_batchnorm:
+        return
+    for name, module in method.named_modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
+            raise ConfigError(
+                f"{name} is a {type(module).__name__}, a batch normalization with its own forward, which cannot be "
+                "synchronized over several processes: train in one process, use another backbone, or set "
+                "sync_batchnorm = False on the method, so that each process normalizes its own images"
+            )
+    convert = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else synchronize_batchnorm
+    convert(method)
 
 
 def synchronize_batchnorm(module: nn.Module) -> None:
@@ -67,22 +76,6 @@ def synchronize_batchnorm(module: nn.Module) -> None:
             setattr(module, name, _synced(child))
         else:
             synchronize_batchnorm(child)
-
-
-def refuse_foreign_norms(method: Method) -> None:
-    """Refuses layers with their own forward, such as timm's BatchNormAct2d, which a SyncBatchNorm would not reproduce.
-
-    Raises:
-        ConfigError: A layer has its own forward; the message names it.
-    """
-    for name, module in method.named_modules():
-        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        if is_norm and type(module).forward not in (nn.modules.batchnorm._BatchNorm.forward, SyncBatchNorm.forward):
-            raise ConfigError(
-                f"{name} is a {type(module).__name__}, a batch normalization with its own forward, which cannot be "
-                "synchronized over several processes: train in one process, use another backbone, or set "
-                "sync_batchnorm = False on the method, so that each process normalizes its own images"
-            )
 
 
 def _synced(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:

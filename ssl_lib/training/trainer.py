@@ -22,7 +22,7 @@ from ssl_lib.optim import Schedule, clip_grad_per_parameter
 from ssl_lib.registry import TRAINER
 from ssl_lib.runs.files import list_checkpoints
 from ssl_lib.training.callbacks import Callback, Checkpoints, default_callbacks
-from ssl_lib.training.callbacks.callback_list import CallbackList
+from ssl_lib.training.callbacks.base import CallbackList
 from ssl_lib.training.callbacks.nonfinite import recorded_step
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
 from ssl_lib.training.checks import check_parts
@@ -30,7 +30,7 @@ from ssl_lib.training.ddp import parallelize
 from ssl_lib.training.fsdp import check_sharding, shard
 from ssl_lib.training.gradcache import computed_in_chunks
 from ssl_lib.training.meter import Meter
-from ssl_lib.training.nonfinite import nonfinite_weights
+from ssl_lib.training.nonfinite import find_nonfinite, nonfinite_weights
 from ssl_lib.training.run_lock import run_lock
 from ssl_lib.training.state import TrainState
 from ssl_lib.training.update import Update
@@ -152,7 +152,7 @@ class Trainer:
                 stack.enter_context(computed_in_chunks(backbones(method), self.accumulate))
             stack.callback(self._stop.clear)
             callbacks = CallbackList(self.callbacks)
-            update = self._make_update(callbacks)
+            update = self._make_update()
             with state.meter.paused():
                 callbacks.start(state, stack)
             while not (state.finished or state.stopping):
@@ -186,7 +186,6 @@ class Trainer:
                 backbone.compile()
             loader.views.compile()
         schedule.prepare(optimizer, loader.batch_size)
-        at_once = self.precision.device.type == "cpu" or self.skip_nonfinite > 0 or self.debug_nonfinite
         return TrainState(
             method=method,
             model=_STRATEGIES[self.strategy](method, optimizer, self.precision),
@@ -195,17 +194,16 @@ class Trainer:
             schedule=schedule,
             precision=self.precision,
             scaler=self.precision.scaler(),
-            meter=Meter(self.precision.name, at_once=at_once, max_skips=self.skip_nonfinite),
+            meter=Meter(),
         )
 
-    def _make_update(self, callbacks: CallbackList) -> Update:
+    def _make_update(self) -> Update:
         clip = clip_grad_per_parameter if self.clip_per_parameter else nn.utils.clip_grad_norm_
         return Update(
-            precision=self.precision,
             micro_batches=1 if self.exact else self.accumulate,
             clip=None if self.clip_norm is None else functools.partial(clip, max_norm=self.clip_norm),
-            callbacks=callbacks,
-            keep_buffers=self.skip_nonfinite > 0,
+            at_once=self.precision.device.type == "cpu" or self.skip_nonfinite > 0 or self.debug_nonfinite,
+            max_skips=self.skip_nonfinite,
             watch_from=(gather_objects(recorded_step(self.run_dir))[0] or 0) if self.debug_nonfinite else None,
             clock=self.clock,
         )
@@ -215,9 +213,11 @@ class Trainer:
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             completes_line = (state.step + 1) % self.log_every == 0 or state.ends_epoch(state.step + 1)
-            update(state, batch, completes_line=completes_line)
+            found = update(state, batch, functools.partial(callbacks.backward, state) if completes_line else None)
+            callbacks.report_nonfinite(state, found)
+            state.step += 1
             if completes_line:
-                callbacks.report_nonfinite(state, meter.find_nonfinite(state.method))
+                callbacks.report_nonfinite(state, find_nonfinite(state))
                 line = meter.line(self.precision.device, lambda: callbacks.measure(state))
                 with meter.paused():
                     callbacks.log(state, line)
@@ -239,9 +239,7 @@ class Trainer:
 
     def _check_numbers(self, state: TrainState, callbacks: CallbackList) -> None:
         """Stops the run if a recorded loss or gradient, or a current weight, is NaN or infinite."""
-        callbacks.report_nonfinite(state, state.meter.find_nonfinite(state.method))
-        step = state.last_progress.step
-        callbacks.report_nonfinite(state, nonfinite_weights(state.method, step=step, precision=self.precision.name))
+        callbacks.report_nonfinite(state, find_nonfinite(state) or nonfinite_weights(state))
 
 
 for _part in (Trainer, Checkpoints, Loader):  # their arguments are the keys of `trainer` in a config

@@ -1,4 +1,4 @@
-"""Atomic writes, lock files, and safe opening of files."""
+"""Atomic writes, lock files, and safe reading of files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, DataError
 
 __all__ = [
     "append_text",
@@ -22,6 +23,8 @@ __all__ = [
     "check_writable",
     "link_or_copy",
     "locked",
+    "parse_json",
+    "read_json",
     "whole_file",
     "write_json",
     "write_text",
@@ -126,6 +129,36 @@ def _acquire(lock: filelock.BaseFileLock, path: Path) -> None:
         raise BlockingIOError(f"{path} is locked") from error
     except NotImplementedError as error:  # filelock < 4, on file systems without locks
         raise OSError(errno.ENOSYS, "no locks available", str(path)) from error
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON; None if it is damaged, nested too deeply, or holds numbers too long to convert."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_json(path: Path, how_to_fix: str) -> dict[str, Any]:
+    """Reads a JSON file that holds a mapping.
+
+    Args:
+        path: The file.
+        how_to_fix: What to do if it is damaged, for the message.
+
+    Raises:
+        DataError: The file is missing, cannot be read or does not hold a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    content = parse_json(text)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is damaged: it does not hold a JSON object; {how_to_fix}")
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

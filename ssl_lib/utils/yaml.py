@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
         if not re.fullmatch(_SCALARS[kind][0], text):
             raise _error(f"{brief(text)} is not of type {kind}", node.start_mark)
         value = {"null": lambda _: None, "bool": lambda t: t[0] in "tT", "int": _integer, "float": _float}[kind](text)
-        if value is _TOO_LARGE:
+        if value in (math.inf, -math.inf) and not text.lower().endswith("inf"):
             raise _error(f"the number {brief(text)} is too large", node.start_mark)
         return value
 
@@ -69,19 +69,15 @@ class _Loader(yaml.SafeLoader):
         raise _error(f"the tag {brief(node.tag)} is not supported: write a plain value", node.start_mark)
 
 
-_TOO_LARGE = object()
-
-
-def _integer(text: str) -> Any:
+def _integer(text: str) -> int | float:
+    """The integer; infinity if it is beyond float."""
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     value = int(text[2:] if base != 10 else text, base) if len(text) <= 400 else math.inf
-    return value if abs(value) <= sys.float_info.max else _TOO_LARGE
+    return value if abs(value) <= sys.float_info.max else math.inf
 
 
-def _float(text: str) -> Any:
-    named = text.lower().endswith(("inf", "nan"))
-    value = float(text.replace(".", "") if named else text)
-    return _TOO_LARGE if math.isinf(value) and not named else value
+def _float(text: str) -> float:
+    return float(text.replace(".", "") if text.lower().endswith(("inf", "nan")) else text)
 
 
 def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:

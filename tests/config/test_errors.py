@@ -11,18 +11,18 @@ from ssl_lib.experiment.build import build
 from tests.config.helper import GOOD, write_config
 
 DID_YOU_MEAN = [
-    ("method.temprature=0.1", r"unknown key 'method.temprature'. Did you mean 'temperature'"),
+    ("method.temprature=0.1", r"unknown key 'method.temprature'. Did you mean 'method.temperature'"),
     ("method.name=simcrl", r"unknown method 'simcrl'. Did you mean 'simclr'"),
     ("backbone.name=resnet_tyni", r"unknown backbone 'resnet_tyni'. Did you mean 'resnet_tiny'"),
     ("data.name=fashion", r"unknown data set 'fashion'. Did you mean 'fashion_mnist'"),
     ("optimizer.name=lamb", r"unknown optimizer 'lamb'.*Known: adamw, lars, sgd"),
     ("views.preset=simcrl", r"unknown view preset 'simcrl'. Did you mean 'simclr'"),
-    ("views.sise=32", r"unknown key 'views.sise'. Did you mean 'size'"),
+    ("views.sise=32", r"unknown key 'views.sise'. Did you mean 'views.size'"),
     ("views.weights=1", r"unknown key 'views.weights'"),
-    ("views=[{siez: 28}]", r"unknown key 'views\[0\].siez'. Did you mean 'size'"),
-    ("schedule.epoch=5", r"unknown key 'schedule.epoch'. Did you mean 'epochs'"),
-    ("trainer.log_evry=5", r"unknown key 'trainer.log_evry'. Did you mean 'log_every'"),
-    ("evaluation.kn={}", r"unknown key 'evaluation.kn'. Did you mean 'knn'"),
+    ("views=[{siez: 28}]", r"unknown key 'views\[0\].siez'. Did you mean 'views\[0\].size'"),
+    ("schedule.epoch=5", r"unknown key 'schedule.epoch'. Did you mean 'schedule.epochs'"),
+    ("trainer.log_evry=5", r"unknown key 'trainer.log_evry'. Did you mean 'trainer.log_every'"),
+    ("evaluation.kn={}", r"unknown key 'evaluation.kn'. Did you mean 'evaluation.knn'"),
     ("sede=1", r"unknown key 'sede'. Did you mean 'seed'"),
     ("data.root=x", r"fashion_mnist_mini takes no arguments; 'root' is an argument of "),
 ]
@@ -47,9 +47,9 @@ TYPES = [
     ("seed=2024-99-99", r"seed: expected an integer, got '2024-99-99'"),
     ("seed=no", r"seed: expected an integer, got 'no' \(text\)"),
     ("method=[simclr]", r"method: expected a name and arguments"),
-    ("views=3", r"views: expected mapping or list"),
+    ("views=3", r"views: expected a mapping or a list"),
     ("imports=mine.py", r"imports: expected a list, got 'mine.py'"),
-    ("run_dir=5", r"run_dir: expected text, got 5 \(integer\); in quotes it is text: '5'"),
+    ("run_dir=5", r"run_dir: expected text, got 5 \(an integer\); in quotes it is text: '5'"),
     ("trainer.device.index=0", r"cannot set 'trainer.device.index': 'device' is 'cpu', not a mapping"),
 ]
 

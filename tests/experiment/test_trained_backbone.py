@@ -63,8 +63,7 @@ def test_images_of_the_input_size_are_not_resized(tmp_path):
         TrainedBackbone.from_run(run, "teacher")
 
 
-def test_data_are_needed_only_by_a_checkpoint_without_preprocessing(run, tmp_path):
-    """Only checkpoints of versions that did not save the preprocessing need the images of the run."""
+def test_checkpoint_contains_the_preprocessing_and_needs_no_data(run, tmp_path):
     saved = load_checkpoint(run / "checkpoints" / "last.pt")
     config = saved["config"].replace(str(run.parent), "/gone")
     save_checkpoint(tmp_path / "new.pt", {**saved, "config": config})
@@ -74,15 +73,12 @@ def test_data_are_needed_only_by_a_checkpoint_without_preprocessing(run, tmp_pat
         command = ["embed", str(source), str(run.parent / "val"), "-o", str(tmp_path / f"{name}.npz"), "--workers", "0"]
         assert main(command) == 0
     assert (tmp_path / "here.npz").read_bytes() == (tmp_path / "there.npz").read_bytes()
-    older = {key: value for key, value in saved.items() if key != "preprocessing"}
-    save_checkpoint(tmp_path / "old.pt", older)
-    assert TrainedBackbone.from_run(tmp_path / "old.pt").preprocessing == expected
-    save_checkpoint(tmp_path / "old.pt", {**older, "config": config})
     with pytest.raises(DataError, match="/gone"):
-        TrainedBackbone.from_run(tmp_path / "old.pt")
-    save_checkpoint(tmp_path / "bad.pt", {**saved, "preprocessing": {"size": 12}})
-    with pytest.raises(CheckpointError, match=r"bad\.pt has invalid preprocessing"):
-        TrainedBackbone.from_run(tmp_path / "bad.pt")
+        TrainedBackbone.from_run(tmp_path / "new.pt", changes={"evaluation.image_size": 16})
+    for damaged in ({"size": 12}, None):
+        save_checkpoint(tmp_path / "bad.pt", {**saved, "preprocessing": damaged})
+        with pytest.raises(CheckpointError, match=r"bad\.pt has no valid preprocessing"):
+            TrainedBackbone.from_run(tmp_path / "bad.pt")
 
 
 def test_evaluation_image_size_can_be_changed(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ssl_lib.training.run_lock import check_unlocked, run_lock
 from ssl_lib.training.sync_batchnorm import SyncBatchNorm, synchronize_batchnorm
 from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
 from tests.training.helpers import DoubleViews, InterruptAfter
+from tests.training.nonfinite_helper import checking_late
 
 ACCUMULATE = (1, 2)
 
@@ -176,19 +178,7 @@ def evaluate(folder: Path) -> dict[str, Tensor]:
     return results | {"uneven": gather_uneven(torch.full((rank(), 2), float(rank())))}
 
 
-class CheckAtOnce(Callback):
-    """Sets when losses are checked: before each optimizer step, or only when a line is logged, as on CUDA."""
-
-    every_rank = True
-
-    def __init__(self, at_once: bool) -> None:
-        self.at_once = at_once
-
-    def on_start(self, state) -> None:
-        state.meter.at_once = self.at_once
-
-
-def fit_with_nan(folder: Path, at_once: bool) -> tuple[list[int], dict[str, object]]:
+def fit_with_nan(folder: Path) -> tuple[list[int], dict[str, object]]:
     """Trains with a NaN loss in the second process; returns that process's images and the content of the report."""
     own_images: list[int] = []
 
@@ -204,7 +194,6 @@ def fit_with_nan(folder: Path, at_once: bool) -> tuple[list[int], dict[str, obje
     method = NaNInSecondProcess(TinyBackbone(), hidden_dim=32, out_dim=16)
     loader = Loader(images, ViewPipeline(small_views("byol"), images.mean, images.std), batch_size=16)
     trainer = Trainer(folder, device="cpu", precision="fp32", log_every=2)
-    trainer.callbacks = [*trainer.callbacks, CheckAtOnce(at_once)]
     with pytest.raises(NonFiniteLossError, match="loss became nan at step 1"):
         trainer.fit(method, loader, LARS(method.param_groups(1e-4), lr=0.5), Schedule(epochs=1))
     barrier()
@@ -215,7 +204,8 @@ def stop_on_nan(folder: Path) -> dict[str, Tensor]:
     """Whether the report, written by the first process, has the images of the process whose loss became NaN."""
     results = {}
     for at_once in (True, False):
-        own_images, report = fit_with_nan(folder / f"nan {at_once}", at_once)
+        with nullcontext() if at_once else checking_late():
+            own_images, report = fit_with_nan(folder / f"nan {at_once}")
         everyone = [index for indices in gather_objects(own_images) for index in indices]
         results[f"nan {at_once}"] = torch.tensor([len(everyone) == 16 // world_size(), report["indices"] == everyone])
     return results

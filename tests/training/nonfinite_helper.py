@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 
+import pytest
 import torch
 
 from ssl_lib import LARS, Schedule, StepOutput, Trainer
 from ssl_lib.training.callbacks import Callback
+from ssl_lib.training.update import Update
 
 SCHEDULE = Schedule(epochs=3, warmup_epochs=1)
 
@@ -27,6 +30,14 @@ class RecordStates(Callback):
 
     def on_nonfinite(self, state, found):
         self.found.append(found)
+
+
+@contextlib.contextmanager
+def checking_late():
+    """Checks losses and gradients only when a line is logged, as on CUDA."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssl_lib.training.trainer.Update", lambda **options: Update(**{**options, "at_once": False}))
+        yield
 
 
 def infinite_loss(loss):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ssl_lib import METHODS, ConfigError
-from ssl_lib.training.sync_batchnorm import refuse_foreign_norms
+from ssl_lib.training.sync_batchnorm import synchronize
 from tests.conftest import TinyBackbone, small_method
 from tests.distributed_helper import run_processes
 from tests.training.ddp_helper import (
@@ -125,5 +125,5 @@ def test_batch_normalization_with_its_own_forward_is_refused():
 
     method = small_method("simclr", TinyBackbone(norm=NormAndRectify(16)))
     with pytest.raises(ConfigError, match=r"backbone.1 is a NormAndRectify.*sync_batchnorm = False"):
-        refuse_foreign_norms(method)
-    refuse_foreign_norms(small_method("simclr"))
+        synchronize(method, torch.device("cpu"))
+    synchronize(small_method("simclr"), torch.device("cpu"))

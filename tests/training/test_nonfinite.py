@@ -11,15 +11,22 @@ import torch
 from ssl_lib import LARS, NonFiniteLossError, Schedule, Trainer
 from ssl_lib.training.callbacks import Checkpoints
 from ssl_lib.training.checkpoint import load_checkpoint
-from ssl_lib.training.meter import Meter
+from ssl_lib.training.nonfinite import judge_update
 from tests.training.helpers import BadLossAt, MeanSquare, Recorder
-from tests.training.nonfinite_helper import SCHEDULE, RecordStates, infinite_gradient, infinite_loss, with_bad_steps
+from tests.training.nonfinite_helper import (
+    SCHEDULE,
+    RecordStates,
+    checking_late,
+    infinite_gradient,
+    infinite_loss,
+    with_bad_steps,
+)
 
 
 @pytest.fixture
-def check_late(monkeypatch):
-    """Checks losses and gradients only when a line is logged, as on CUDA."""
-    monkeypatch.setattr("ssl_lib.training.trainer.Meter", lambda precision, **options: Meter(precision, at_once=False))
+def check_late():
+    with checking_late():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -94,16 +101,15 @@ def test_late_check_names_the_cause_at_the_step_itself(make_loader, check_late):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("change_loss", [infinite_loss, infinite_gradient])
 def test_check_on_cuda_needs_no_synchronization_in_a_step(change_loss, make_method, make_loader):
-    class NoSync(Meter):
-        def judge(self, method, gradients):
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                return super().judge(method, gradients)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+    def judge_without_sync(state, **options):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return judge_update(state, **options)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ssl_lib.training.trainer.Meter", NoSync)
+        patch.setattr("ssl_lib.training.update.judge_update", judge_without_sync)
         method = with_bad_steps(make_method("simclr"), [4], change_loss)
         trainer = Trainer(callbacks=[], precision="fp32", device="cuda", log_every=9)
         with pytest.raises(NonFiniteLossError, match="at step 4"):

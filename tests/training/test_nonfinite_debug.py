@@ -66,13 +66,14 @@ def test_debugging_starts_at_the_step_in_the_report(train_with_bad_steps, tmp_pa
         def on_update(self, state):
             anomaly_modes.append((state.step, torch.is_anomaly_enabled()))
 
-        def on_nonfinite(self, state, found):
-            anomaly_modes.append((state.step, torch.is_anomaly_enabled()))
+    def infinite_loss_with_anomaly_mode(loss):
+        anomaly_modes.append(("bad loss", torch.is_anomaly_enabled()))
+        return infinite_loss(loss)
 
-    callbacks.append(RecordAnomalyMode())
+    options = {"callbacks": [*callbacks, RecordAnomalyMode()], "resume": True, "debug_nonfinite": True}
     with pytest.raises(NonFiniteLossError, match=r"at step 4.*output of every module is finite"):
-        train_with_bad_steps("dino", [4], infinite_loss, tmp_path, callbacks, resume=True, debug_nonfinite=True)
-    assert anomaly_modes == [(4, False), (4, True)]  # the checkpoint is of step 3; the update of step 4 fails
+        train_with_bad_steps("dino", [4], infinite_loss_with_anomaly_mode, tmp_path, **options)
+    assert anomaly_modes == [(4, False), ("bad loss", True)]  # resumed at step 3; the update of step 4 fails
 
 
 def test_nan_loss_is_not_blamed_on_an_operation_of_the_backward_pass(make_loader):

@@ -6,16 +6,20 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-from ssl_lib import NonFiniteLossError, Schedule, StepOutput, Trainer
+from ssl_lib import Loader, NonFiniteLossError, Schedule, Trainer, ViewPipeline
 from ssl_lib.distributed import rank
 from ssl_lib.training.callbacks import Checkpoints, NonFiniteReport, ProgressBar
-from ssl_lib.training.meter import Meter
-from tests.conftest import TinyBackbone
+from tests.conftest import pattern_images, small_method, small_views
 from tests.distributed_helper import run_processes
 from tests.training.helpers import Recorder, assert_same
-from tests.training.nonfinite_helper import RecordStates, infinite_gradient, infinite_loss, with_bad_steps
+from tests.training.nonfinite_helper import (
+    RecordStates,
+    fit_with_bad_steps,
+    infinite_gradient,
+    infinite_loss,
+    with_bad_steps,
+)
 
 
 @pytest.mark.parametrize("name", ["byol", "dino"])
@@ -91,18 +95,17 @@ def test_epoch_of_skipped_updates_is_reported_and_training_continues(train_with_
     assert 3 < loss < 15  # the mean over the updates that were made
 
 
-def judge_in_one_bad_process():
-    """Whether the meter accepts an update if only the second process has a NaN loss."""
-    method = nn.Sequential(TinyBackbone())
-    meter = Meter("fp32", at_once=True, max_skips=1)
-    results = {}
-    for case, bad in (("good", False), ("bad", rank() == 1)):
-        meter.record(7, StepOutput(torch.tensor(math.nan if bad else 1.0)), 0.1, torch.arange(2))
-        results[case] = torch.tensor(meter.judge(method, torch.ones(())) is None)
-    return results
+def skip_in_one_bad_process():
+    """The steps that this process skips if only the second process has an infinite loss, at step 4."""
+    images, recorder = pattern_images(), RecordStates()
+    recorder.every_rank = True
+    loader = Loader(images, ViewPipeline(small_views("simclr"), images.mean, images.std), batch_size=32)
+    bad_steps = [4] if rank() == 1 else []
+    fit_with_bad_steps(small_method("simclr"), loader, bad_steps, infinite_loss, callbacks=[recorder], skip_nonfinite=1)
+    return {"skipped": torch.tensor([found.step for found in recorder.found])}
 
 
 @pytest.mark.slow
 def test_all_processes_skip_together(tmp_path):
-    for result in run_processes(judge_in_one_bad_process, (2,), tmp_path)[2]:
-        assert result["good"] and not result["bad"]
+    for result in run_processes(skip_in_one_bad_process, (2,), tmp_path)[2]:
+        assert result["skipped"].tolist() == [4]

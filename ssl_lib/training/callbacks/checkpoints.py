@@ -105,7 +105,7 @@ class Checkpoints(Callback):
 
     def on_end(self, state: TrainState) -> None:
         """Waits for a save in the background."""
-        self._writer.close()
+        self._writer.wait()
 
     def _restart_clock(self, saved: int | None) -> None:
         """Records the step that was saved last, and the time."""
