@@ -1,26 +1,10 @@
-"""Backbone protocol: a network with an `out_dim`."""
+"""Interface of backbones: any network that maps images (N, C, H, W) to features (N, D) and declares D as `out_dim`."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from torch import nn
 
-from torch import Tensor, nn
-
-__all__ = ["Backbone", "feature_dim"]
-
-
-class Backbone(Protocol):
-    """Network that maps normalized images to features: any `nn.Module` with an `out_dim`.
-
-    Attributes:
-        out_dim: Width of the features.
-    """
-
-    out_dim: int
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, out_dim)."""
-        ...
+__all__ = ["feature_dim"]
 
 
 def feature_dim(backbone: nn.Module) -> int:

@@ -53,22 +53,20 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
     state = _own_keys(state, expected)
     _sum_stem(state, expected)
     _merge_register_positions(state, expected)
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    mismatched = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems = [
-        f"{kind}: {_shorten(keys)}"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", mismatched))
-        if keys
-    ]
-    if problems:
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
+        "wrong shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys)
         raise ConfigError(
-            f"the weights {source!r} do not match this backbone; {'; '.join(problems)}. Use the same backbone, stem, "
-            "number of channels and sizes that the weights were trained with"
+            f"the weights {source!r} do not match this backbone; {listed}. Use the same backbone, stem, number of "
+            "channels and sizes that the weights were trained with"
         )
     module.load_state_dict(state)
 

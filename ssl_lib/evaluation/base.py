@@ -93,15 +93,16 @@ class EvaluatedEncoder:
     @cached_property
     def features(self) -> Features:
         """Features of the training and test images. All processes must access this property together."""
-        bank, bank_labels = self._extract(self.bank, self.bank_indices)
-        queries, query_labels = self._extract(self.queries, self.query_indices)
+        bank, bank_labels = self.features_of(self.bank, self.bank_indices)
+        queries, query_labels = self.features_of(self.queries, self.query_indices)
         if self.center:
             mean = bank.mean(0)
             bank -= mean
             queries -= mean
         return Features(bank, bank_labels, queries, query_labels)
 
-    def _extract(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:
+    def features_of(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and labels (N,) of labeled images, on the CPU; see `extract_features`."""
         features, labels = extract_features(
             self.encoder,
             data,
@@ -132,8 +133,13 @@ class EvaluationProtocol(Protocol):
         """Evaluates one encoder."""
 
 
-def draw(count: int, limit: int | None, seed: int = 0) -> Tensor | None:
-    """Draws `limit` of `count` positions, sorted and fixed for a given seed; returns None if all images are used."""
-    if limit is None or limit >= count:
-        return None
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:limit].sort().values
+def draw(count: int, limit: int | None) -> Tensor:
+    """Draws `limit` of `count` positions, always the same, in ascending order; all if the limit is None or larger."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:limit].sort().values
+
+
+def check_at_least(least: int, settings: object, *names: str) -> None:
+    """Raises ValueError if one of the named settings of a protocol is below `least`."""
+    for name in names:
+        if not getattr(settings, name) >= least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")

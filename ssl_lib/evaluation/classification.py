@@ -16,6 +16,7 @@ __all__ = [
     "Standardized",
     "accuracies",
     "class_report",
+    "class_sizes",
     "few_labels",
     "held_out_split",
     "logits",
@@ -54,16 +55,22 @@ def spread(key: str, values: Sequence[float]) -> dict[str, float]:
     return {key: mean} if spread is None else {key: mean, f"{key}_std": spread}
 
 
+def class_sizes(labels: Tensor) -> dict[int, int]:
+    """Number of images of each class that has any."""
+    return {label: size for label, size in enumerate(labels.bincount().tolist()) if size}
+
+
 def few_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """Indices of `per_class` images of every class, drawn at random.
 
     Raises:
         ValueError: A class has fewer images.
     """
-    for label, count in zip(*labels.unique(return_counts=True), strict=True):
-        if count < per_class:
-            raise ValueError(f"class {label} has {count} labeled images, fewer than the requested {per_class}")
-    return _draw(labels, dict.fromkeys(labels.unique().tolist(), per_class), torch.Generator().manual_seed(seed))
+    sizes = class_sizes(labels)
+    for label, size in sizes.items():
+        if size < per_class:
+            raise ValueError(f"class {label} has {size} labeled images, fewer than the requested {per_class}")
+    return _draw(labels, dict.fromkeys(sizes, per_class), seed)
 
 
 def share_of_labels(labels: Tensor, share: float, seed: int) -> Tensor:
@@ -72,11 +79,11 @@ def share_of_labels(labels: Tensor, share: float, seed: int) -> Tensor:
     Raises:
         ValueError: The number of images of a class rounds to zero.
     """
-    counts = {int(c): round(share * int(n)) for c, n in zip(*labels.unique(return_counts=True), strict=True)}
-    if empty := [label for label, count in counts.items() if count < 1]:
-        size = int((labels == empty[0]).sum())
-        raise ValueError(f"{share:.3g} of the {size} labeled images of class {empty[0]} is less than one image")
-    return _draw(labels, counts, torch.Generator().manual_seed(seed))
+    sizes = class_sizes(labels)
+    for label, size in sizes.items():
+        if round(share * size) < 1:
+            raise ValueError(f"{share:.3g} of the {size} labeled images of class {label} is less than one image")
+    return _draw(labels, {label: round(share * size) for label, size in sizes.items()}, seed)
 
 
 def held_out_split(labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -165,10 +172,8 @@ def part_rows(features: Tensor, width: int = 1) -> int:
     return max(1, 2**24 // max(width, features.shape[1]))
 
 
-def _draw(labels: Tensor, counts: dict[int, int], generator: torch.Generator) -> Tensor:
+def _draw(labels: Tensor, counts: dict[int, int], seed: int) -> Tensor:
     """Draws `counts[label]` image indices of each class at random."""
-    order = torch.randperm(len(labels), generator=generator)
-    by_class = order[labels[order].argsort(stable=True)]
-    ends = labels.bincount().cumsum(0).tolist()
-    starts = [0, *ends]
-    return torch.cat([by_class[starts[label] : starts[label] + count] for label, count in counts.items()])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = order[labels[order].argsort(stable=True)].split(labels.bincount().tolist())
+    return torch.cat([by_class[label][:count] for label, count in counts.items()])

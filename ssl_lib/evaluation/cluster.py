@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
 from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
@@ -45,9 +45,7 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.clusters is not None and self.clusters < 2:
             raise ValueError(f"clusters must be at least 2, got {self.clusters}; null uses the number of classes")
-        for name in ("restarts", "max_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, self, "restarts", "max_steps")
 
     @property
     def measures(self) -> Sequence[Metric]:
@@ -71,13 +69,13 @@ class Cluster:
         clusters = self.clusters or f.num_classes
         bank, queries = F.normalize(f.bank, dim=1), F.normalize(f.queries, dim=1)
         generator = torch.Generator().manual_seed(self.seed)
-        starts = progress(range(self.restarts), f"{subject.title}: k-means", self.restarts)
+        starts = progress(range(self.restarts), f"{subject.title}: k-means")
         runs = [k_means(bank, clusters, generator, self.max_steps, subject.device) for _ in starts]
         centers, inertia, _ = min(runs, key=lambda run: run[1])
         assigned = nearest_center(queries, centers)[0]
-        values = cluster_scores(assigned, f.query_labels)
-        details = {"clusters": clusters, "inertia": inertia, "inertias": [run[1] for run in runs]}
-        return Scores(values, {**details, "steps": [run[2] for run in runs]})
+        inertias, steps = [run[1] for run in runs], [run[2] for run in runs]
+        details = {"clusters": clusters, "inertia": inertia, "inertias": inertias, "steps": steps}
+        return Scores(cluster_scores(assigned, f.query_labels), details)
 
 
 @torch.no_grad()
@@ -124,7 +122,7 @@ def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     for part in x.split(part_rows(x, len(centers))):
         some = part.to(centers.device)
         least, place = (own - 2 * some @ centers.T).min(1)
-        squares = (least + _squared_norms(some)).clamp_min(0)
+        squares = (least + torch.linalg.vector_norm(some, dim=1).square()).clamp_min(0)
         found.append((place.to(x.device), squares.to(x.device)))
     places, squares = map(torch.cat, zip(*found, strict=True))
     return places, squares
@@ -161,7 +159,7 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
 
 def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """k-means++: draws rows of x with probability proportional to the squared distance to the nearest drawn row."""
-    norms = _squared_norms(x)
+    norms = torch.linalg.vector_norm(x, dim=1).square()
     drawn = [int(torch.randint(len(x), (1,), generator=generator))]
     nearest = torch.full_like(norms, float("inf"))
     while len(drawn) < clusters:
@@ -173,12 +171,6 @@ def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tens
         at = torch.rand(1, generator=generator, dtype=torch.float64) * heights[-1]
         drawn.append(min(int(torch.searchsorted(heights, at, right=True)), len(x) - 1))
     return x[drawn]
-
-
-def _squared_norms(x: Tensor) -> Tensor:
-    """Squared norms of the rows, without allocating a matrix of the size of x."""
-    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
-    return norms.square()
 
 
 def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Tensor:

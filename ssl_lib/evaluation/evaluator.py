@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,24 +61,17 @@ class Evaluator:
         if bank.labels is None or queries.labels is None:
             raise ValueError("evaluation needs labels for the training images (bank) and for the test images (queries)")
         self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
-        self.random_encoder = random_encoder
-        self.size, self.resize, self.workers, self.limit, self.views = size, resize, workers, limit, views
-        _check_metrics(self.protocols)
-        chosen = draw(len(bank), limit), draw(len(queries), limit)
-        self._subject = partial(
-            EvaluatedEncoder,
-            bank=bank,
-            queries=queries,
-            bank_indices=chosen[0],
-            query_indices=chosen[1],
-            size=size,
-            resize=resize,
-            workers=workers,
-            views=views,
-        )
+        self.random_encoder, self.size, self.resize, self.limit = random_encoder, size, resize, limit
+        keys = [measure.key for protocol in protocols for measure in protocol.measures]
+        if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(
+                f"several protocols return the metric {', '.join(duplicates)}: run them in separate evaluations"
+            )
+        self._options: dict[str, Any] = {"size": size, "resize": resize, "workers": workers, "views": views}
+        self._indices = draw(len(bank), limit), draw(len(queries), limit)
         self._baselines: dict[str, list[Scores]] = {}
         for protocol in protocols:
-            protocol.check(bank.labels if chosen[0] is None else bank.labels[chosen[0]])
+            protocol.check(bank.labels[self._indices[0]])
         if size is not None:
             self._check_size(size)
 
@@ -88,26 +80,17 @@ class Evaluator:
         if count == self.limit:
             return self
         return Evaluator(
-            self.bank,
-            self.queries,
-            self.protocols,
-            random_encoder=self.random_encoder,
-            size=self.size,
-            resize=self.resize,
-            workers=self.workers,
-            limit=count,
-            views=self.views,
+            self.bank, self.queries, self.protocols, random_encoder=self.random_encoder, limit=count, **self._options
         )
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the protocols and of the images, as JSON types."""
-        sets = {"bank": self.bank, "queries": self.queries}
-        skipped = {name: len(getattr(data, "skipped", ())) for name, data in sets.items()}
-        counts = {name: min(len(data), self.limit or len(data)) - skipped[name] for name, data in sets.items()}
         protocols = {protocol_name(p): dataclasses.asdict(p) for p in self.protocols}  # type: ignore[call-overload]
+        skipped = [len(getattr(data, "skipped", ())) for data in (self.bank, self.queries)]
+        bank, queries = (len(indices) - missing for indices, missing in zip(self._indices, skipped, strict=True))
         options = {"size": self.size, "resize": self.resize, "limit": self.limit}
-        images = {**counts, "skipped": sum(skipped.values()), **options}
+        images = {"bank": bank, "queries": queries, "skipped": sum(skipped), **options}
         return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
 
     def __call__(self, encoder: nn.Module) -> Results:
@@ -127,11 +110,10 @@ class Evaluator:
                 # Raw pixels are centered: otherwise the mean brightness dominates their cosine similarity.
                 rows = ("raw pixels", RawPixels(), True), ("random init", self.random_encoder, False)
                 self._baselines = {  # one row at a time, so that only one set of features is in memory
-                    title: self._score(self._subject(title, net, center=center, device=device))
-                    for title, net, center in rows
+                    title: self._score(title, net, device, center) for title, net, center in rows
                 }
                 self.random_encoder.cpu()  # free device memory for training
-            scored = {**self._baselines, "trained": self._score(self._subject("trained", encoder, device=device))}
+            scored = {**self._baselines, "trained": self._score("trained", encoder, device)}
         names = [protocol_name(protocol) for protocol in self.protocols]
         measures = tuple(measure for protocol in self.protocols for measure in protocol.measures)
         values = {row: {k: v for each in found for k, v in each.values.items()} for row, found in scored.items()}
@@ -141,7 +123,9 @@ class Evaluator:
         }
         return Results(measures, values, details)
 
-    def _score(self, subject: EvaluatedEncoder) -> list[Scores]:
+    def _score(self, title: str, encoder: nn.Module, device: torch.device, center: bool = False) -> list[Scores]:
+        options = {"center": center, "device": device, **self._options}
+        subject = EvaluatedEncoder(title, encoder, self.bank, self.queries, *self._indices, **options)
         try:
             return [protocol(subject) for protocol in self.protocols]
         except ValueError as error:  # check() saw the labels of all images, including those skipped later
@@ -161,15 +145,6 @@ class Evaluator:
             raise ValueError(
                 f"the backbone does not accept images of {shape} (channels, height, width): {error}"
             ) from error
-
-
-def _check_metrics(protocols: Sequence[EvaluationProtocol]) -> None:
-    """Raises ValueError if several protocols return a metric of the same name."""
-    keys = [measure.key for protocol in protocols for measure in protocol.measures]
-    if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ValueError(
-            f"several protocols return the metric {', '.join(duplicates)}: run them in separate evaluations"
-        )
 
 
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int, **more: Any) -> None:

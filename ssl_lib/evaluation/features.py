@@ -95,20 +95,20 @@ def extract_features(
         Features (N, D) in float32 and labels (N,) or None, on the CPU. N does not count unreadable images that the data
         set skips.
     """
-    features, positions = torch.zeros(0, 0), list[Tensor]()
-    mine, count = share(torch.arange(len(data)) if indices is None else indices), 0
+    mine = share(torch.arange(len(data)) if indices is None else indices)
+    features, order, count = torch.empty(0, 0), torch.empty(len(mine), dtype=torch.int64), 0
     batches = evaluation_batches(data, batch_size, size, workers, mine, resize)
     with frozen(encoder):
         for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)
             some = encode(encoder, batch.images, data.mean, data.std)
-            if not positions:  # allocate the result once: concatenating batches would need twice the memory
+            if not count:  # allocate the result once: concatenating batches would need twice the memory
                 features = some.new_empty(len(mine), some.shape[1])
-            features[count : count + len(some)] = some
-            count += len(some)
-            positions.append(batch.indices)
-    order = torch.cat([*positions, torch.zeros(0, dtype=torch.int64)])
-    features, order = _joined(data, features[:count], order) if is_distributed() else (features[:count], order)
+            start, count = count, count + len(some)
+            features[start:count], order[start:count] = some, batch.indices
+    features, order = features[:count], order[:count]
+    if is_distributed():
+        features, order = _joined(data, features, order)
     return features, None if data.labels is None else data.labels[order]
 
 
@@ -146,7 +146,7 @@ def view_features(
     found = []
     with frozen(encoder):
         batches = mine.split(max(1, batch_size // count))
-        for batch in progress(batches, title, len(batches), unit="batch"):
+        for batch in progress(batches, title, unit="batch"):
             crops, numbers = [], []
             for place in batch.tolist():
                 generator = seeded_generator("views", seed, place)
@@ -159,8 +159,7 @@ def view_features(
                 large_views = torch.stack(pipeline(images.to(device)).large, 1)  # (n, count, C, H, W)
                 features = encoder(large_views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
                 found.append(features.float().cpu().unflatten(0, (-1, count)))
-    widths = gather_objects(found[0].shape[2] if found else 0)
-    return gather_uneven(torch.cat(found) if found else torch.empty(0, count, max(widths)))
+    return _gather_features(torch.cat(found) if found else torch.empty(0, count, 0))
 
 
 def _joined(data: ImageData, features: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,9 +167,12 @@ def _joined(data: ImageData, features: Tensor, order: Tensor) -> tuple[Tensor, T
     skipped: list[str] = getattr(data, "skipped", [])
     for names in gather_objects(list(skipped)):
         skipped.extend(sorted(set(names).difference(skipped)))
-    width = max(gather_objects(features.shape[1]))
     order = gather_uneven(order)
     places = torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])
-    if not len(features):  # a process may not have read any image
-        features = features.new_empty(0, width)
-    return gather_uneven(features)[places], order[places]
+    return _gather_features(features)[places], order[places]
+
+
+def _gather_features(features: Tensor) -> Tensor:
+    """Joins the features (..., D) of all processes, of which some may have no image and then do not know D."""
+    width = max(gather_objects(features.shape[-1]))
+    return gather_uneven(features if len(features) else features.new_empty(*features.shape[:-1], width))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from torch.optim import AdamW
 from ssl_lib.data import Loader
 from ssl_lib.distributed import is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, NonFiniteLossError
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
 from ssl_lib.evaluation.classification import class_report
-from ssl_lib.evaluation.features import extract_features, progress
+from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.mixing import Mixing, soft_targets
 from ssl_lib.optim import Schedule, layer_decay_groups
 from ssl_lib.optim.param_groups import transformer_layers
@@ -62,6 +63,8 @@ class FineTune:
         seed: Seed for the head, the batches, the views and the mixing.
     """
 
+    copies_encoder: ClassVar[bool] = True  # not possible for an encoder that is sharded over processes
+
     epochs: int = 10
     warmup_epochs: float = 1.0
     batch_size: int = 64
@@ -79,11 +82,8 @@ class FineTune:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
-        for name in ("lr", "weight_decay", "mixup", "cutmix", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_at_least(1, self, "epochs", "batch_size")
+        check_at_least(0, self, "lr", "weight_decay", "mixup", "cutmix", "seed")
         for name in ("drop_path", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -94,19 +94,14 @@ class FineTune:
         self._views(32, (0.5,), (0.5,))
 
     @property
-    def copies_encoder(self) -> bool:
-        """Whether the protocol copies the encoder, which is not possible if it is sharded over processes."""
-        return True
-
-    @property
     def measures(self) -> Sequence[Metric]:
         """The fine-tuned accuracy."""
         return [Metric("finetune", f"fine-tuned ({self.epochs} epoch{'s' * (self.epochs != 1)})")]
 
     def check(self, bank_labels: Tensor) -> None:
         """Raises ValueError if there are fewer images than processes, or fewer than two."""
-        if len(bank_labels) < max(2, world_size()):
-            needed = max(2, world_size())
+        needed = max(2, world_size())
+        if len(bank_labels) < needed:
             raise ValueError(f"finetune: needs at least {needed} labeled training images, got {len(bank_labels)}")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
@@ -120,16 +115,8 @@ class FineTune:
             model = self._model(subject, classes)
             decay = self._layer_decay(model)
             losses = self._train(model, subject, classes, decay)
-        logits, truth = extract_features(
-            model,
-            subject.queries,
-            indices=subject.query_indices,
-            size=subject.size,
-            resize=subject.resize,
-            workers=subject.workers,
-            title=f"{subject.title}: fine-tuned",
-        )
-        assert truth is not None
+        tuned = replace(subject, encoder=model, title=f"{subject.title}: fine-tuned")
+        logits, truth = tuned.features_of(subject.queries, subject.query_indices)
         predictions = logits.argmax(1)
         report = {"loss": losses, "layer_decay": decay, **class_report(predictions, truth, classes)}
         return Scores({"finetune": (predictions == truth).double().mean().item()}, report)
@@ -148,14 +135,13 @@ class FineTune:
         return nn.Sequential(encoder, head).to(subject.device)
 
     def _layer_decay(self, model: nn.Module) -> float:
-        is_transformer = transformer_layers(model) is not None
-        if self.layer_decay is None:
-            return 0.65 if is_transformer else 1.0
-        if self.layer_decay < 1 and not is_transformer:
-            raise ConfigError(
-                f"evaluation.finetune.layer_decay {self.layer_decay} needs a vision transformer; set it to null or 1"
-            )
-        return self.layer_decay
+        if transformer_layers(model) is not None:
+            return self.layer_decay or 0.65
+        if self.layer_decay in (None, 1):
+            return 1.0
+        raise ConfigError(
+            f"evaluation.finetune.layer_decay {self.layer_decay} needs a vision transformer; set it to null or 1"
+        )
 
     def _train(self, model: nn.Module, subject: EvaluatedEncoder, classes: int, decay: float) -> list[float]:
         """Trains the model in place; returns the mean loss per epoch, over the images of this process."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
 from ssl_lib.evaluation.classification import (
     Standardized,
     accuracies,
@@ -76,9 +77,7 @@ class Linear:
     def __post_init__(self) -> None:
         if self.labels_per_class is not None and self.labels_per_class < 2:
             raise ValueError(f"labels_per_class must be at least 2, got {self.labels_per_class}; null uses all")
-        for name in ("draws", "epochs", "min_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(1, self, "draws", "epochs", "min_steps", "batch_size")
         if not self.learning_rates or not min(self.learning_rates) > 0:
             raise ValueError(f"learning_rates must be above 0, got {self.learning_rates}")
         if not 0 < self.held_out < 1:
@@ -172,7 +171,7 @@ def linear_probe(
 
     def trained(places: Tensor) -> Tensor:
         steps = max(min_steps, math.ceil(epochs * len(places) / batch_size))
-        batches = _batches(places, steps, batch_size, generator)
+        batches = islice(_batches(places, batch_size, generator), steps)
         data = progress(((scaled.part(features[b]), labels[b]) for b in batches), title, steps, unit="step")
         return _train(data, steps, num_classes, learning_rates)
 
@@ -192,16 +191,14 @@ def check_shapes(features: Tensor, labels: Tensor, test_features: Tensor) -> Non
         )
 
 
-def _batches(places: Tensor, steps: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yields `steps` batches of positions, reshuffled every epoch; all positions if they fit into one batch."""
-    count = 0
-    while count < steps:
-        whole = len(places) <= size
-        order = places if whole else places[torch.randperm(len(places), generator=generator)]
-        for batch in order.split(size)[: steps - count]:
-            if whole or len(batch) == size:
-                count += 1
-                yield batch
+def _batches(places: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yields endless batches of positions, reshuffled every epoch; all positions if they fit into one batch."""
+    while True:
+        if len(places) <= size:
+            yield places
+        else:
+            order = places[torch.randperm(len(places), generator=generator)]
+            yield from order[: len(order) // size * size].split(size)
 
 
 @torch.no_grad()

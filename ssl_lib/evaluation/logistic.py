@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
 from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.linear import check_shapes
@@ -62,8 +62,7 @@ class Logistic:
             raise ValueError(f"cs must be above 0, got {self.cs}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        check_at_least(1, self, "max_steps")
 
     @property
     def measures(self) -> Sequence[Metric]:
@@ -133,7 +132,7 @@ def logistic_probe(
     cs, validation, fits = sorted(cs), list[float](), list[Tensor]()
     if len(cs) > 1:
         train, held = held_out_split(labels, held_out, torch.Generator().manual_seed(seed))
-        for c in progress(cs, title, len(cs)):  # warm start: each fit begins at the previous solution
+        for c in progress(cs, title):  # warm start: each fit begins at the previous solution
             fits.append(_fit(features[train], labels[train], num_classes, c, scaled, max_steps, fits[-1:]))
             validation += accuracies(fits[-1].unsqueeze(0), features[held], labels[held], scaled)[0]
     place = max(range(len(validation)), key=validation.__getitem__, default=0)
@@ -184,8 +183,7 @@ def _fit(
     tolerance: float = 1e-4,
 ) -> Tensor:
     """Fits a regression (classes, D + 1), the last column being the bias; processes the features chunk by chunk."""
-    device = scaled.mean.device
-    count, labels = len(features), labels.to(device)
+    count, labels = len(features), labels.to(scaled.mean.device)
     blank = scaled.mean.new_zeros(num_classes, features.shape[1] + 1)
     heads = (start[0] if start else blank).clone().requires_grad_()
     optimizer = torch.optim.LBFGS(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
-from ssl_lib.evaluation.classification import few_labels, share_of_labels, spread
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
+from ssl_lib.evaluation.classification import class_sizes, few_labels, share_of_labels, spread
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.logistic import STRENGTHS, logistic_probe
 from ssl_lib.registry import PROTOCOLS
@@ -46,61 +46,49 @@ class LowShot:
             raise ValueError(f"shares must be in (0, 1), got {self.shares}; use the protocol `linear` for all labels")
         if not all(count >= 1 for count in self.per_class):
             raise ValueError(f"per_class must be at least 1, got {self.per_class}")
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        check_at_least(1, self, "draws")
 
     @property
     def measures(self) -> Sequence[Metric]:
         """An accuracy per number of labels; the first one is the main metric."""
         keys = [(f"lowshot_{100 * share:g}pct", f"{100 * share:g} % of labels") for share in self.shares]
-        plural = {1: "1 label per class"}
-        keys += [(f"lowshot_{n}", plural.get(n, f"{n} labels per class")) for n in self.per_class]
+        keys += [(f"lowshot_{n}", f"{n} label{'s' * (n > 1)} per class") for n in self.per_class]
         return [Metric(key, title, main=place == 0) for place, (key, title) in enumerate(keys)]
 
     def check(self, bank_labels: Tensor) -> None:
         """Raises ValueError if a class has too few labels; the message lists the settings that work."""
-        failed: dict[float, ValueError] = {}
-        for value in (*self.shares, *self.per_class):
-            try:
-                self._draw(bank_labels, value, 0)
-            except ValueError as error:
-                failed[value] = error
-        if not failed:
-            return
-        requested = {"shares": self.shares, "per_class": self.per_class}
-        left = {key: [value for value in values if value not in failed] for key, values in requested.items()}
-        if not any(left.values()):
-            left["per_class"] = [1]
-        keys = [key for key in requested if list(requested[key]) != left[key]]
-        fix = " ".join(f"evaluation.lowshot.{key}={left[key]}".replace(" ", "") for key in keys)
-        first = next(iter(failed.values()))
-        raise ValueError(f"lowshot.{keys[0]}: {first}; every class has enough labels for {fix}") from first
+        try:
+            for value in (*self.shares, *self.per_class):
+                self._draw(bank_labels, value, seed=0)
+        except ValueError as error:
+            least = min(class_sizes(bank_labels).values())
+            shares = [share for share in self.shares if round(share * least) >= 1]
+            per_class = [count for count in self.per_class if count <= least] or [1] * (not shares)
+            fix = f"evaluation.lowshot.shares={shares} evaluation.lowshot.per_class={per_class}".replace(", ", ",")
+            raise ValueError(f"lowshot: {error}; every class has enough labels for {fix}") from error
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Returns means and standard deviations; the details hold the accuracy and C of each draw."""
         f, values, details = subject.features, dict[str, float](), {}
-        settings = zip(self.measures, [*self.shares, *self.per_class], strict=True)
-        runs = [(measure.key, value, seed) for measure, value in settings for seed in range(self.draws)]
-        found: dict[str, list[dict[str, float]]] = {key: [] for key, *_ in runs}
-        for key, value, seed in progress(runs, f"{subject.title}: few labels", len(runs)):
-            picks = self._draw(f.bank_labels, value, seed)
-            labels = f.bank_labels[picks]
-            too_few = int(labels.unique(return_counts=True)[1].min()) < _MIN_TO_SELECT
-            result = logistic_probe(
-                f.bank[picks],
-                labels,
-                f.queries,
-                f.query_labels,
-                f.num_classes,
-                cs=(1.0,) if too_few else STRENGTHS,
-                seed=seed,
-                device=subject.device,
-                title="selecting C",
-            )
-            found[key].append({"labels": len(picks), "accuracy": result.accuracy, "c": result.c})
-        for key, draws in found.items():
-            values |= spread(key, [each["accuracy"] for each in draws])
-            details[key] = draws
+        for measure, value in zip(self.measures, [*self.shares, *self.per_class], strict=True):
+            draws = []
+            for seed in progress(range(self.draws), f"{subject.title}: {measure.title}"):
+                picks = self._draw(f.bank_labels, value, seed)
+                labels = f.bank_labels[picks]
+                result = logistic_probe(
+                    f.bank[picks],
+                    labels,
+                    f.queries,
+                    f.query_labels,
+                    f.num_classes,
+                    cs=(1.0,) if min(class_sizes(labels).values()) < _MIN_TO_SELECT else STRENGTHS,
+                    seed=seed,
+                    device=subject.device,
+                    title="selecting C",
+                )
+                draws.append({"labels": len(picks), "accuracy": result.accuracy, "c": result.c})
+            values |= spread(measure.key, [each["accuracy"] for each in draws])
+            details[measure.key] = draws
         return Scores(values, details)
 
     def _draw(self, labels: Tensor, value: float, seed: int) -> Tensor:

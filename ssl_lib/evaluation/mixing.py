@@ -74,9 +74,8 @@ class Mixing:
         """Mixes images (N, C, H, W) and targets (N, classes)."""
         coin = rng.random() < 0.5
         if self.cutmix and (coin or not self.mixup):
-            return cutmix(
-                images, targets, _box(rng, images.shape[2], images.shape[3], rng.beta(self.cutmix, self.cutmix))
-            )
+            box = _box(rng, images.shape[2], images.shape[3], rng.beta(self.cutmix, self.cutmix))
+            return cutmix(images, targets, box)
         if self.mixup:
             return mixup(images, targets, float(rng.beta(self.mixup, self.mixup)))
         return images, targets

@@ -116,15 +116,14 @@ def average_precision(
     bank, bank_labels = bank.to(device), bank_labels.to(device)
     norms = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)  # avoids a normalized copy of the bank
     ranks = torch.arange(1, len(bank) + 1, device=device)
-    parts = list(torch.arange(len(queries)).split(max(1, 2**24 // len(bank))))  # limits each index tensor to 128 MiB
+    rows = max(1, 2**24 // len(bank))  # limits each index tensor to 128 MiB
     found = []
-    for part in progress(parts, title, len(parts)):
-        cosine = F.normalize(queries[part].to(device), dim=1) @ bank.T / norms
+    for part, labels in progress(list(zip(queries.split(rows), query_labels.split(rows), strict=True)), title):
+        cosine = F.normalize(part.to(device), dim=1) @ bank.T / norms
         cosine, order = cosine.sort(1, descending=True)
-        relevant = bank_labels[order] == query_labels[part].to(device).unsqueeze(1)
-        last = torch.searchsorted(
-            -cosine, -cosine, right=True
-        )  # number of images at least as similar: rank of the last tie
+        relevant = bank_labels[order] == labels.to(device).unsqueeze(1)
+        # The rank of the last tie is the number of images that are at least as similar.
+        last = torch.searchsorted(-cosine, -cosine, right=True)
         precision = relevant.cumsum(1).double().div_(ranks).gather(1, last - 1)
         found.append(((precision * relevant).sum(1) / relevant.sum(1).clamp_min(1)).cpu())
     return torch.cat([torch.zeros(0, dtype=torch.float64), *found])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, matrix, uniformity, view_distance
-from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, draw
+from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least, draw
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
@@ -43,9 +43,8 @@ class Spectrum:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 2), ("view_images", 0), ("views", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_at_least(2, self, "images", "views")
+        check_at_least(0, self, "view_images")
 
     @property
     def measures(self) -> Sequence[Metric]:
@@ -72,34 +71,26 @@ class Spectrum:
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Returns the metrics; an infinite alpha-ReQ (features along a single direction) is left out."""
         bank = subject.features.bank
-        x = bank if (chosen := draw(len(bank), self.images)) is None else bank[chosen]
-        x = x.to(subject.device)
-        metrics = (rankme, effective_rank, alpha_req, feature_std, uniformity)
-        values = {metric.__name__: metric(x) for metric in metrics}
+        x = bank[draw(len(bank), self.images)].to(subject.device)
+        values = {metric.__name__: metric(x) for metric in (rankme, effective_rank, alpha_req, feature_std, uniformity)}
         details: dict[str, int] = {"images": len(x), "dim": x.shape[1]}
         if subject.views is not None and self.view_images:
-            views = self._view_features(subject)
+            places = subject.bank_places[draw(len(subject.bank_places), self.view_images)]
+            views = view_features(
+                subject.encoder,
+                subject.bank,
+                subject.views,
+                self.views,
+                indices=places,
+                seed=self.seed,
+                title=f"{subject.title}: views",
+            ).to(subject.device)
             details |= {"view_images": views.shape[0], "views": views.shape[1]}
             if len(views) > 1:
                 pair = views[:, 0], views[:, 1]
                 values |= {"lidar": lidar(views), "alignment": alignment(*pair)}
                 values["view_distance"] = view_distance(*pair)
         return Scores({key: value for key, value in values.items() if math.isfinite(value)}, details)
-
-    def _view_features(self, subject: EvaluatedEncoder) -> Tensor:
-        """Features of views of the training images (images, views, D)."""
-        assert subject.views is not None
-        places = subject.bank_places
-        chosen = draw(len(places), self.view_images)
-        return view_features(
-            subject.encoder,
-            subject.bank,
-            subject.views,
-            self.views,
-            indices=places if chosen is None else places[chosen],
-            seed=self.seed,
-            title=f"{subject.title}: views",
-        ).to(subject.device)
 
 
 @torch.no_grad()
@@ -138,7 +129,7 @@ def effective_rank(features: Tensor) -> float:
     Raises:
         ValueError: The features are not a float matrix (N, D).
     """
-    return _exp_entropy(_variances(matrix(features)))
+    return _exp_entropy(_variances(features))
 
 
 @torch.no_grad()
@@ -157,7 +148,7 @@ def explained_variance(features: Tensor) -> Tensor:
     Raises:
         ValueError: The features are not a float matrix (N, D).
     """
-    values = _variances(matrix(features))
+    values = _variances(features)
     return values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
@@ -178,7 +169,7 @@ def alpha_req(features: Tensor) -> float:
     Raises:
         ValueError: The features are not a float matrix (N, D).
     """
-    values = _variances(matrix(features))
+    values = _variances(features)
     values = values[(values > 1e-10 * values[:1]) & (values > 0)]
     if len(values) < 2:
         return math.inf
@@ -234,7 +225,8 @@ def _exp_entropy(values: Tensor, eps: float = 0.0) -> float:
 
 def _variances(features: Tensor) -> Tensor:
     """Covariance eigenvalues times N in descending order, from the smaller of the two Gram matrices."""
-    x = features - features.mean(0)
+    x = matrix(features)
+    x = x - x.mean(0)
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
     values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
     return values

@@ -23,16 +23,11 @@ def check_weight(name: str, value: float) -> None:
         raise ValueError(f"{name} must be at least 0 and finite, got {value}")
 
 
-def check_matrix(name: str, x: Tensor) -> None:
-    """Raises ValueError unless `x` is a floating-point matrix."""
-    if x.ndim != 2 or not x.is_floating_point() or not x.shape[1]:
-        raise ValueError(f"{name} must be a float tensor of shape (N, D), got {x.dtype} of shape {tuple(x.shape)}")
-
-
 def check_pair(a: Tensor, b: Tensor, names: tuple[str, str] = ("z_a", "z_b"), min_batch: int = 2) -> None:
-    """Raises ValueError unless `a` and `b` are matrices of the same shape with at least `min_batch` rows in total."""
-    check_matrix(names[0], a)
-    check_matrix(names[1], b)
+    """Raises ValueError unless both are float matrices of the same shape, with at least `min_batch` rows in total."""
+    for name, x in zip(names, (a, b), strict=True):
+        if x.ndim != 2 or not x.is_floating_point() or not x.shape[1]:
+            raise ValueError(f"{name} must be a float tensor of shape (N, D), got {x.dtype} of shape {tuple(x.shape)}")
     if a.shape != b.shape:
         raise ValueError(
             f"{names[0]} and {names[1]} must have the same shape, with row i of both from image i; "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lib.distributed import all_reduce_sum
-from ssl_lib.losses._common import check_matrix, check_positive, upcast, without_autocast
+from ssl_lib.losses._common import check_positive, upcast, without_autocast
 
 __all__ = ["DINOLoss"]
 
@@ -109,9 +109,8 @@ class DINOLoss(nn.Module):
         shape = (len(student[0]), self.num_prototypes)
         for name, views in (("student", student), ("teacher", teacher)):
             for i, view in enumerate(views):
-                check_matrix(f"{name}[{i}]", view)
-                if view.shape != shape or not len(view):
+                if view.shape != shape or not len(view) or not view.is_floating_point():
                     raise ValueError(
-                        f"{name}[{i}] must have shape (N, {self.num_prototypes}), with the N of student[0] and N >= 1, "
-                        f"got {tuple(view.shape)}"
+                        f"{name}[{i}] must have shape (N, {self.num_prototypes}) and a float dtype, with the N of "
+                        f"student[0] and N >= 1, got {tuple(view.shape)} and {view.dtype}"
                     )

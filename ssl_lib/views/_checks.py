@@ -26,12 +26,6 @@ def per_image(values: Tensor, images: Tensor) -> Tensor:
     return values.to(images.dtype).view(-1, 1, 1, 1)
 
 
-def check_mask(mask: Tensor, images: Tensor) -> None:
-    """Raises a ValueError unless there is one value per image."""
-    if mask.shape != images.shape[:1]:
-        raise ValueError(f"expected one value per image, shape ({len(images)},), got {tuple(mask.shape)}")
-
-
 def check_boxes(boxes: Tensor, images: Tensor, smallest: int) -> None:
     """Raises a ValueError unless there is one box per image; on the CPU, also checks that each is inside its image."""
     height, width = images.shape[-2:]

@@ -1,6 +1,7 @@
-"""Color operations on image batches: functions with argument checks, and in-place versions without checks.
+"""Color operations on image batches, and their in-place versions, whose names end in an underscore.
 
-The names of the in-place versions end in an underscore. Their `factor` has shape (N, 1, 1, 1).
+The in-place versions return their first argument. They do not check that `images` are float images with the right
+number of channels.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    return brightness_(images.clone(), per_image(factor, images))
+    return brightness_(images.clone(), factor)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    return contrast_(images.clone(), per_image(factor, images))
+    return contrast_(images.clone(), factor)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_colors(images)
-    return saturation_(images.clone(), per_image(factor, images))
+    return saturation_(images.clone(), factor)
 
 
 def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_colors(images)
-    return hue_(images.clone(), per_image(factor, images))
+    return hue_(images.clone(), factor)
 
 
 def to_grayscale(images: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
     check_images(images)
     if not 0.0 <= threshold <= 1.0:
         raise ValueError(f"the solarize threshold must be in [0, 1] (0.5 is 128 of 255), got {threshold}")
-    return solarize_(images.clone(), threshold)
+    return solarize_(images.clone(), images.new_full((len(images),), threshold))
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    return posterize_(images.clone(), per_image(bits, images))
+    return posterize_(images.clone(), bits)
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -182,12 +183,12 @@ def channel_statistics(images: Tensor, mean: Sequence[float], std: Sequence[floa
 
 def brightness_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_brightness`."""
-    return images.mul_(factor).clamp_(0, 1)
+    return images.mul_(per_image(factor, images)).clamp_(0, 1)
 
 
 def contrast_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_contrast`."""
-    means = images.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
+    factor, means = per_image(factor, images), images.mean(dim=(2, 3), keepdim=True)  # (N, 1, 1, 1), (N, C, 1, 1)
     gray = _luminance(means) if images.shape[1] == 3 else means.mean(dim=1, keepdim=True)
     return images.mul_(factor).add_(gray * (1 - factor)).clamp_(0, 1)
 
@@ -196,6 +197,7 @@ def saturation_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_saturation`."""
     if images.shape[1] == 1:
         return images
+    factor = per_image(factor, images)
     gray = _luminance(images).mul_(1 - factor)
     return images.mul_(factor).add_(gray).clamp_(0, 1)
 
@@ -204,6 +206,7 @@ def hue_(images: Tensor, factor: Tensor) -> Tensor:
     """See `functional.adjust_hue`."""
     if images.shape[1] == 1:
         return images
+    shift = 6 * per_image(factor, images).squeeze(1)  # (N, 1, 1)
     red, green, blue = images.unbind(1)  # each (N, H, W), like all tensors below
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = torch.minimum(torch.minimum(red, green), blue).neg_().add_(value)
@@ -211,7 +214,7 @@ def hue_(images: Tensor, factor: Tensor) -> Tensor:
     # 2 + (G + B - R - max) / chroma in every sector. The sign of the hue is the sign of G - B.
     hue = torch.sub(green, red).add_(blue).sub_(value)
     scratch = chroma.clamp(min=torch.finfo(images.dtype).tiny)
-    hue.div_(scratch).add_(2).copysign_(torch.sub(green, blue, out=scratch)).add_(6 * factor.squeeze(1))
+    hue.div_(scratch).add_(2).copysign_(torch.sub(green, blue, out=scratch)).add_(shift)
     hue.sub_(torch.mul(hue, 1 / 6, out=scratch).round_(), alpha=6)  # in [-3, 3]
     fall = torch.abs(hue, out=scratch).sub_(1).clamp_(0, 1)  # difference to `value` as a fraction of the chroma
     red.copy_(value).addcmul_(chroma, fall, value=-1)
@@ -226,15 +229,15 @@ def grayscale_(images: Tensor) -> Tensor:
     return images if images.shape[1] == 1 else images.copy_(_luminance(images))
 
 
-def solarize_(images: Tensor, threshold: float) -> Tensor:
-    """See `functional.solarize`."""
-    bright = images.clone().ge_(threshold)  # ones and zeros
+def solarize_(images: Tensor, threshold: Tensor) -> Tensor:
+    """See `functional.solarize`; with one threshold per image (N,)."""
+    bright = images.clone().ge_(per_image(threshold, images))  # ones and zeros
     return images.sub_(bright).abs_()  # |x - 1| or |x - 0|: several times faster than torch.where on the CPU
 
 
 def posterize_(images: Tensor, bits: Tensor) -> Tensor:
-    """See `functional.posterize`; `bits` is (N, 1, 1, 1)."""
-    levels = torch.exp2(bits)
+    """See `functional.posterize`."""
+    levels = torch.exp2(per_image(bits, images))
     return torch.minimum(images.mul_(levels).floor_(), levels - 1, out=images).div_(levels)
 
 

@@ -15,15 +15,8 @@ from ssl_lib.views.color import (
     solarize,
     to_grayscale,
 )
-from ssl_lib.views.geometry import (
-    erase,
-    gaussian_blur,
-    horizontal_flip,
-    quarter_turns,
-    resized_crop,
-    rotate,
-    vertical_flip,
-)
+from ssl_lib.views.geometry import erase, horizontal_flip, quarter_turns, rotate, vertical_flip
+from ssl_lib.views.resample import gaussian_blur, resized_crop
 
 __all__ = [
     "adjust_brightness",

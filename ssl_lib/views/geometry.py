@@ -1,43 +1,14 @@
-"""Geometric operations on image batches: crop, flip, rotate, blur, erase; with argument checks. See `functional`."""
+"""Flips, rotations and erasing of image batches. See `functional`."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_lib.views import resample
-from ssl_lib.views._checks import check_boxes, check_images, check_mask, per_image
+from ssl_lib.views._checks import check_boxes, check_images, per_image
 
-__all__ = ["erase", "gaussian_blur", "horizontal_flip", "quarter_turns", "resized_crop", "rotate", "vertical_flip"]
-
-
-def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """Crops one box out of each image and resizes it to a square, with antialiasing.
-
-    Equals `torchvision.transforms.v2.functional.resized_crop(..., antialias=True)` on float images, image by image.
-    The filter is the triangle filter or the cubic filter of PIL (a = -0.5). The cubic filter overshoots; the result
-    is not clamped. On CUDA, `torch.set_float32_matmul_precision` sets the precision of the matrix products.
-
-    Args:
-        images: (N, C, H, W), floats.
-        boxes: (N, 4), each top, left, height, width in pixels, inside the image. The values are checked on the CPU
-            only, because the check would synchronize with any other device.
-        size: Side of the result in pixels.
-        interpolation: "bilinear" or "bicubic".
-
-    Returns:
-        (N, C, size, size), with the dtype of `images`.
-
-    Raises:
-        ValueError: A shape, the size or the interpolation is wrong, or a box extends beyond its image.
-    """
-    check_images(images)
-    if interpolation not in ("bilinear", "bicubic"):
-        raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    check_boxes(boxes, images, smallest=1)
-    return resample.resized_crop(images, boxes, size, interpolation == "bicubic")
+__all__ = ["erase", "horizontal_flip", "quarter_turns", "rotate", "vertical_flip"]
 
 
 def horizontal_flip(images: Tensor, mask: Tensor) -> Tensor:
@@ -51,8 +22,7 @@ def horizontal_flip(images: Tensor, mask: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    check_mask(mask, images)
-    return torch.where(mask.view(-1, 1, 1, 1), images.flip(-1), images)
+    return torch.where(per_image(mask, images).bool(), images.flip(-1), images)
 
 
 def vertical_flip(images: Tensor, mask: Tensor) -> Tensor:
@@ -66,8 +36,7 @@ def vertical_flip(images: Tensor, mask: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    check_mask(mask, images)
-    return torch.where(mask.view(-1, 1, 1, 1), images.flip(-2), images)
+    return torch.where(per_image(mask, images).bool(), images.flip(-2), images)
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
@@ -83,10 +52,9 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    check_mask(turns, images)
+    turns = per_image(turns % 4, images)
     if images.shape[-1] != images.shape[-2]:
         raise ValueError(f"quarter_turns needs square images, got {tuple(images.shape)}")
-    turns = turns.view(-1, 1, 1, 1) % 4
     turned = torch.where(turns >= 2, images.rot90(2, (-2, -1)), images)
     return torch.where(turns % 2 == 1, turned.rot90(1, (-2, -1)), turned)
 
@@ -104,28 +72,13 @@ def rotate(images: Tensor, angle: Tensor) -> Tensor:
         ValueError: A shape is wrong.
     """
     check_images(images)
-    return resample.rotate(images, per_image(angle, images))
-
-
-def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Blurs each image with its own Gaussian kernel; the border is reflected without repeating the edge pixels.
-
-    Equals `torchvision.transforms.v2.functional.gaussian_blur` image by image.
-
-    Args:
-        images: (N, C, H, W), floats.
-        sigma: Standard deviations (N,) in pixels, positive.
-        kernel_size: In pixels, odd, less than twice the shorter side.
-
-    Raises:
-        ValueError: A shape or the kernel size is wrong.
-    """
-    check_images(images)
     height, width = images.shape[-2:]
-    if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size >= 2 * min(height, width):
-        allowed = f"odd, positive and less than twice the shorter side of {height} x {width} images"
-        raise ValueError(f"kernel_size must be {allowed}, got {kernel_size}")
-    return resample.gaussian_blur(images, per_image(sigma, images), kernel_size)
+    y = torch.arange(height, dtype=images.dtype, device=images.device).sub_((height - 1) / 2).view(-1, 1)
+    x = torch.arange(width, dtype=images.dtype, device=images.device).sub_((width - 1) / 2)
+    radians = torch.deg2rad(per_image(angle, images).squeeze(1))
+    cosine, sine = radians.cos(), radians.sin()
+    sources = torch.stack(((cosine * x - sine * y) / (width / 2), (sine * x + cosine * y) / (height / 2)), dim=3)
+    return F.grid_sample(images, sources, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
@@ -144,4 +97,8 @@ def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
     """
     check_images(images)
     check_boxes(boxes, images, smallest=0)
-    return resample.erase_(images.clone(), boxes, value)
+    top, left, height, width = boxes.view(-1, 4, 1, 1).unbind(1)
+    y = torch.arange(images.shape[-2], device=images.device).view(-1, 1)
+    x = torch.arange(images.shape[-1], device=images.device)
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)  # (N, H, W)
+    return images.masked_fill(inside.unsqueeze(1), value)

@@ -9,10 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from ssl_lib.types import Batch, Views
-from ssl_lib.views import resample
+from ssl_lib.views import functional
 from ssl_lib.views.color import channel_statistics
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import run_stages
+from ssl_lib.views.resample import resized_crop_bytes
 from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_erased, draw_stages, draw_turns
 
 __all__ = ["ViewPipeline"]
@@ -125,7 +126,10 @@ class ViewPipeline:
         In distributed training, every process draws the numbers of the global batch and uses its own rows. The views
         are then the same as in a single process.
         """
-        _check_generator(generator)
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(
+                f"random parameters are drawn on the CPU: pass a CPU generator, got one on {generator.device}"
+            )
         return torch.rand(count, len(self.views), NUMBERS, generator=generator, dtype=torch.float64)
 
     def crop(self, image: Tensor, generator: Generator | None = None) -> tuple[Tensor, ...]:
@@ -148,7 +152,7 @@ class ViewPipeline:
         crops = []
         for view, numbers in zip(self.views, rows.unbind(1), strict=True):
             boxes = draw_boxes(RandomNumbers(numbers), height, width, view.crop_scale, view.crop_ratio)
-            crops.append(resample.resized_crop_bytes(image[None], boxes, view.size, view.interpolation == "bicubic")[0])
+            crops.append(resized_crop_bytes(image[None], boxes, view.size, view.interpolation)[0])
         return tuple(crops)
 
     def _make(self, source: Tensor, view: ViewConfig, cropped: bool, numbers: RandomNumbers) -> Tensor:
@@ -156,7 +160,7 @@ class ViewPipeline:
         count, channels, height, width = source.shape
         boxes = draw_boxes(numbers, height, width, view.crop_scale, view.crop_ratio)
         turns, stages = draw_turns(view, numbers), draw_stages(view, numbers, channels)
-        erased = draw_erased(numbers, view)
+        erased = draw_erased(numbers, view).to(source.device, non_blocking=True)
         shape = (count, channels, view.size, view.size)
         output = torch.empty(shape, device=source.device, memory_format=torch.channels_last)
         shift, scale = channel_statistics(output, self.mean, self.std)
@@ -166,9 +170,8 @@ class ViewPipeline:
             images = run_stages([stage.part(part) for stage in turns], images)
             images = images if images.is_floating_point() else _to_floats(images)
             images = run_stages([stage.part(part) for stage in stages], images, self._compiled and images.is_cuda)
-            output[part] = images.sub_(shift).div_(scale)
-        if view.erase_p > 0:
-            resample.erase_(output, erased.to(output.device, non_blocking=True), 0.0)
+            images = images.sub_(shift).div_(scale)
+            output[part] = functional.erase(images, erased[part]) if view.erase_p > 0 else images
         return output
 
     def _check(self, batches: tuple[Tensor, ...], cropped: bool) -> None:
@@ -187,18 +190,13 @@ class ViewPipeline:
 
 def _crop(images: Tensor, boxes: Tensor, view: ViewConfig) -> Tensor:
     """Crops and resizes uint8 images to uint8, and float images to floats."""
-    cubic = view.interpolation == "bicubic"
     if images.dtype == torch.uint8:
-        return resample.resized_crop_bytes(images, boxes, view.size, cubic)
-    crops = resample.resized_crop(images, boxes.to(images.device, non_blocking=True), view.size, cubic)
-    return crops.clamp_(0, 1) if cubic else crops
+        return resized_crop_bytes(images, boxes, view.size, view.interpolation)
+    boxes = boxes.to(images.device, non_blocking=True)
+    crops = functional.resized_crop(images, boxes, view.size, view.interpolation)
+    return crops.clamp_(0, 1) if view.interpolation == "bicubic" else crops
 
 
 def _to_floats(images: Tensor) -> Tensor:
     """Converts uint8 images to a new contiguous float32 tensor in [0, 1]."""
     return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-
-
-def _check_generator(generator: Generator | None) -> None:
-    if generator is not None and generator.device.type != "cpu":
-        raise ValueError(f"random parameters are drawn on the CPU: pass a CPU generator, got one on {generator.device}")

@@ -36,9 +36,6 @@ def simclr(size: int = 224) -> list[ViewConfig]:
     """SimCLR: two views with the same settings (paper, appendix A; google-research/simclr/tf2/data_util.py).
 
     The original does not normalize by mean and std.
-
-    Args:
-        size: Side of the views in pixels.
     """
     return [ViewConfig(count=2, size=size, interpolation="bicubic", jitter=_STRONG_COLOR)]
 
@@ -49,9 +46,6 @@ def byol(size: int = 224) -> list[ViewConfig]:
 
     The color operations are PIL's, as in Barlow Twins and VICReg. In the original, brightness is additive, and
     contrast is relative to the mean of each channel.
-
-    Args:
-        size: Side of the views in pixels.
     """
     first = ViewConfig(size=size, interpolation="bicubic", jitter=_WEAK_COLOR, blur_p=1.0)
     return [first, replace(first, blur_p=0.1, solarize_p=0.2)]
@@ -59,41 +53,25 @@ def byol(size: int = 224) -> list[ViewConfig]:
 
 @PRESETS.register("barlow_twins")
 def barlow_twins(size: int = 224) -> list[ViewConfig]:
-    """Barlow Twins: the two views of BYOL (facebookresearch/barlowtwins/main.py).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """Barlow Twins: the two views of BYOL (facebookresearch/barlowtwins/main.py)."""
     return byol(size)
 
 
 @PRESETS.register("vicreg")
 def vicreg(size: int = 224) -> list[ViewConfig]:
-    """VICReg: the two views of BYOL (facebookresearch/vicreg/augmentations.py).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """VICReg: the two views of BYOL (facebookresearch/vicreg/augmentations.py)."""
     return byol(size)
 
 
 @PRESETS.register("moco_v2")
 def moco_v2(size: int = 224) -> list[ViewConfig]:
-    """MoCo v2: two views with the same settings (facebookresearch/moco/main_moco.py).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """MoCo v2: two views with the same settings (facebookresearch/moco/main_moco.py)."""
     return [ViewConfig(count=2, size=size, crop_scale=(0.2, 1.0))]
 
 
 @PRESETS.register("simsiam")
 def simsiam(size: int = 224) -> list[ViewConfig]:
-    """SimSiam: the two views of MoCo v2 (facebookresearch/simsiam/main_simsiam.py).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """SimSiam: the two views of MoCo v2 (facebookresearch/simsiam/main_simsiam.py)."""
     return moco_v2(size)
 
 
@@ -138,33 +116,20 @@ def dino(size: int = 224, small_size: int = 96, small_count: int = 8, scale_spli
 
 @PRESETS.register("simclr_small")
 def simclr_small(size: int = 32) -> list[ViewConfig]:
-    """SimCLR for CIFAR: half the jitter and no blur (paper, appendix B.9; google-research/simclr/tf2/README.md).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """SimCLR for CIFAR: half the jitter and no blur (paper, appendix B.9; google-research/simclr/tf2/README.md)."""
     return [ViewConfig(count=2, size=size, interpolation="bicubic", blur_p=0.0)]
 
 
 @PRESETS.register("byol_small")
 def byol_small(size: int = 32) -> list[ViewConfig]:
-    """BYOL for CIFAR: BYOL's two views without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml).
-
-    Args:
-        size: Side of the views in pixels.
-    """
+    """BYOL for CIFAR: two views without blur (solo-learn/scripts/pretrain/cifar/augmentations/asymmetric.yaml)."""
     return [replace(view, blur_p=0.0) for view in byol(size)]
 
 
 @PRESETS.register("vicreg_small")
 def vicreg_small(size: int = 32) -> list[ViewConfig]:
-    """VICReg for CIFAR: two views with the same settings (solo-learn/scripts/pretrain/cifar/vicreg.yaml).
-
-    Args:
-        size: Side of the views in pixels.
-    """
-    first = replace(byol_small(size)[0], count=2, crop_scale=(0.2, 1.0), solarize_p=0.1)
-    return [first]
+    """VICReg for CIFAR: two views with the same settings (solo-learn/scripts/pretrain/cifar/vicreg.yaml)."""
+    return [replace(byol_small(size)[0], count=2, crop_scale=(0.2, 1.0), solarize_p=0.1)]
 
 
 @PRESETS.register("gray")
@@ -172,9 +137,6 @@ def gray(size: int = 224) -> list[ViewConfig]:
     """SimCLR for gray images, such as X-rays or microscopy: jitter of brightness and contrast only.
 
     Not from a paper. The crops are larger than SimCLR's, because the relevant structures are often small.
-
-    Args:
-        size: Side of the views in pixels.
     """
     jitter = (0.4, 0.4, 0.0, 0.0)
     return [ViewConfig(count=2, size=size, crop_scale=(0.2, 1.0), jitter=jitter, grayscale_p=0.0)]
@@ -185,9 +147,6 @@ def aerial(size: int = 224) -> list[ViewConfig]:
     """Two views for aerial or microscopy images with any number of channels: all eight orientations.
 
     Not from a paper. No operation mixes channels, so multispectral images work too.
-
-    Args:
-        size: Side of the views in pixels.
     """
     return [replace(gray(size)[0], vertical_flip_p=0.5, turn_p=0.75)]
 

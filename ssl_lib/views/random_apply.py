@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["Stage", "run_stages"]
 
-Operation = Callable[[Tensor, Tensor], object]
+Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Stage:
     """For each image of a batch, one of several operations, or none.
 
     Attributes:
-        operations: Each takes images (n, C, H, W) and their values (n, 1, 1, 1), and changes the images in place.
+        operations: Each takes images (n, C, H, W) and their values (n,), and returns the changed images. It may change
+            them in place.
         choice: Per image, the index of its operation in `operations`; `len(operations)` for none.
         value: Per image, the parameter of its operation; 1 for an operation without a parameter.
         fusible: Whether the operations are elementwise (except for the mean of an image), so that adjacent stages can
@@ -34,14 +35,14 @@ class Stage:
 
     @classmethod
     def of(
-        cls, operations: Sequence[Operation], choice: Tensor, value: Tensor | None = None, fusible: bool = False
+        cls, operations: Sequence[Operation], choice: Tensor, value: Tensor | float = 1.0, fusible: bool = False
     ) -> Stage:
-        """Creates a stage from tensors (N,) on the CPU."""
-        values = [1.0] * len(choice) if value is None else value.tolist()
+        """Creates a stage from tensors (N,) on the CPU; a single value is used for all images."""
+        values = value.tolist() if isinstance(value, Tensor) else [value] * len(choice)
         return cls(tuple(operations), choice.tolist(), values, fusible)
 
     @classmethod
-    def single(cls, operation: Operation, mask: Tensor, value: Tensor | None = None, fusible: bool = False) -> Stage:
+    def single(cls, operation: Operation, mask: Tensor, value: Tensor | float = 1.0, fusible: bool = False) -> Stage:
         """Creates a stage that applies one operation to the images selected by `mask` (N,)."""
         return cls.of([operation], (~mask).long(), value, fusible)
 
@@ -90,7 +91,7 @@ def _run_grouped(stages: list[Stage], images: Tensor) -> Tensor:
     moves.append(sorted(identity, key=order.__getitem__))
     moves_on_device = torch.tensor(moves).to(images.device, non_blocking=True)
     dtype = images.dtype if images.is_floating_point() else torch.float32
-    values_on_device = torch.tensor(values, dtype=dtype).to(images.device, non_blocking=True)[..., None, None, None]
+    values_on_device = torch.tensor(values, dtype=dtype).to(images.device, non_blocking=True)
     spare = torch.empty_like(images)
     for stage, move, move_on_device, value in zip(stages, moves, moves_on_device, values_on_device, strict=False):
         if move != identity:
@@ -99,7 +100,10 @@ def _run_grouped(stages: list[Stage], images: Tensor) -> Tensor:
         for number, operation in enumerate(stage.operations):
             count = stage.choice.count(number)
             if count:
-                operation(images[start : start + count], value[start : start + count])
+                chosen = images[start : start + count]
+                changed = operation(chosen, value[start : start + count])
+                if changed is not chosen:  # not an in-place operation
+                    chosen.copy_(changed)
             start += count
     return images if moves[-1] == identity else torch.index_select(images, 0, moves_on_device[-1], out=spare)
 
@@ -107,7 +111,7 @@ def _run_grouped(stages: list[Stage], images: Tensor) -> Tensor:
 def _run_fused(stages: list[Stage], images: Tensor) -> Tensor:
     """Applies every operation to every image and selects the results: more arithmetic, but far less memory traffic."""
     table = torch.tensor([[stage.choice, stage.value] for stage in stages], dtype=torch.float32)  # (stages, 2, N)
-    choices, values = table.to(images.device, non_blocking=True)[..., None, None, None].unbind(1)
+    choices, values = table.to(images.device, non_blocking=True).unbind(1)
     operations = tuple(stage.operations for stage in stages)
     return _compiled_choose()(images, choices.unbind(), values.unbind(), operations)
 
@@ -115,13 +119,11 @@ def _run_fused(stages: list[Stage], images: Tensor) -> Tensor:
 def _choose(
     images: Tensor, choices: Sequence[Tensor], values: Sequence[Tensor], operations: Sequence[Sequence[Operation]]
 ) -> Tensor:
-    """Applies to each image (N, C, H, W), stage by stage, the operation with the index in `choices` (N, 1, 1, 1)."""
+    """Applies to each image (N, C, H, W), stage by stage, the operation with the index in `choices` (N,)."""
     for choice, value, candidates in zip(choices, values, operations, strict=True):
         chosen = images
         for number, operation in enumerate(candidates):
-            changed = images.clone()
-            operation(changed, value)
-            chosen = torch.where(choice == number, changed, chosen)
+            chosen = torch.where((choice == number).view(-1, 1, 1, 1), operation(images.clone(), value), chosen)
         images = chosen
     return images
 

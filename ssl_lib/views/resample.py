@@ -1,4 +1,4 @@
-"""Crop, resize, blur, rotation and erasing without argument checks, mostly as batched matrix products."""
+"""Crop, resize and blur of image batches, mostly as batched matrix products. See `functional`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["erase_", "gaussian_blur", "resized_crop", "resized_crop_bytes", "rotate"]
+from ssl_lib.views._checks import check_boxes, check_images, per_image
+
+__all__ = ["gaussian_blur", "resized_crop", "resized_crop_bytes"]
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
-    """See `functional.resized_crop`; `cubic` selects bicubic interpolation."""
+def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
+    """Crops one box out of each image and resizes it to a square, with antialiasing.
+
+    Equals `torchvision.transforms.v2.functional.resized_crop(..., antialias=True)` on float images, image by image.
+    The filter is the triangle filter or the cubic filter of PIL (a = -0.5). The cubic filter overshoots; the result
+    is not clamped. On CUDA, `torch.set_float32_matmul_precision` sets the precision of the matrix products.
+
+    Args:
+        images: (N, C, H, W), floats.
+        boxes: (N, 4), each top, left, height, width in pixels, inside the image. The values are checked on the CPU
+            only, because the check would synchronize with any other device.
+        size: Side of the result in pixels.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        (N, C, size, size), with the dtype of `images`.
+
+    Raises:
+        ValueError: A shape, the size or the interpolation is wrong, or a box extends beyond its image.
+    """
+    check_images(images)
+    if interpolation not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {interpolation!r}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    check_boxes(boxes, images, smallest=1)
+    cubic = interpolation == "bicubic"
     height, width = images.shape[-2:]
     exact = torch.promote_types(images.dtype, torch.float32)  # half precision cannot represent pixel positions exactly
     top, left, box_height, box_width = boxes.to(exact).unsqueeze(2).unbind(1)  # each (N, 1)
@@ -21,54 +48,51 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tenso
     return _separable(images, rows.to(images.dtype), columns.to(images.dtype))
 
 
-def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, cubic: bool) -> Tensor:
+def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
     """Like `resized_crop`, for uint8 images on the CPU, rounded to uint8 as torchvision does.
 
     torch's uint8 kernel is many times faster than float matrix products, even one image at a time. It is twice as fast
     again on images (N, C, H, W) in channels_last memory format.
     """
-    mode = "bicubic" if cubic else "bilinear"
     crops = [
-        F.interpolate(image[..., top : top + height, left : left + width], (size, size), mode=mode, antialias=True)
+        F.interpolate(
+            image[..., top : top + height, left : left + width], (size, size), mode=interpolation, antialias=True
+        )
         for image, (top, left, height, width) in zip(images.split(1), boxes.tolist(), strict=True)
     ]
     return torch.cat(crops)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """See `functional.gaussian_blur`; `sigma` is (N, 1, 1, 1)."""
+    """Blurs each image with its own Gaussian kernel; the border is reflected without repeating the edge pixels.
+
+    Equals `torchvision.transforms.v2.functional.gaussian_blur` image by image.
+
+    Args:
+        images: (N, C, H, W), floats.
+        sigma: Standard deviations (N,) in pixels, positive.
+        kernel_size: In pixels, odd, less than twice the shorter side.
+
+    Raises:
+        ValueError: A shape or the kernel size is wrong.
+    """
+    check_images(images)
+    height, width = images.shape[-2:]
+    if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size >= 2 * min(height, width):
+        allowed = f"odd, positive and less than twice the shorter side of {height} x {width} images"
+        raise ValueError(f"kernel_size must be {allowed}, got {kernel_size}")
+    sigma = per_image(sigma, images)
     if images.device.type == "cpu":
         reach = (4.5 * sigma.view(-1, 1)).ceil().clamp(max=kernel_size // 2)  # weights further out sum to 7e-6
         radius = int(reach.max())
         kernel = _gaussian(sigma, kernel_size)[:, kernel_size // 2 : kernel_size // 2 + radius + 1]
         kernel = kernel.masked_fill(torch.arange(radius + 1) > reach, 0)  # independent of the other images' radius
         return _sum_of_shifts(_sum_of_shifts(images, kernel, 3), kernel, 2)
-    height, width = images.shape[-2:]
     kernel = _gaussian(sigma, kernel_size)
     offsets = torch.arange(kernel_size, device=images.device) - kernel_size // 2
     rows = _blur_weights(kernel, offsets, height)
     columns = rows if height == width else _blur_weights(kernel, offsets, width)
     return _separable(images, rows, columns)
-
-
-def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """See `functional.rotate`; `angle` is (N, 1, 1, 1)."""
-    height, width = images.shape[-2:]
-    y = torch.arange(height, dtype=images.dtype, device=images.device).sub_((height - 1) / 2).view(-1, 1)
-    x = torch.arange(width, dtype=images.dtype, device=images.device).sub_((width - 1) / 2)
-    radians = torch.deg2rad(angle.view(-1, 1, 1))
-    cosine, sine = radians.cos(), radians.sin()
-    sources = torch.stack(((cosine * x - sine * y) / (width / 2), (sine * x + cosine * y) / (height / 2)), dim=3)
-    return F.grid_sample(images, sources, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def erase_(images: Tensor, boxes: Tensor, value: float) -> Tensor:
-    """See `functional.erase`; in place."""
-    top, left, height, width = boxes.view(-1, 4, 1, 1).unbind(1)
-    y = torch.arange(images.shape[-2], device=images.device).view(-1, 1)
-    x = torch.arange(images.shape[-1], device=images.device)
-    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)  # (N, H, W)
-    return images.masked_fill_(inside.unsqueeze(1), value)
 
 
 def _resize_weights(start: Tensor, length: Tensor, side: int, size: int, cubic: bool) -> Tensor:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssl_lib.views import color, resample
+from ssl_lib.views import color, functional
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import Stage
 
@@ -34,9 +34,6 @@ class RandomNumbers:
     def __init__(self, rows: Tensor) -> None:
         self._rows = rows
         self._taken = 0
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def table(self, columns: int) -> Tensor:
         """Returns the next `columns` numbers of each image, (N, columns)."""
@@ -103,8 +100,8 @@ def draw_turns(config: ViewConfig, numbers: RandomNumbers) -> list[Stage]:
     turned, quarters = numbers.chance(config.turn_p), numbers.uniform(0, 3).long()  # 0 to 2: one to three quarter turns
     turns = [partial(_turn, quarters=quarters) for quarters in (1, 2, 3)]
     return [
-        Stage.single(_flip, flip),
-        Stage.single(_flip_vertically, vertical_flip),
+        Stage.single(lambda images, _: images.flip(-1), flip),
+        Stage.single(lambda images, _: images.flip(-2), vertical_flip),
         Stage.of(turns, quarters.masked_fill(~turned, 3)),
     ]
 
@@ -126,20 +123,15 @@ def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> li
             f"images have {channels} channels, but saturation, hue and grayscale need 1 or 3: set grayscale_p to 0 "
             "and the last two strengths of jitter to 0"
         )
-    single = Stage.single
+    single, chance, uniform = Stage.single, numbers.chance, numbers.uniform
+    blur = partial(functional.gaussian_blur, kernel_size=config.kernel_size)
     return [
-        single(
-            _rotate, numbers.chance(config.rotate_p), numbers.uniform(-config.rotate_degrees, config.rotate_degrees)
-        ),
+        single(functional.rotate, chance(config.rotate_p), uniform(-config.rotate_degrees, config.rotate_degrees)),
         *_jitter_stages(config, numbers, channels),
-        single(_grayscale, numbers.chance(config.grayscale_p if channels == 3 else 0.0), fusible=True),
-        single(
-            partial(_blur, taps=config.kernel_size), numbers.chance(config.blur_p), numbers.uniform(*config.blur_sigma)
-        ),
-        single(
-            partial(_solarize, threshold=config.solarize_threshold), numbers.chance(config.solarize_p), fusible=True
-        ),
-        single(partial(_posterize, bits=config.posterize_bits), numbers.chance(config.posterize_p), fusible=True),
+        single(_grayscale, chance(config.grayscale_p if channels == 3 else 0.0), fusible=True),
+        single(blur, chance(config.blur_p), uniform(*config.blur_sigma)),
+        single(color.solarize_, chance(config.solarize_p), config.solarize_threshold, fusible=True),
+        single(color.posterize_, chance(config.posterize_p), config.posterize_bits, fusible=True),
     ]
 
 
@@ -180,33 +172,9 @@ def _jitter_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) ->
     ]
 
 
-def _flip(images: Tensor, _: Tensor) -> None:
-    images.copy_(images.flip(-1))
+def _turn(images: Tensor, _: Tensor, quarters: int) -> Tensor:
+    return images.rot90(quarters, (-2, -1))
 
 
-def _flip_vertically(images: Tensor, _: Tensor) -> None:
-    images.copy_(images.flip(-2))
-
-
-def _turn(images: Tensor, _: Tensor, quarters: int) -> None:
-    images.copy_(images.rot90(quarters, (-2, -1)))
-
-
-def _rotate(images: Tensor, angle: Tensor) -> None:
-    images.copy_(resample.rotate(images, angle))
-
-
-def _grayscale(images: Tensor, _: Tensor) -> None:
-    color.grayscale_(images)
-
-
-def _blur(images: Tensor, sigma: Tensor, taps: int) -> None:
-    images.copy_(resample.gaussian_blur(images, sigma, taps))
-
-
-def _solarize(images: Tensor, _: Tensor, threshold: float) -> None:
-    color.solarize_(images, threshold)
-
-
-def _posterize(images: Tensor, _: Tensor, bits: int) -> None:
-    color.posterize_(images, images.new_full((len(images), 1, 1, 1), bits))
+def _grayscale(images: Tensor, _: Tensor) -> Tensor:
+    return color.grayscale_(images)

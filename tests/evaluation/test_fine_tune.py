@@ -111,7 +111,7 @@ def test_drop_path_grows_linearly_with_depth():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs and batch_size must be at least 1"),
+        ({"epochs": 0}, "epochs must be at least 1"),
         ({"layer_decay": 0.0}, "layer_decay must be in"),
         ({"smoothing": 1.0}, "smoothing must be in"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale must be a pair"),

@@ -142,8 +142,8 @@ X = torch.zeros(3, 6)
         ([X, X], [X, X[:2]], 0.04, r"teacher\[1\].*\(2, 6\)"),
         ([X[:, :5]] * 2, [X, X], 0.04, r"student\[0\] must have shape \(N, 6\).*\(3, 5\)"),
         ([X[:0]] * 2, [X[:0]] * 2, 0.04, r"N >= 1, got \(0, 6\)"),
-        ([X, X[0]], [X, X], 0.04, r"student\[1\] must be a float tensor of shape \(N, D\).*\(6,\)"),
-        (X, X, 0.04, r"student\[0\] must be a float tensor"),
+        ([X, X[0]], [X, X], 0.04, r"student\[1\] must have shape \(N, 6\).*\(6,\)"),
+        (X, X, 0.04, r"student\[0\] must have shape \(N, 6\) and a float dtype"),
     ],
 )
 def test_bad_views_or_temperature_raise(student, teacher, temperature: float, message: str) -> None:
