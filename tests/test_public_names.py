@@ -22,9 +22,10 @@ def python(code: str) -> str:
 
 def names_for_type_checkers() -> dict[str, str]:
     """The module from which type checkers import each name."""
-    tree = ast.parse(Path(ssl_lib.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    return {alias.name: node.module for node in block.body for alias in node.names}
+    tree = ast.parse(Path(ssl_lib.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "ssl_lib.version"]
+    assert all(alias.asname == alias.name for node in imports for alias in node.names)  # otherwise not exported
+    return {alias.name: node.module for node in imports for alias in node.names}
 
 
 def test_public_names_are_listed_and_equal_the_names_for_type_checkers():

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.datasets.folder import image_folder
 from ssl_lib.data.io.decode import OnError
-from ssl_lib.data.resumable import RowFile, Words, describe_source, held
+from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.data.workers import EvaluationBatches, WorkerPool
 from ssl_lib.errors import DataError
@@ -23,7 +23,6 @@ __all__ = ["Packed", "pack", "pack_folder"]
 
 _BATCH = 32  # images per batch of a worker: 6 MB at 256 pixels
 _LABELS = ("labels.npy", "classes.json")
-_WORDS = Words("a pack", "pack", "another folder or size")
 _EMPTY = np.empty((0,), np.uint8)
 
 
@@ -125,7 +124,7 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
             raise DataError(f"{folder} contains {', '.join(existing)} not written by pack; choose another folder")
     source = {**describe_source(data), "size": size}
     shape = (size, size, data.channels)
-    return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, _WORDS)
+    return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, "pack")
 
 
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:

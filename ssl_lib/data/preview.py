@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, SkipImage
-from ssl_lib.errors import DataError
+from ssl_lib.data.base import ImageData
+from ssl_lib.data.workers import read_next
 from ssl_lib.utils.seeding import seeded_generator
 
 if TYPE_CHECKING:
@@ -34,15 +33,7 @@ def preview(data: ImageData, pipeline: ViewPipeline, count: int, seed: int = 0) 
     """
     if not 1 <= count <= len(data):
         raise ValueError(f"the number of images must be in [1, {len(data)}], got {count}")
-    originals = [_readable(data, index * (len(data) - 1) // max(1, count - 1)) for index in range(count)]
+    originals = [read_next(data, index * (len(data) - 1) // max(1, count - 1), [])[0] for index in range(count)]
     crops = [pipeline.crop(image, seeded_generator("crops", seed, i)) for i, image in enumerate(originals)]
     batches = tuple(torch.stack(view) for view in zip(*crops, strict=True))
     return originals, pipeline(batches, seeded_generator("views", seed))
-
-
-def _readable(data: ImageData, index: int) -> Tensor:
-    """Returns the image at `index`, or the next one that does not raise SkipImage."""
-    for offset in range(len(data)):
-        with contextlib.suppress(SkipImage):
-            return data.read((index + offset) % len(data))
-    raise DataError(f"none of the {len(data)} images can be read")

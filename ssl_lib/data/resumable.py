@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +22,9 @@ from ssl_lib.data.datasets.folder import FolderData
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import locked, write_text
 
-__all__ = ["RowFile", "Words", "describe_source", "digest", "held"]
+__all__ = ["RowFile", "describe_source", "digest", "held"]
 
 _SAVE_EVERY = 1.0  # seconds between two writes of the state
-
-
-class Words(NamedTuple):
-    """Words for the error messages of a `RowFile`, such as `("a pack", "pack", "another folder or size")`.
-
-    Attributes:
-        what: The result that is written.
-        verb: The command that writes it.
-        other: What the user can choose instead.
-    """
-
-    what: str
-    verb: str
-    other: str
 
 
 class RowFile:
@@ -55,7 +41,7 @@ class RowFile:
         total: Number of images.
         shape: Shape of a row.
         dtype: Data type of a row.
-        words: Words for the error messages.
+        command: The command that writes the file, `pack` or `embed`, for messages.
 
     Attributes:
         done: Number of images processed, including the skipped ones.
@@ -73,9 +59,9 @@ class RowFile:
         total: int,
         shape: tuple[int, ...],
         dtype: Any,
-        words: Words,
+        command: str,
     ) -> None:
-        self.target, self.source, self.total, self.words = target, source, total, words
+        self.target, self.source, self.total, self.command = target, source, total, command
         self.done, self.skipped = 0, dict[int, str]()
         self._folder, self._state = target.parent, target.with_name(state)
         self._partial = target.with_name(target.name + ".partial")
@@ -108,7 +94,7 @@ class RowFile:
             if needed > free:
                 raise DataError(
                     f"{self._folder}: the images need {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left; "
-                    f"free disk space or choose {self.words.other}"
+                    f"free disk space or choose another disk"
                 )
             file.truncate(start)
             file.seek(start)
@@ -161,14 +147,14 @@ class RowFile:
         if source != self.source:
             key = next(key for key in self.source if source.get(key) != self.source[key])
             raise DataError(
-                f"{self._folder} contains {self.words.what} from another source ({key}: {source.get(key)} there, "
-                f"{self.source[key]} here); choose {self.words.other}, or remove it and run {self.words.verb} again"
+                f"{self._folder} is written by {self.command} from another source ({key}: {source.get(key)} there, "
+                f"{self.source[key]} here); choose another place, or {self._again()}"
             )
         if self._partial.exists() or self.target.exists():
             self.done, self.skipped = done, skipped
 
     def _again(self) -> str:
-        return f"remove {self._folder} and run {self.words.verb} again"
+        return f"remove {self._folder} and run {self.command} again"
 
 
 @contextmanager

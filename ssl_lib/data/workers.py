@@ -28,6 +28,7 @@ __all__ = [
     "EvaluationBatches",
     "ReadBatch",
     "WorkerPool",
+    "read_next",
     "start_worker",
 ]
 
@@ -59,21 +60,23 @@ class CropBatches(Dataset[ReadBatch | DataError]):
         try:
             _prepare(self.data, indices)
             for index in indices:
-                image, position = self._read(index, skipped)
+                image, position = read_next(self.data, index, skipped)
                 crops.append(self.views.crop(image, seeded_generator("crops", self.seed, epoch, index)))
                 read.append(position)
         except DataError as error:
             return error
         return ReadBatch(_stack(crops), torch.tensor(read), skipped)
 
-    def _read(self, index: int, skipped: list[str]) -> tuple[Tensor, int]:
-        for offset in range(len(self.data)):
-            position = (index + offset) % len(self.data)
-            try:
-                return self.data.read(position), position
-            except SkipImage as error:
-                skipped.append(error.path)
-        raise DataError(f"none of the {len(self.data)} images can be read; the first tried was {skipped[0]}")
+
+def read_next(data: ImageData, index: int, skipped: list[str]) -> tuple[Tensor, int]:
+    """Returns the image at `index`, or the next one that does not raise SkipImage, and its index."""
+    for offset in range(len(data)):
+        position = (index + offset) % len(data)
+        try:
+            return data.read(position), position
+        except SkipImage as error:
+            skipped.append(error.path)
+    raise DataError(f"none of the {len(data)} images can be read; the first tried was {skipped[0]}")
 
 
 class EvaluationBatches(Dataset[ReadBatch | DataError]):

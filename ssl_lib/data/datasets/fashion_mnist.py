@@ -55,7 +55,7 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False, split:
                 torchvision.datasets.FashionMNIST(folder, download=True)
         except (OSError, RuntimeError, URLError) as error:
             raise DataError(f"fashion_mnist: the download into {folder} failed: {error}") from error
-    images, labels = (_read(folder, name) for name in names)
+    images, labels = (read_idx(_existing(folder, name)) for name in names)
     try:
         return ArrayData(images, labels, CLASS_NAMES, MEAN, STD)
     except ValueError as error:
@@ -106,11 +106,10 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
-    path = _find(folder, name)
-    if path is None:
-        raise DataError(
-            f"fashion_mnist: no {name} or {name}.gz in {folder} or {folder / 'FashionMNIST' / 'raw'}; set `root` to "
-            "the folder with the four idx files, or set `download: true`"
-        )
-    return read_idx(path)
+def _existing(folder: Path, name: str) -> Path:
+    if path := _find(folder, name):
+        return path
+    raise DataError(
+        f"fashion_mnist: no {name} or {name}.gz in {folder} or {folder / 'FashionMNIST' / 'raw'}; set `root` to the "
+        "folder with the four idx files, or set `download: true`"
+    )
