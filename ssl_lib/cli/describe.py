@@ -21,11 +21,10 @@ __all__ = ["described", "show_part"]
 
 def show_part(registry: Registry, name: str) -> None:
     """Prints a component's description, and its arguments with types, defaults and meanings."""
-    part = registry[name]
-    about, meanings = described(part)
-    if registry is PRESETS:
+    about, meanings = described(registry[name])
+    if registry is PRESETS:  # their `size` is that of their views
         meanings = {**described(ViewConfig)[1], **meanings}
-    arguments = arguments_of(part, GIVEN.get(registry, ()))
+    arguments = arguments_of(registry[name], GIVEN.get(registry, ()))
     print(f"{about}\n\narguments:{'' if arguments else ' none'}")
     for name, argument in arguments.items():
         value = "" if argument.default is REQUIRED else f" = {argument.default!r}"

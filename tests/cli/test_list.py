@@ -9,7 +9,8 @@ from ssl_lib.cli.describe import described
 from ssl_lib.cli.list import registry_of
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.resolve import GIVEN
-from ssl_lib.registry import BACKBONES, KINDS
+from ssl_lib.registry import BACKBONES, KINDS, PRESETS
+from ssl_lib.views import ViewConfig
 from tests.cli.conftest import error_of, stdout_of
 
 
@@ -83,6 +84,8 @@ def test_every_argument_of_every_component_is_described(kind):
     for name in registry:
         about, meanings = described(registry[name])
         assert about and "Args:" not in about
+        if registry is PRESETS:
+            meanings = {**described(ViewConfig)[1], **meanings}
         for argument in arguments_of(registry[name], GIVEN.get(registry, ())):
             assert meanings.get(argument), f"{name}: {argument}"
             assert not meanings[argument].startswith("See "), f"{name}: {argument}"
