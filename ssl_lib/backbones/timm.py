@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ssl_lib.backbones.weights import load_weights
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.registry import BACKBONES
 from ssl_lib.utils.optional import needs
@@ -22,6 +23,7 @@ def timm_backbone(
     in_channels: int = 3,
     drop_path: float = 0.0,
     image_size: int | None = None,
+    weights: str | None = None,
 ) -> nn.Module:
     """Builds a timm model without its classifier: (N, C, H, W) -> (N, out_dim).
 
@@ -32,10 +34,14 @@ def timm_backbone(
         drop_path: Stochastic depth rate in [0, 1), for models that support it.
         image_size: Image size in pixels, passed to models that are built for a fixed size (ViT, Swin); other models
             accept any size and ignore it.
+        weights: Initial weights: a state dict file, or a run folder or checkpoint; see `load_weights`.
 
     Raises:
-        ConfigError: timm is not installed, or the model, its weights or one of the options is unknown to timm.
+        ConfigError: timm is not installed, the model, its weights or one of the options is unknown to timm, both
+            `pretrained` and `weights` are given, or the weights do not fit.
     """
+    if pretrained and weights is not None:
+        raise ConfigError(f"give either pretrained: true or weights: {weights!r}, not both")
     with needs("timm", f"backbone timm/{model_name}"):
         timm: Any = importlib.import_module("timm")
     if not timm.is_model(model_name):
@@ -49,4 +55,6 @@ def timm_backbone(
         given = {"pretrained": pretrained, "in_channels": in_channels, "drop_path": drop_path, "image_size": image_size}
         raise ConfigError(f"timm cannot build {model_name!r} with {given}: {error}") from error
     net.out_dim = getattr(net, "head_hidden_size", None) or net.num_features
+    if weights is not None:
+        load_weights(net, weights)
     return net

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from ssl_lib.backbones.positions import resize_positions
 from ssl_lib.backbones.weights import load_weights
 from ssl_lib.registry import BACKBONES
 
@@ -144,17 +145,10 @@ class VisionTransformer(nn.Module):
         return height // self.patch_size, width // self.patch_size
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """Returns position embeddings (1, 1 + P, dim) for a grid of patches.
-
-        As in dino/vision_transformer.py, the interpolation is bicubic without antialiasing and 0.1 is added to the new
-        grid size, so that DINO checkpoints give the same features at every image size.
-        """
+        """Returns position embeddings (1, 1 + P, dim) for a grid of patches."""
         if grid == self.grid:
             return self.pos_embed
-        patches = self.pos_embed[:, 1:].transpose(1, 2).reshape(1, -1, *self.grid)
-        scale = [(new + 0.1) / old for new, old in zip(grid, self.grid, strict=True)]
-        patches = F.interpolate(patches.float(), scale_factor=scale, mode="bicubic").to(patches.dtype)
-        return torch.cat((self.pos_embed[:, :1], patches.flatten(2).transpose(1, 2)), dim=1)
+        return torch.cat((self.pos_embed[:, :1], resize_positions(self.pos_embed[:, 1:], self.grid, grid)), dim=1)
 
 
 class _Block(nn.Module):

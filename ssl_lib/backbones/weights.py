@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
+from ssl_lib.backbones.state_dicts import fits, flatten
+from ssl_lib.distributed import rank
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.runs.files import CHECKPOINTS, LAST
 from ssl_lib.utils.files import check_regular
@@ -19,23 +21,25 @@ from ssl_lib.utils.optional import needs
 
 __all__ = ["load_weights", "read_header"]
 
-# Key prefixes added by DistributedDataParallel, torch.compile, Lightning, MoCo, SimSiam and DINO.
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "encoder_q.", "base_encoder.")
-# Prefixes of layers after the features, which a backbone does not have.
-HEADS = ("fc.", "head.", "heads.", "classifier.", "projection_head.", "prototypes.")
-
 
 def load_weights(module: nn.Module, source: str, architecture: str = "") -> None:
     """Loads pretrained weights into a backbone from a file, a run or torchvision, in place.
 
-    A file contains a state dict, optionally under the key "state_dict" or "model", or is the checkpoint of a run, whose
-    encoder is loaded. A folder must be a run; its checkpoints/last.pt is loaded.
-    If keys have the prefix of a wrapper ("module.", "backbone.", "encoder.", ...), only keys with that prefix are used.
-    Classifier layers ("fc.", "head.", ...) that the module lacks are ignored. All other keys must match the module and
-    have the right shapes.
+    A folder must be a run; its checkpoints/last.pt is loaded. Of a run's checkpoint, the encoder is loaded. A file of
+    another library is fitted by the rules in `ssl_lib/backbones/state_dicts.py`:
 
-    Weights for three channels can be loaded into a module with one channel: the kernel of the stem is summed over the
-    channels, which gives the features of the gray image repeated three times. Other channel mismatches are errors.
+    - the network may be in levels such as "state_dict", "model" and "teacher", and its keys may have the prefixes of
+      wrappers and methods, such as "module.", "_orig_mod.", "backbone." and "online_encoder.net."; if several networks
+      fit, the averaged one is loaded, else the first in the order of `WRAPPERS`,
+    - an `nn.Sequential` of a network's children (lightly), DINOv2's registers and torchvision's vision transformers are
+      renamed,
+    - heads, projectors and MAE's decoder are left out, and BatchNorm's `num_batches_tracked` may be missing,
+    - position embeddings of another square grid are interpolated, as `VisionTransformer` does for other image sizes,
+    - a stem for three channels is averaged over them for another number of channels. Equal channels then give the
+      features of the gray image repeated three times.
+
+    All other keys must equal the module's, with the right shapes. The choice between networks, interpolated positions
+    and averaged stems are reported by a warning.
 
     Args:
         module: Backbone whose weights are replaced.
@@ -44,31 +48,27 @@ def load_weights(module: nn.Module, source: str, architecture: str = "") -> None
         architecture: Name of the model in torchvision, e.g. "resnet50"; empty if it is not a torchvision model.
 
     Raises:
-        ConfigError: The source is missing, damaged or cannot be downloaded, or does not match the module.
+        ConfigError: The source is missing, damaged or cannot be downloaded, or does not match the module. The module is
+            unchanged.
     """
     if Path(source).is_dir():
         source = _last_checkpoint(source)
-    state = _read_file(source) if Path(source).is_file() else _download(source, architecture)
-    expected = module.state_dict()
-    state = _own_keys(state, expected)
-    _sum_stem(state, expected)
-    _merge_register_positions(state, expected)
-    problems = {
-        "missing": [key for key in expected if key not in state],
-        "unexpected": [key for key in state if key not in expected],
-        "wrong shape": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-            for key, value in expected.items()
-            if key in state and state[key].shape != value.shape
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {_shorten(keys)}" for kind, keys in problems.items() if keys)
+    tensors = _read_file(source) if Path(source).is_file() else _download(source, architecture)
+    best, *others = fits(tensors, module.state_dict())
+    if best.problems:
+        listed = "; ".join(f"{kind}: {_shorten(keys)}" for kind, keys in best.problems.items())
+        place = f" in {best.origin!r}" if best.origin else ""
         raise ConfigError(
-            f"the weights {source!r} do not match this backbone; {listed}. Use the same backbone, stem, number of "
-            "channels and sizes that the weights were trained with"
+            f"the weights {source!r}{place} do not match this backbone; {listed}. Use the backbone, stem and sizes "
+            "that the weights were trained with"
         )
-    module.load_state_dict(state)
+    module.load_state_dict(best.state)
+    changes = list(best.changes)
+    if others:
+        names = [repr(one.origin or "the top level") for one in (best, *others)]
+        changes.insert(0, f"{names[0]} is loaded, not {', '.join(names[1:])}")
+    if changes and rank() == 0:
+        warnings.warn(f"the weights {source!r}: {'; '.join(changes)}", stacklevel=2)
 
 
 def _last_checkpoint(run: str) -> str:
@@ -113,16 +113,14 @@ def _read_file(path: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(encoder := content.get("encoder"), str):  # a run's checkpoint
         prefix = f"{encoder}."
         content = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}
-    for level in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(level), Mapping):
-            content = content[level]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    tensors = flatten(content) if isinstance(content, Mapping) else {}
+    if not tensors:
         content_type = f"keys {_shorten(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise ConfigError(
             f"the file {path!r} contains {content_type}, not a state dict; "
             'save `module.state_dict()` or {"state_dict": ...}'
         )
-    return dict(content)
+    return tensors
 
 
 def _download(name: str, architecture: str) -> dict[str, Tensor]:
@@ -132,45 +130,13 @@ def _download(name: str, architecture: str) -> dict[str, Tensor]:
             f"the weights {name!r} are neither a file nor the name of torchvision weights.{did_you_mean(name, known)}"
         )
     try:
-        state = known[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: dict[str, Tensor] = known[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"cannot download the weights {name!r} of {architecture} from {known[name].url}: {error}. "
             "Download the file manually and give its path"
         ) from error
-    # The keys in torchvision's DenseNet files contain "norm.1" instead of "norm1".
-    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()}
-
-
-def _own_keys(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strips wrapper prefixes, outermost first, and drops heads that the module lacks."""
-    while prefix := next((p for p in PREFIXES if _any_startswith(state, p) and not _any_startswith(expected, p)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return {key: value for key, value in state.items() if key in expected or not key.startswith(HEADS)}
-
-
-def _any_startswith(keys: Iterable[str], prefix: str) -> bool:
-    return any(key.startswith(prefix) for key in keys)
-
-
-def _sum_stem(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Sums a three-channel stem over its channels if the module's stem has one channel, in place."""
-    stem = next((key for key, value in expected.items() if value.dim() == 4), None)
-    if stem is not None and stem in state:
-        shape, wanted = state[stem].shape, expected[stem].shape
-        if shape[1:2] == (3,) and wanted[1] == 1 and shape[2:] == wanted[2:]:
-            state[stem] = state[stem].sum(1, keepdim=True)
-
-
-def _merge_register_positions(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Merges timm's position embeddings of the registers into the registers, in place."""
-    registers, positions = state.get("reg_token"), state.get("pos_embed")
-    if registers is None or positions is None or positions.ndim != 3 or "reg_token" not in expected:
-        return
-    rest = expected["pos_embed"].shape[1] - 1
-    if registers.shape == expected["reg_token"].shape and positions.shape[1] == 1 + registers.shape[1] + rest:
-        cls, register_positions, patches = positions.split((1, registers.shape[1], rest), dim=1)
-        state["reg_token"], state["pos_embed"] = registers + register_positions, torch.cat((cls, patches), dim=1)
+    return state
 
 
 def _shorten(keys: Iterable[str]) -> str:

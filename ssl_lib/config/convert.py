@@ -13,6 +13,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any, Literal, Union
 
+from ssl_lib.config.inheritance import Inherited, constructors
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.utils.yaml import brief
 
@@ -36,17 +37,30 @@ _NAMES = {
 def arguments_of(part: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, Parameter]:
     """Returns the arguments of a class or function that a config may set, with evaluated annotations.
 
+    The arguments of a base class are included, as `Inherited`, if the class passes its `**kwargs` to the base.
+
     Args:
         part: A class, a function or a `functools.partial` of one.
         given: Names of arguments to leave out, which the library passes, such as `backbone`.
     """
     target = part.func if isinstance(part, functools.partial) else part
-    hints = _annotations(target.__init__ if inspect.isclass(target) else target)
+    arguments = _named(inspect.signature(part), target.__init__ if inspect.isclass(target) else target)
+    for init, fixed in constructors(target) if inspect.isclass(target) else ():
+        for name, parameter in _named(inspect.signature(init), init).items():
+            if name not in (*arguments, *fixed, "self"):
+                inherited = {"default": parameter.default, "annotation": parameter.annotation}
+                arguments[name] = Inherited(name, Parameter.KEYWORD_ONLY, **inherited)
+    return {name: argument for name, argument in arguments.items() if name not in given}
+
+
+def _named(signature: inspect.Signature, function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The arguments of a signature that can be given by name, with the evaluated annotations of its function."""
+    hints = _annotations(function)
     kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     return {
         name: parameter.replace(annotation=hints.get(name, Any))
-        for name, parameter in inspect.signature(part).parameters.items()
-        if parameter.kind in kinds and name not in given
+        for name, parameter in signature.parameters.items()
+        if parameter.kind in kinds
     }
 
 
@@ -61,7 +75,7 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Parameter], key: str) -> dict[str, Any]:
-    """Converts a mapping of arguments to the annotated types and adds the defaults.
+    """Converts a mapping of arguments to the annotated types and adds the defaults, except for inherited arguments.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value has the wrong type; the message names it.
@@ -73,6 +87,8 @@ def check_arguments(values: Mapping[str, Any], allowed: Mapping[str, Parameter],
     for name, argument in allowed.items():
         if name in values:
             result[name] = convert(values[name], argument.annotation, _join(key, name))
+        elif isinstance(argument, Inherited):
+            continue
         elif argument.default is REQUIRED:
             raise ConfigError(f"missing key {_join(key, name)!r}: it has no default")
         else:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ssl_lib import ConfigError, backbones, build, load_config
-from ssl_lib.backbones import load_weights
 from ssl_lib.export import FORMATS, export
 from tests.export.helper import SMALL_STEM, TIMM_RESNET, TINY, VIT, backbone, batch, skip_without_packages
 
@@ -29,9 +28,8 @@ def test_new_run_starts_from_an_export(to, name, arguments, tmp_path):
     model = backbone(name, **arguments)
     path = tmp_path / FORMATS[to].file
     export(model, to, path)
-    if name.startswith("timm/"):  # the builder of timm backbones has no argument for a file
-        fresh = backbones.timm_backbone("resnet10t", in_channels=1)
-        load_weights(fresh, str(path))
+    if name.startswith("timm/"):
+        fresh = backbones.timm_backbone("resnet10t", in_channels=1, weights=str(path))
     else:
         config = tmp_path / "warm.yaml"
         content = {
