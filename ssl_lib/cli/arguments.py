@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ssl_lib.cli.common import find_config
-from ssl_lib.errors import ConfigError
+from ssl_lib.cli.parsers import (
+    CONFIG,
+    IMAGES,
+    NULL,
+    SUGGEST,
+    add_changes,
+    add_command,
+    add_config,
+    add_run,
+    checked,
+)
 from ssl_lib.registry import KINDS
-from ssl_lib.runs.files import run_folder
 from ssl_lib.version import __version__
 
 __all__ = ["make_parser"]
 
-_CONFIG = "a YAML file, the name of a bundled config such as quickstart, or a run's folder"
-_RUN = "a run's folder, or one checkpoint file"
-_SUGGEST: dict[str, Any] = {"suggest_on_error": True} if sys.version_info >= (3, 14) else {}
+_LABELED = (
+    "other labeled images: a folder with `train` and `val` (or `test`) inside, each with a folder per class; a data "
+    "set's name; or a YAML mapping"
+)
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
@@ -33,7 +42,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
         description="Self-supervised learning on images.",
         epilog="To begin: ssl-lib train quickstart. Help on a command: ssl-lib train --help",
         formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=18),
-        **_SUGGEST,
+        **SUGGEST,
     )
     parser.add_argument("-V", "--version", action="version", version=f"ssl_lib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
@@ -44,51 +53,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
     return parser, commands.choices
 
 
-def _command(
-    commands: Any, name: str, summary: str, *, module: str = "", about: str = "", examples: str = "", **defaults: Any
-) -> argparse.ArgumentParser:
-    """Adds a command; its work is done in `module`, by default the module of its name."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        allow_abbrev=False,
-        help=summary,
-        description=about or f"{summary[0].upper()}{summary[1:]}.",
-        epilog=examples and f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        **_SUGGEST,
-    )
-    parser.set_defaults(work=f"{module or name}:run_{name}", **{"parallel": False, **defaults})
-    return parser
-
-
-def _checked(find: Callable[[str], object]) -> Callable[[str], str]:
-    """An argument's type: the text itself, if `find` finds it."""
-
-    def check(text: str) -> str:
-        try:
-            find(text)
-        except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return text
-
-    return check
-
-
-def _add_config(parser: argparse.ArgumentParser, example: str) -> None:
-    parser.add_argument("config", metavar="CONFIG", type=_checked(find_config), help=_CONFIG)
-    _add_changes(parser, example)
-
-
-def _add_changes(parser: argparse.ArgumentParser, example: str) -> None:
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=f"changes, such as {example}")
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=_checked(run_folder), help=_RUN)
-
-
 def _train(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "train",
         "train the run that a YAML config describes",
@@ -97,35 +63,35 @@ def _train(commands: Any) -> None:
         "  ssl-lib train runs/byol20 --resume",
         parallel=True,
     )
-    _add_config(parser, "trainer.batch_size=128")
+    add_config(parser, "trainer.batch_size=128")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="resume from the run's last checkpoint")
     again.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
 
 
 def _evaluate(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "evaluate",
         "evaluate a run next to random weights and raw pixels",
         examples="  ssl-lib evaluate runs/quickstart knn logistic --data path/to/images",
         parallel=True,
     )
-    _add_run(parser)
+    add_run(parser)
     meaning = "protocols (see `ssl-lib list protocols`), by default the protocols of the run's config"
     changes = f"{meaning}; and changes, such as evaluation.knn.k=200"
     parser.add_argument("overrides", nargs="*", default=[], metavar="PROTOCOL | key=value", help=changes)
-    parser.add_argument("--data", help="other labeled images: a folder, a data set's name or a YAML mapping")
+    parser.add_argument("--data", help=_LABELED)
     parser.add_argument("--output", metavar="FILE.json", help="default: evaluation.json in the run, without changes")
 
 
 def _doctor(commands: Any) -> None:
-    parser = _command(commands, "doctor", "diagnose a run: what is wrong, and how to fix it")
+    parser = add_command(commands, "doctor", "diagnose a run: what is wrong, and how to fix it")
     parser.add_argument("folder", metavar="RUN", help="a run's folder, finished or not")
 
 
 def _report(commands: Any) -> None:
-    parser = _command(commands, "report", "write one HTML page on what runs have learned")
+    parser = add_command(commands, "report", "write one HTML page on what runs have learned")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or checkpoint files")
     output = "default: report.html in the run's folder; required for several runs"
     parser.add_argument("-o", "--output", metavar="FILE.html", help=output)
@@ -134,13 +100,13 @@ def _report(commands: Any) -> None:
 
 
 def _compare(commands: Any) -> None:
-    parser = _command(commands, "compare", "compare runs: accuracies, cost, settings that differ")
+    parser = add_command(commands, "compare", "compare runs: accuracies, cost, settings that differ")
     parser.add_argument("folders", metavar="RUN", nargs="+", help="runs' folders; runs of one config are averaged")
     parser.add_argument("-o", "--output", metavar="FILE.csv", help="also write a CSV file, with a line per run")
 
 
 def _sweep(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "sweep",
         "train a config with every combination of some values",
@@ -148,12 +114,12 @@ def _sweep(commands: Any) -> None:
         "After an interruption, the same command continues; finished runs are not trained again.",
         examples="  ssl-lib sweep quickstart seed=0,1,2 method.temperature=0.1,0.2",
     )
-    parser.add_argument("config", metavar="CONFIG", type=_checked(find_config), help=_CONFIG)
+    parser.add_argument("config", metavar="CONFIG", type=checked(find_config), help=CONFIG)
     parser.add_argument("overrides", nargs="+", metavar="key=value,...", help="such as seed=0,1,2 optimizer.lr=0.1,1")
 
 
 def _embed(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "embed",
         "compute the embeddings of a folder of images",
@@ -161,7 +127,7 @@ def _embed(commands: Any) -> None:
         "After an interruption, the same command continues where it stopped.",
         examples="  ssl-lib embed runs/quickstart path/to/images -o photos.npz",
     )
-    _add_run(parser)
+    add_run(parser)
     images = "a folder of images, or one that `ssl-lib pack` wrote; by default the run's training images"
     changes = f"{images}; and changes to the run's data, such as data.root=elsewhere"
     parser.add_argument("overrides", nargs="*", default=[], metavar="IMAGES | key=value", help=changes)
@@ -175,9 +141,9 @@ def _embed(commands: Any) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
 
 
-def _of_embeddings(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+def _of_embeddings(commands: Any, name: str, summary: str, module: str = "curate") -> argparse.ArgumentParser:
     """Adds a command that reads a table of embeddings."""
-    parser = _command(commands, name, summary, module="curate")
+    parser = add_command(commands, name, summary, module=module)
     parser.add_argument("table", metavar="EMBEDDINGS", help="a file that `ssl-lib embed` wrote")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: cpu)")
     return parser
@@ -188,14 +154,20 @@ def _nearest(commands: Any) -> None:
     parser.add_argument("queries", nargs="+", metavar="QUERY", help="a path in the table, or a row number")
     parser.add_argument("-k", type=int, default=10, help="number of neighbors (default: 10)")
     parser.add_argument("-o", "--output", metavar="FILE.png", help="write a picture of queries and neighbors")
-    parser.add_argument("--images", metavar="ROOT", help="folder of the images; default: where they were embedded")
+    parser.add_argument("--images", metavar="ROOT", help=IMAGES)
 
 
 def _duplicates(commands: Any) -> None:
-    parser = _of_embeddings(commands, "duplicates", "find groups of near-duplicates")
+    parser = _of_embeddings(commands, "duplicates", "find exact copies and groups of near-duplicates", "duplicates")
     parser.add_argument("--threshold", type=float, default=0.98, help="cosine of two duplicates (default: 0.98)")
-    parser.add_argument("--show", type=int, default=10, help="number of groups to print, largest first (default: 10)")
-    parser.add_argument("-o", "--output", metavar="FILE.txt", help="write the paths to drop: all but one of each group")
+    flips = "embeddings of the same images, mirrored: a flipped copy counts as a duplicate"
+    parser.add_argument("--flips", metavar="MIRRORED", help=flips)
+    shown = "number of groups, largest first, to print (default: 10) and on the page (default: 100)"
+    parser.add_argument("--show", type=int, help=shown)
+    output = "a page with the groups (.html), or the list of the paths to drop: all but one of each group"
+    parser.add_argument("-o", "--output", metavar="FILE", help=output)
+    parser.add_argument("--images", metavar="ROOT", help=IMAGES)
+    parser.add_argument("--null", action="store_true", help=NULL)
 
 
 def _select(commands: Any) -> None:
@@ -206,12 +178,13 @@ def _select(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first image, or of all (default: 0)")
     output = "paths in the order of selection (default: selected.txt)"
     parser.add_argument("-o", "--output", default="selected.txt", metavar="FILE.txt", help=output)
+    parser.add_argument("--null", action="store_true", help=NULL)
 
 
 def _export(commands: Any) -> None:
-    parser = _command(commands, "export", "write a trained backbone for other libraries")
-    _add_run(parser)
-    _add_changes(parser, "evaluation.image_size=96")
+    parser = add_command(commands, "export", "write a trained backbone for other libraries")
+    add_run(parser)
+    add_changes(parser, "evaluation.image_size=96")
     formats = "torchvision, timm, safetensors, onnx, torch_export or huggingface"
     parser.add_argument("--to", required=True, dest="export_format", metavar="FORMAT", help=formats)
     parser.add_argument(
@@ -221,27 +194,27 @@ def _export(commands: Any) -> None:
 
 
 def _list(commands: Any) -> None:
-    parser = _command(commands, "list", "list the available components and configs")
+    parser = add_command(commands, "list", "list the available components and configs")
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}, losses or configs; default: all")
     parser.add_argument("name", nargs="?", metavar="NAME", help="show this component's arguments")
 
 
 def _views(commands: Any) -> None:
-    parser = _command(commands, "views", "draw images and their augmented views")
-    _add_config(parser, "views.preset=byol")
+    parser = add_command(commands, "views", "draw images and their augmented views")
+    add_config(parser, "views.preset=byol")
     parser.add_argument("-o", "--output", default="views.png", metavar="FILE.png", help="default: views.png")
     parser.add_argument("--images", type=int, default=6, help="number of images, evenly spaced (default: 6)")
 
 
 def _bench(commands: Any) -> None:
-    parser = _command(commands, "bench", "measure where a training step's time goes")
-    _add_config(parser, "trainer.batch_size=128")
+    parser = add_command(commands, "bench", "measure where a training step's time goes")
+    add_config(parser, "trainer.batch_size=128")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure (default: 10)")
 
 
 def _pack(commands: Any) -> None:
     about = "Resizes each image's shorter side to SIZE, crops its center to a square, and writes arrays to DST."
-    parser = _command(commands, "pack", "resize a folder of images once, into arrays that load fast", about=about)
+    parser = add_command(commands, "pack", "resize a folder of images once, into arrays that load fast", about=about)
     parser.add_argument("source", metavar="SRC", help="class folders, any tree of images, or train and val folders")
     parser.add_argument("destination", metavar="DST", help="folder for the arrays; an interrupted pack continues there")
     parser.add_argument("--size", type=int, default=256, help="side of the squares in pixels (default: 256)")

@@ -1,4 +1,4 @@
-"""Nearest neighbors, near-duplicates and diverse subsets by cosine similarity, without an N x N matrix in memory.
+"""Nearest neighbors and diverse subsets by cosine similarity, without an N x N matrix in memory.
 
 Embeddings (N, D) may be memory-mapped. On the CPU they are read in blocks; on CUDA they are kept on the device.
 """
@@ -17,29 +17,39 @@ from tqdm import tqdm
 
 from ssl_lib.utils.precision import resolve_device
 
-__all__ = ["coverage", "duplicate_groups", "farthest_points", "nearest"]
+__all__ = ["Blocks", "coverage", "farthest_points", "nearest"]
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _ROWS = 2048  # rows per block; the cosines between two blocks take 16 MiB
-ROUNDING = 1e-6  # rounding error of a cosine in float32
 
 
-class _Blocks:
-    """Embeddings in blocks, optionally normalized. Rows of zeros stay zero, so their cosine to any row is 0."""
+class Blocks:
+    """Embeddings in blocks, optionally normalized. Rows of zeros stay zero, so their cosine to any row is 0.
 
-    def __init__(self, embeddings: Floats, device: str) -> None:
+    Args:
+        embeddings: (N, D).
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        order: Row indices in the order in which the blocks contain them; None is all rows.
+
+    Raises:
+        ValueError: The shape is wrong, or a value is not finite.
+    """
+
+    def __init__(self, embeddings: Floats, device: str, order: Indices | None = None) -> None:
         if embeddings.ndim != 2 or 0 in embeddings.shape:
             raise ValueError(f"embeddings must be (N, D) and not empty, got {embeddings.shape}")
-        self.count, self.device = len(embeddings), resolve_device(device)
+        self.count, self.device = len(embeddings if order is None else order), resolve_device(device)
         self.starts = range(0, self.count, _ROWS)
-        self._embeddings = embeddings
+        self._embeddings, self._order = embeddings, order
         self._blocks = [self._load(start) for start in self.starts] if self.device.type == "cuda" else None
         blocks = map(self.__getitem__, range(len(self.starts)))
         norms = torch.cat([torch.linalg.vector_norm(block, dim=1, dtype=torch.float64) for block in blocks])
         if (bad := ~norms.isfinite()).any():
-            raise ValueError(f"row {int(bad.nonzero()[0])} of the embeddings is NaN or infinite")
+            row = int(bad.nonzero()[0])
+            row = row if order is None else int(order[row])
+            raise ValueError(f"row {row} of the embeddings is NaN or infinite")
         self._scale = torch.where(norms > 0, 1 / norms, 0.0)
         self.scale = self._scale.float()  # (N,), the factors that normalize the rows
 
@@ -59,7 +69,9 @@ class _Blocks:
     def _load(self, start: int) -> Tensor:
         with warnings.catch_warnings():  # memory-mapped files are read-only; the tensor is never written to
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.from_numpy(self._embeddings[start : start + _ROWS]).to(self.device, torch.float32)
+            part = slice(start, start + _ROWS)
+            rows = self._embeddings[part if self._order is None else self._order[part]]
+            return torch.from_numpy(rows).to(self.device, torch.float32)
 
 
 def nearest(
@@ -86,7 +98,7 @@ def nearest(
         raise ValueError(
             f"k must be at least 1 and queries must be (Q, {embeddings.shape[-1]}), got k {k} and {queries.shape}"
         )
-    blocks, query_blocks = _Blocks(embeddings, device), _Blocks(queries, device)
+    blocks, query_blocks = Blocks(embeddings, device), Blocks(queries, device)
     found = []
     total, hidden = len(query_blocks.starts) * len(blocks.starts), None if progress else True
     with tqdm(total=total, unit="block", leave=False, disable=hidden) as bar:
@@ -94,44 +106,6 @@ def nearest(
             found.append(_nearest(query_blocks.unit(number, torch.float64), blocks, k, bar))
     cosines, rows = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return cosines.float().clamp(-1, 1).numpy(), rows.numpy()
-
-
-def duplicate_groups(
-    embeddings: Floats, threshold: float = 0.98, *, device: str = "cpu", progress: bool = False
-) -> list[Indices]:
-    """Near-duplicates: the connected components of the graph of all pairs whose cosine is at least `threshold`.
-
-    Two images of a group may have a lower cosine if they are connected through other images. All N (N - 1) / 2 pairs
-    are compared in float32; a cosine counts if it is at most 1e-6 below the threshold.
-
-    Args:
-        embeddings: (N, D).
-        threshold: Smallest cosine of a pair of near-duplicates, in (0, 1].
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: Whether to show a progress bar on a terminal.
-
-    Returns:
-        Groups of two or more row indices. Each group is sorted; groups are sorted by their first row.
-
-    Raises:
-        ValueError: The threshold is out of range, or a value is not finite.
-    """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
-    blocks = _Blocks(embeddings, device)
-    parents = np.arange(blocks.count)
-    pairs = blocks.count * (blocks.count - 1) // 2
-    with tqdm(total=pairs, unit="pair", unit_scale=True, disable=None if progress else True) as bar:
-        for right, right_start in enumerate(blocks.starts):
-            rows = blocks.unit(right)
-            for left, left_start in enumerate(blocks.starts[: right + 1]):
-                hits = rows @ (rows if left == right else blocks.unit(left)).T >= threshold - ROUNDING
-                a, b = (hits.tril(-1) if left == right else hits).nonzero().cpu().numpy().T
-                _unite(parents, a + right_start, b + left_start)
-            bar.update(len(rows) * right_start + len(rows) * (len(rows) - 1) // 2)
-    order = np.argsort(parents, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(parents[order])) + 1)
-    return [group for group in groups if len(group) > 1]
 
 
 def farthest_points(
@@ -157,7 +131,7 @@ def farthest_points(
     """
     if not 1 <= count <= len(embeddings):
         raise ValueError(f"count must be from 1 to {len(embeddings)}, the number of images, got {count}")
-    blocks = _Blocks(embeddings, device)
+    blocks = Blocks(embeddings, device)
     chosen = np.empty(count, np.int64)
     cosine = torch.full((blocks.count,), -2.0, device=blocks.device)  # to the nearest selected image
     row = int(np.random.default_rng(seed).integers(blocks.count))
@@ -194,7 +168,7 @@ def coverage(
     rows = np.asarray(chosen, np.int64)
     if rows.ndim != 1 or not len(rows):
         raise ValueError(f"chosen must be a list of at least one row, got shape {rows.shape}")
-    blocks = _Blocks(embeddings, device)
+    blocks = Blocks(embeddings, device)
     cosine = torch.full((blocks.count,), -1.0, device=blocks.device)
     for part in np.split(rows, range(_ROWS, len(rows), _ROWS)):
         centers = blocks.rows(part)
@@ -206,20 +180,7 @@ def coverage(
     return (2 - 2 * cosine).clamp_(min=0).sqrt_().cpu().numpy()
 
 
-def _unite(parents: Indices, a: Indices, b: Indices) -> None:
-    """Union-find: merges the sets of a[i] and b[i] for every i; each row's parent becomes the first row of its set."""
-    while True:
-        roots_a, roots_b = parents[a], parents[b]
-        differ = roots_a != roots_b
-        if not differ.any():
-            return
-        a, b, roots_a, roots_b = a[differ], b[differ], roots_a[differ], roots_b[differ]
-        np.minimum.at(parents, np.maximum(roots_a, roots_b), np.minimum(roots_a, roots_b))
-        while not np.array_equal(parents, above := parents[parents]):
-            parents[:] = above
-
-
-def _nearest(queries: Tensor, blocks: _Blocks, k: int, bar: tqdm[NoReturn]) -> tuple[Tensor, Tensor]:
+def _nearest(queries: Tensor, blocks: Blocks, k: int, bar: tqdm[NoReturn]) -> tuple[Tensor, Tensor]:
     """Cosines and row indices of the k nearest neighbors of a block of unit-length queries (q, D)."""
     best = queries.new_empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)

@@ -14,6 +14,7 @@ from ssl_lib.data.io.npy import read_array, read_member
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.utils.files import whole_file
 from ssl_lib.utils.optional import needs
+from ssl_lib.utils.printable import visible
 
 __all__ = ["storage_of"]
 
@@ -92,7 +93,7 @@ def _write_parquet(path: Path, table: Mapping[str, Any]) -> None:
         _write_row_groups(path, table)
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{error.object!r} is not valid UTF-8, which .parquet requires for paths: write a .npz file instead"
+            f"'{visible(error.object)}' is not valid UTF-8, which .parquet requires for paths: write a .npz file"
         ) from error
 
 

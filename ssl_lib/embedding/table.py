@@ -122,8 +122,8 @@ class EmbeddingTable:
         if str(query).isdecimal() and int(query) < len(self):
             return int(query)
         raise ValueError(
-            f"no image {query!r} in this table of {len(self):,} images: pass a path as in the table, such as "
-            f"{str(self.paths[0])!r}, or a row from 0 to {len(self) - 1}"
+            f"no image '{query}' in this table of {len(self):,} images: pass a path as in the table, such as "
+            f"'{self.paths[0]}', or a row from 0 to {len(self) - 1}"
         )
 
     def label(self, row: int) -> str:

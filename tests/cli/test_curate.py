@@ -1,4 +1,4 @@
-"""Tests of `ssl-lib nearest`, `ssl-lib duplicates` and `ssl-lib select`."""
+"""Tests of `ssl-lib nearest` and `ssl-lib select`, and of what they share with `ssl-lib duplicates`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_lib.cli.main import main
-from ssl_lib.embedding import EmbeddingTable, duplicate_groups, farthest_points
+from ssl_lib.embedding import EmbeddingTable, farthest_points
 from tests.cli.conftest import error_of, stdout_of
 
 
@@ -27,31 +27,6 @@ def test_nearest_prints_ranks_and_draws_a_picture(table, photos, tmp_path, capsy
     assert "must end in a picture's suffix" in error_of(capsys, "nearest", table, "0", "-o", tmp_path / "grid.x")
     gone = error_of(capsys, "nearest", table, "0", "-o", grid, "--images", tmp_path)
     assert f"{tmp_path}/bag/00.png cannot be read (No such file or directory)" in gone
-
-
-def test_duplicates_prints_groups_and_writes_paths_to_drop(table, tmp_path, capsys):
-    dropped = tmp_path / "made" / "drop.txt"
-    out = stdout_of(capsys, "duplicates", table, "--threshold", "1", "--show", "2", "-o", dropped)
-    assert out.startswith("3 groups of near-duplicates (cosine of 1 or more): 3 of 43 images to drop\n")
-    assert "3 groups with more than one label\n" in out and "1 group not shown; --show 3 prints all" in out
-    assert "2 images\n  keep  1.0000  bag/00.png  bag\n  drop  1.0000  boot/00.png  boot\n" in out
-    assert dropped.read_text().splitlines() == ["boot/00.png", "boot/02.png", "boot/04.png"]
-    made = EmbeddingTable.load(table)
-    groups = duplicate_groups(made.embeddings, 0.9)
-    out = stdout_of(capsys, "duplicates", table, "--threshold", "0.9", "-o", dropped)
-    expected = sorted(made.paths[row] for group in groups for row in group[1:])
-    assert dropped.read_text().splitlines() == expected
-    assert "connect them" not in out
-    assert "threshold must be above 0" in error_of(capsys, "duplicates", table, "--threshold", "2")
-
-
-def test_duplicates_reports_chains(tmp_path, capsys):
-    angles = np.radians([0, 10, 20])
-    table = EmbeddingTable(np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32), np.array(list("abc")))
-    table.save(tmp_path / "e.npz")
-    out = stdout_of(capsys, "duplicates", tmp_path / "e.npz", "--threshold", "0.98")
-    assert f"have a cosine of only {np.cos(angles[2]):.4f}, since other images connect them" in out
-    assert "connect them" not in stdout_of(capsys, "duplicates", tmp_path / "e.npz", "--threshold", "0.93")
 
 
 def test_select_writes_a_subset_and_compares_it_with_a_random_subset(table, tmp_path, capsys):
@@ -76,8 +51,21 @@ def test_unwritable_output_raises_before_the_work(words, table, capsys):
     assert main([command, str(table), *rest, "-o", str(table / name)]) == 2 and not capsys.readouterr().out
 
 
-def test_path_with_line_break_raises(tmp_path, capsys):
-    names = np.array(["a\nb.png", "c.png"])
-    EmbeddingTable(np.ones((2, 3), np.float32), names).save(tmp_path / "e.npz")
-    error = error_of(capsys, "select", tmp_path / "e.npz", "-n", "2", "-o", tmp_path / "s.txt")
-    assert "line break" in error and not (tmp_path / "s.txt").exists()
+@pytest.mark.parametrize("name", ["a\nb.png", "a\rb.png"])
+@pytest.mark.parametrize("words", [("select", "-n", "1"), ("duplicates", "--threshold", "1")])
+def test_line_break_in_any_name_is_refused_before_the_work_or_ends_with_a_zero_byte(words, name, tmp_path, capsys):
+    command, *rest = words
+    names = np.array(["c.png", "d.png", name])
+    embeddings = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    EmbeddingTable(embeddings, names).save(tmp_path / "e.npz")
+    target = tmp_path / "list.txt"
+    error = error_of(capsys, command, tmp_path / "e.npz", *rest, "-o", target)
+    assert "has a line break in its name" in error and "add --null" in error and not target.exists()
+    assert "distance" not in error  # a progress bar of the work
+    out = stdout_of(capsys, command, tmp_path / "e.npz", *rest, "-o", target, "--null")
+    assert target.read_bytes().endswith(b"\0") and b"\n" not in target.read_bytes().replace(b"a\nb", b"")
+    if command == "duplicates":
+        assert target.read_bytes() == b"d.png\0" and "1 group of near-duplicates" in out
+    everything = tmp_path / "all.txt"
+    stdout_of(capsys, "select", tmp_path / "e.npz", "-n", "3", "-o", everything, "--null")
+    assert sorted(everything.read_bytes().split(b"\0")[:-1]) == sorted([b"c.png", b"d.png", name.encode()])

@@ -1,11 +1,11 @@
-"""Tests of neighbors, duplicates and selection against brute force in float64 numpy, with several block sizes."""
+"""Tests of neighbors and selection against brute force in float64 numpy, with several block sizes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ssl_lib.embedding import coverage, curate, duplicate_groups, farthest_points, nearest
+from ssl_lib.embedding import coverage, curate, farthest_points, nearest
 
 RNG = np.random.default_rng(0)
 
@@ -31,20 +31,6 @@ def mapped(array, tmp_path):
     return np.load(tmp_path / "mapped.npy", mmap_mode="r")
 
 
-def components(adjacent):
-    """Connected components by depth-first search."""
-    left, found = set(range(len(adjacent))), []
-    while left:
-        group, front = set(), [min(left)]
-        while front:
-            row = front.pop()
-            group.add(row)
-            front += [other for other in np.flatnonzero(adjacent[row]) if other not in group]
-        left -= group
-        found.append(sorted(group))
-    return [group for group in found if len(group) > 1]
-
-
 def test_nearest_equals_brute_force(points, block_size, tmp_path):
     queries = RNG.normal(size=(90, 12)).astype(np.float32)
     found, rows = nearest(mapped(points, tmp_path), queries, 9)
@@ -63,38 +49,6 @@ def test_ties_are_sorted_by_row(block_size):
 def test_k_larger_than_table_returns_all_rows():
     points = np.eye(4, dtype=np.float32)
     assert nearest(points, points, 100)[1].shape == (4, 4)
-
-
-@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
-def test_duplicate_groups_equal_connected_components(points, block_size, threshold, tmp_path):
-    near = points[RNG.integers(0, 150, 60)] + 0.3 * RNG.normal(size=(60, 12)).astype(np.float32)
-    joined = RNG.permutation(np.concatenate([points, near]))
-    expected = components(cosines(joined, joined) >= threshold)
-    found = duplicate_groups(mapped(joined, tmp_path), threshold)
-    assert [group.tolist() for group in found] == expected and expected
-
-
-def test_chain_is_one_group_in_any_order(block_size):
-    angles = np.radians(np.arange(0, 90, 0.5))
-    chain = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    for order in (np.arange(180), np.arange(180)[::-1], RNG.permutation(180)):
-        (group,) = duplicate_groups(chain[order], np.cos(np.radians(0.7)))
-        assert group.tolist() == list(range(180))
-    assert duplicate_groups(chain, np.cos(np.radians(0.3))) == []
-
-
-def test_copies_are_duplicates_at_threshold_one(points):
-    joined = np.concatenate([points, 3 * points[:5]])
-    assert [group.tolist() for group in duplicate_groups(joined, 1.0)] == [[row, row + 150] for row in range(5)]
-
-
-def test_many_copies_form_one_group(block_size):
-    (group,) = duplicate_groups(np.ones((300, 2), np.float32))
-    assert len(group) == 300
-
-
-def test_rows_of_zeros_have_no_duplicates():
-    assert duplicate_groups(np.zeros((5, 3), np.float32)) == []
 
 
 def test_farthest_points_equal_brute_force(points, block_size, tmp_path):
@@ -127,7 +81,6 @@ def test_non_finite_values_raise(points, value):
     points[70, 3] = value
     calls = [
         lambda: nearest(points, points[:1]),
-        lambda: duplicate_groups(points),
         lambda: farthest_points(points, 3),
         lambda: coverage(points, [0]),
     ]
@@ -141,9 +94,6 @@ def test_arguments_out_of_range_raise(points):
         nearest(points, points[:1], 0)
     with pytest.raises(ValueError, match=r"queries must be \(Q, 12\)"):
         nearest(points, points[:1, :5])
-    for threshold in (0, 1.5, np.nan):
-        with pytest.raises(ValueError, match="threshold must be above 0 and at most 1"):
-            duplicate_groups(points, threshold)
     for count in (0, 151):
         with pytest.raises(ValueError, match="count must be from 1 to 150"):
             farthest_points(points, count)
