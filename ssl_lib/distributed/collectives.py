@@ -110,10 +110,11 @@ def batch_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
         eps: Added to the variance, > 0.
 
     Returns:
-        (N, D); each column has mean 0 and variance 1 over the rows of all processes.
+        (N, D); each column has mean 0 and variance 1 over the rows of all processes. A column whose variance overflows
+        is NaN, not zero.
     """
     mean, variance = batch_moments(x)
-    return (x - mean) * torch.rsqrt(variance + eps)
+    return (x - mean) * torch.rsqrt(variance.masked_fill(variance.isinf(), torch.nan) + eps)
 
 
 class _Gather(torch.autograd.Function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ssl_lib.doctor.figures import FIGURES, Figure
 from ssl_lib.doctor.history import History, RunFacts
 from ssl_lib.doctor.rules import RULES, Rule
 
@@ -45,6 +46,13 @@ class Doctor:
         self.history = History(facts)
         self.findings: list[Finding] = []
         self._rules = rules
+
+    @property
+    def outside(self) -> list[Figure]:
+        """The metrics that are out of their healthy range now; only some of them are a finding."""
+        return [
+            figure for figure in FIGURES.values() if self.history.all(figure.name) and figure.is_outside(self.history)
+        ]
 
     def see(self, line: Mapping[str, float]) -> list[Finding]:
         """Adds a line of `metrics.jsonl` and returns the new findings."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ssl_lib.doctor.history import RunFacts
+from ssl_lib.doctor.history import History, RunFacts
 
 __all__ = ["FIGURES", "Figure"]
 
@@ -28,6 +28,21 @@ class Figure:
     meaning: str
     healthy: Callable[[RunFacts], Range | None] = lambda facts: None
     judged: Literal["last", "highest", "lowest"] = "last"
+
+    def value(self, history: History) -> float:
+        """The value that is compared with the healthy range; the metric must have been logged."""
+        values = history.all(self.name)
+        return {"last": values[-1], "highest": max(values), "lowest": min(values)}[self.judged]
+
+    def limits(self, facts: RunFacts) -> str:
+        """The healthy range as `0.025 to 0.25`; empty if there is none."""
+        healthy = self.healthy(facts)
+        return "" if healthy is None else f"{healthy[0]:.3g} to {healthy[1]:.3g}"
+
+    def is_outside(self, history: History) -> bool:
+        """Whether the value is out of the healthy range, by more than 1 %, because printed values are rounded."""
+        healthy = self.healthy(history.facts)
+        return healthy is not None and not 0.99 * healthy[0] <= self.value(history) <= 1.01 * healthy[1]
 
 
 def _loss(facts: RunFacts) -> Range | None:

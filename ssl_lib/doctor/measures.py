@@ -22,6 +22,7 @@ from ssl_lib.evaluation import (
 )
 from ssl_lib.optim.grad_norms import norms
 from ssl_lib.types import StepOutput
+from ssl_lib.utils.rows import row_norms
 
 __all__ = ["ROWS", "measure_output", "process_gap", "relative_distance", "total_norm"]
 
@@ -42,7 +43,7 @@ def measure_output(output: StepOutput) -> dict[str, float]:
         metrics["effective_rank"] = effective_rank(x)
         variances = explained_variance(x)
         metrics |= {f"variance_top{count}": variances[:count].sum().item() for count in (1, 4, 16)}
-        metrics["embedding_norm"] = x.norm(dim=1).mean().item()
+        metrics["embedding_norm"] = row_norms(x).mean().item()
         metrics["uniformity"] = uniformity(x)
         if world_size() > 1 and len(x) > world_size():
             metrics["process_gap"] = process_gap(x, world_size())

@@ -16,7 +16,7 @@ from ssl_lib.runs.folder import RunFolder
 from ssl_lib.utils.files import write_json
 from ssl_lib.utils.tables import text_table
 
-__all__ = ["diagnose", "format_diagnosis", "write_diagnosis"]
+__all__ = ["diagnose", "format_diagnosis", "format_outside", "write_diagnosis"]
 
 _OUTSIDE = "!"
 
@@ -37,22 +37,25 @@ def format_diagnosis(doctor: Doctor) -> str:
         lines = [f"no alarm {where}{early}"]
     rows = [["metric", "value", "healthy", ""]]
     rows += [_row(figure, history) for figure in FIGURES.values() if history.all(figure.name)]
-    marked = any(row[1].endswith(_OUTSIDE) for row in rows)
     lines += ["", text_table(rows, left=len(rows[0]))]
-    if marked:
-        lines += ["", f"{_OUTSIDE} out of the healthy range; an alarm is raised only if the value stays out of range"]
+    if doctor.outside:
+        lines += ["", f"{_OUTSIDE} {format_outside(doctor)}; an alarm is raised only if the value stays out of range"]
     return "\n".join(lines)
 
 
+def format_outside(doctor: Doctor) -> str:
+    """Names the metrics that are out of their healthy range: `out of the healthy range: loss 7.2 (0 to 5.5)`."""
+    history = doctor.history
+    marked = [
+        f"{figure.name} {figure.value(history):.4g} ({figure.limits(history.facts)})" for figure in doctor.outside
+    ]
+    return f"out of the healthy range: {', '.join(marked)}"
+
+
 def _row(figure: Figure, history: History) -> list[str]:
-    healthy = figure.healthy(history.facts)
-    limits = "" if healthy is None else f"{healthy[0]:.3g} to {healthy[1]:.3g}"
-    values = history.all(figure.name)
-    judged = {"last": values[-1], "highest": max(values), "lowest": min(values)}[figure.judged]
     meaning = figure.meaning if figure.judged == "last" else f"{figure.meaning}; {figure.judged} value"
-    # 1 % tolerance, because the printed values are rounded.
-    good = healthy is None or 0.99 * healthy[0] <= judged <= 1.01 * healthy[1]
-    return [figure.name, f"{judged:.4g}{'' if good else f' {_OUTSIDE}'}", limits, meaning]
+    mark = f" {_OUTSIDE}" if figure.is_outside(history) else ""
+    return [figure.name, f"{figure.value(history):.4g}{mark}", figure.limits(history.facts), meaning]
 
 
 def write_diagnosis(path: Path, doctor: Doctor) -> None:

@@ -6,7 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ssl_lib.evaluation.checks import matrix
+from ssl_lib.utils.rows import unit_rows
 
 __all__ = ["alignment", "feature_std", "uniformity", "view_distance"]
 
@@ -25,7 +27,7 @@ def alignment(x: Tensor, y: Tensor) -> float:
         A value in [0, 4]: 0 if the views are identical, about 2 if they are unrelated.
 
     Raises:
-        ValueError: The inputs are not two float matrices of the same shape.
+        ValueError: The inputs are not two finite float matrices of the same shape.
     """
     x, y = _unit_pair(x, y)
     return (x - y).square().sum(1).mean().item()
@@ -45,7 +47,7 @@ def uniformity(x: Tensor) -> float:
         high-dimensional sphere.
 
     Raises:
-        ValueError: The features are not a float matrix (N, D), or N is 1.
+        ValueError: The features are not a finite float matrix (N, D), or N is 1.
     """
     x = _unit(x)
     if len(x) < 2:
@@ -64,7 +66,7 @@ def feature_std(x: Tensor) -> float:
     """Standard deviation of the unit-length features, averaged over dimensions.
 
     Source: SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1). It is 1 / sqrt(D) if the features are spread
-    evenly, and 0 if they have collapsed to one point.
+    evenly, and 0 if they have collapsed to one point. The standard deviation is biased: it divides by N, not by N - 1.
 
     Args:
         x: (N, D). The rows are normalized to unit length, in float64.
@@ -73,7 +75,7 @@ def feature_std(x: Tensor) -> float:
         A value in [0, 1 / sqrt(D)].
 
     Raises:
-        ValueError: The features are not a float matrix (N, D).
+        ValueError: The features are not a finite float matrix (N, D).
     """
     return _unit(x).std(0, correction=0).mean().item()
 
@@ -94,7 +96,7 @@ def view_distance(x: Tensor, y: Tensor) -> float:
         different images. Also 0 if all features are equal.
 
     Raises:
-        ValueError: The inputs are not two float matrices of the same shape, or N is 1.
+        ValueError: The inputs are not two finite float matrices of the same shape, or N is 1.
     """
     x, y = _unit_pair(x, y)
     if len(x) < 2:
@@ -105,18 +107,11 @@ def view_distance(x: Tensor, y: Tensor) -> float:
     return (same / other).item() if other > 1e-12 else 0.0
 
 
-def matrix(features: Tensor) -> Tensor:
-    """Converts features (N, D) to float64; raises ValueError if they are not a non-empty float matrix."""
-    if features.ndim != 2 or not features.is_floating_point() or not features.numel():
-        raise ValueError(f"features must be floats (N, D), got {features.dtype} of shape {tuple(features.shape)}")
-    return features.double()
-
-
-def _unit(x: Tensor) -> Tensor:
-    return F.normalize(matrix(x), dim=1)
+def _unit(x: Tensor, name: str = "features") -> Tensor:
+    return unit_rows(matrix(x, name))
 
 
 def _unit_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.shape != y.shape:
         raise ValueError(f"the two views must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    return _unit(x), _unit(y)
+    return _unit(x, "first views"), _unit(y, "second views")

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ssl_lib.evaluation.checks import check_finite
+
 __all__ = ["assignment_entropy", "prototype_entropy", "prototype_usage"]
 
 
@@ -22,7 +24,7 @@ def prototype_usage(assignments: Tensor) -> float:
         0.63.
 
     Raises:
-        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
+        ValueError: The assignments are not a finite float matrix (N, K) with K >= 2.
     """
     return len(_checked(assignments).argmax(1).unique()) / min(assignments.shape)
 
@@ -41,7 +43,7 @@ def prototype_entropy(assignments: Tensor) -> float:
         A value in [0, 1]; at most ln N / ln K if each image is assigned to a single prototype.
 
     Raises:
-        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
+        ValueError: The assignments are not a finite float matrix (N, K) with K >= 2.
     """
     mean = _checked(assignments).double().mean(0)
     return float(torch.special.entr(mean).sum()) / math.log(len(mean))
@@ -61,7 +63,7 @@ def assignment_entropy(assignments: Tensor) -> float:
         A value in [0, 1].
 
     Raises:
-        ValueError: The assignments are not a float matrix (N, K) with K >= 2.
+        ValueError: The assignments are not a finite float matrix (N, K) with K >= 2.
     """
     rows = _checked(assignments).double()
     return float(torch.special.entr(rows).sum(1).mean()) / math.log(rows.shape[1])
@@ -71,4 +73,5 @@ def _checked(assignments: Tensor) -> Tensor:
     shape = tuple(assignments.shape)
     if assignments.ndim != 2 or not assignments.is_floating_point() or not shape[0] or shape[1] < 2:
         raise ValueError(f"assignments must be floats (N, K) with K >= 2, got {assignments.dtype} of shape {shape}")
+    check_finite("assignments", assignments)
     return assignments

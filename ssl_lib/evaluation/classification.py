@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,10 +154,19 @@ class Standardized:
             features: (N, D).
             device: Device of the chunks; None uses the device of the features.
             width: Number of values computed per image. A chunk is limited to 2**24 values.
+
+        Raises:
+            ValueError: The mean overflows.
         """
         rows, mean = part_rows(features, width), features.mean(0)
-        squares = sum(float((part - mean).square().sum(dtype=torch.float64)) for part in features.split(rows))
-        return cls(mean.to(device or features.device), max((squares / features.numel()) ** 0.5, 1e-12), rows)
+        largest = max(abs(float(value)) for value in features.aminmax())
+        # The squares are taken in units of a power of two: they cannot overflow or underflow, and no digit changes.
+        unit = 2.0 ** (math.frexp(max(largest, torch.finfo(features.dtype).tiny))[1] - 1)
+        squares = sum(float(((part - mean) / unit).square().sum(dtype=torch.float64)) for part in features.split(rows))
+        scale = unit * (squares / features.numel()) ** 0.5
+        if not math.isfinite(scale):
+            raise ValueError(f"the mean of the features overflows {features.dtype}: divide them by {largest:.3g}")
+        return cls(mean.to(device or features.device), scale or 1.0, rows)
 
     def __call__(self, features: Tensor) -> Iterator[Tensor]:
         """Yields standardized chunks (b, D + 1) of features (M, D), in order; the last column is 1, for the bias."""

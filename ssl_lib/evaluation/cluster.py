@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
+from ssl_lib.evaluation.checks import check_finite
 from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 from ssl_lib.utils.optional import needs
+from ssl_lib.utils.rows import unit_rows
 
 __all__ = ["Cluster", "cluster_scores", "k_means", "nearest_center"]
 
@@ -31,7 +32,8 @@ class Cluster:
     section 3): as many clusters as classes, on unit-length features; see `cluster_scores`.
 
     Attributes:
-        clusters: Number of clusters; None uses the number of classes.
+        clusters: Number of clusters; None uses the number of classes of the training images, one more than the largest
+            label.
         restarts: Number of k-means runs; the run with the lowest inertia is kept, so labels play no role.
         max_steps: Maximum number of k-means iterations per run.
         seed: Seed for the initial centers.
@@ -60,14 +62,19 @@ class Cluster:
         """Raises an error if there are more clusters than images or if scikit-learn is not installed."""
         with needs("scikit-learn", "the protocol cluster"):
             importlib.import_module("sklearn")
-        if (self.clusters or 0) > len(bank_labels):
-            raise ValueError(f"cluster.clusters {self.clusters} is more than the {len(bank_labels)} training images")
+        if (clusters := self._count(bank_labels)) > len(bank_labels):
+            number = f"{clusters}" if self.clusters else f"null, the number of classes, {clusters},"
+            raise ValueError(
+                f"cluster.clusters {number} is more than the {len(bank_labels)} labeled training images: use more "
+                f"images, or set clusters to at most {len(bank_labels)}"
+            )
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Returns the three metrics; the details hold the number of clusters, and inertia and iterations per run."""
         f = subject.features
-        clusters = self.clusters or f.num_classes
-        bank, queries = F.normalize(f.bank, dim=1), F.normalize(f.queries, dim=1)
+        clusters = self._count(f.bank_labels)
+        check_finite("queries", f.queries)
+        bank, queries = unit_rows(f.bank), unit_rows(f.queries)
         generator = torch.Generator().manual_seed(self.seed)
         starts = progress(range(self.restarts), f"{subject.title}: k-means")
         runs = [k_means(bank, clusters, generator, self.max_steps, subject.device) for _ in starts]
@@ -76,6 +83,9 @@ class Cluster:
         inertias, steps = [run[1] for run in runs], [run[2] for run in runs]
         details = {"clusters": clusters, "inertia": inertia, "inertias": inertias, "steps": steps}
         return Scores(cluster_scores(assigned, f.query_labels), details)
+
+    def _count(self, bank_labels: Tensor) -> int:
+        return self.clusters or int(bank_labels.max()) + 1
 
 
 @torch.no_grad()
@@ -99,10 +109,11 @@ def k_means(
         iterations.
 
     Raises:
-        ValueError: There are more clusters than images.
+        ValueError: There are more clusters than images, or x is NaN or infinite, or its squares overflow or underflow.
     """
     if not 1 <= clusters <= len(x):
         raise ValueError(f"clusters must be in [1, {len(x)}] (at most the number of images), got {clusters}")
+    _check_range(x)
     few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
     centers = _first_centers(x[few].to(device or x.device), clusters, generator)
     assigned, squares = nearest_center(x, centers)
@@ -155,6 +166,18 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
         "nmi": float(normalized_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
     }
+
+
+def _check_range(x: Tensor) -> None:
+    """Raises ValueError if x is NaN or infinite, or if squares of its values overflow or underflow."""
+    check_finite("features", x)
+    numbers, largest = torch.finfo(x.dtype), max(abs(float(value)) for value in x.aminmax())
+    low, high = (numbers.tiny / numbers.eps) ** 0.5, (numbers.max * numbers.eps) ** 0.5
+    if largest and not low < largest < high:
+        raise ValueError(
+            f"the largest absolute feature is {largest:.3g}, and its square is outside the range of {x.dtype}: "
+            "divide the features by it"
+        )
 
 
 def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.checks import check_finite
 from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
+from ssl_lib.utils.rows import unit_rows
 
 __all__ = ["KNN", "bank_neighbors", "knn_accuracy", "knn_scores"]
 
@@ -54,13 +55,13 @@ class KNN:
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Classifies the queries, split over the processes; the details hold the class report for `k`."""
         f = subject.features
+        check_finite("queries", f.queries)  # all of them: an error must be the same in every process
         ks = {"knn": self.k, **{f"knn_{k}": k for k in self.also if self.k != k <= len(f.bank)}}
         title = f"{subject.title}: neighbors"
         found = bank_neighbors(share(f.queries), f.bank, max(ks.values()), device=subject.device, title=title)
         labels, predictions = gather_uneven(share(f.query_labels)), {}
         for key, k in ks.items():
-            votes = _votes(*found, f.bank_labels, f.num_classes, k, self.temperature)
-            predictions[key] = gather_uneven(votes.argmax(1))
+            predictions[key] = gather_uneven(_winners(*found, f.bank_labels, f.num_classes, k, self.temperature))
         values = {key: (classes == labels).double().mean().item() for key, classes in predictions.items()}
         return Scores(values, class_report(predictions["knn"], labels, f.num_classes))
 
@@ -77,7 +78,8 @@ def bank_neighbors(
 ) -> tuple[Tensor, Tensor]:
     """Finds the k rows of the bank with the highest cosine similarity to each query, in bounded memory.
 
-    It computes in the precision of the features and breaks ties arbitrarily. `ssl_lib.embedding.nearest` is exact.
+    It computes in the precision of the features, whatever their scale, and breaks ties arbitrarily.
+    `ssl_lib.embedding.nearest` is exact.
 
     Args:
         queries: (Q, D). The rows are normalized here, like those of the bank.
@@ -91,19 +93,22 @@ def bank_neighbors(
         Cosines (Q, k) in descending order and positions in the bank (Q, k), on the device of the queries.
 
     Raises:
-        ValueError: Shapes do not match, or k is out of range.
+        ValueError: Shapes do not match, a feature is NaN or infinite, or k is out of range.
     """
     if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
         raise ValueError(f"queries (Q, D) and bank (B, D) do not match: {tuple(queries.shape)} and {tuple(bank.shape)}")
     if not 1 <= k <= len(bank):
         raise ValueError(f"k must be in [1, {len(bank)}] (at most the size of the bank), got {k}")
+    check_finite("queries", queries)
+    if bank is not queries:
+        check_finite("bank", bank)
     device = device or queries.device
     best = [queries.new_empty(len(queries), 0), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
     for start in progress(range(0, len(bank), rows), title, unit="part"):
-        part = F.normalize(bank[start : start + rows].to(device), dim=1)
+        part = unit_rows(bank[start : start + rows].to(device))
         found = []
         for some in queries.split(max(1, 2**25 // len(part))):  # limits the similarities to 128 MiB
-            similarity, place = (F.normalize(some.to(device), dim=1) @ part.T).topk(min(k, len(part)), dim=1)
+            similarity, place = (unit_rows(some.to(device)) @ part.T).topk(min(k, len(part)), dim=1)
             found.append((similarity.to(queries.device), place.to(queries.device) + start))
         joined = [torch.cat(pair, 1) for pair in zip(best, map(torch.cat, zip(*found, strict=True)), strict=True)]
         order = joined[0].topk(min(k, joined[0].shape[1]), dim=1).indices
@@ -128,15 +133,14 @@ def knn_scores(
         temperature: > 0.
 
     Returns:
-        Scores (Q, num_classes), >= 0. The weights are divided by exp(1 / temperature) so that they cannot overflow.
+        Scores (Q, num_classes), >= 0. The weights are divided by the largest weight of the query, so that they can
+        neither overflow nor all underflow: the nearest image has weight 1.
 
     Raises:
-        ValueError: Shapes do not match, k is not in [1, B], or the temperature is not above 0.
+        ValueError: Shapes do not match, a feature is NaN or infinite, k is not in [1, B], or the temperature is not
+            above 0.
     """
-    if bank_labels.shape != bank.shape[:1]:
-        raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    _check(bank, bank_labels, temperature)
     return _votes(*bank_neighbors(queries, bank, k), bank_labels, num_classes, k, temperature)
 
 
@@ -149,15 +153,33 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Accuracy in [0, 1] of the class with the highest score of `knn_scores`."""
-    scores = knn_scores(queries, bank, bank_labels, num_classes, k, temperature)
-    return (scores.argmax(1) == query_labels).double().mean().item()
+    """Accuracy in [0, 1] of the class with the highest score of `knn_scores`, in bounded memory."""
+    _check(bank, bank_labels, temperature)
+    classes = _winners(*bank_neighbors(queries, bank, k), bank_labels, num_classes, k, temperature)
+    return (classes == query_labels).double().mean().item()
+
+
+def _check(bank: Tensor, bank_labels: Tensor, temperature: float) -> None:
+    if bank_labels.shape != bank.shape[:1]:
+        raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+
+
+def _winners(
+    similarity: Tensor, neighbors: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
+) -> Tensor:
+    """Classes (Q,) with the highest scores; at most 2**24 scores (64 MiB) are in memory."""
+    rows = max(1, 2**24 // num_classes)
+    parts = zip(similarity.split(rows), neighbors.split(rows), strict=True)
+    return torch.cat([_votes(*part, bank_labels, num_classes, k, temperature).argmax(1) for part in parts])
 
 
 def _votes(
     similarity: Tensor, neighbors: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float
 ) -> Tensor:
-    """Scores (Q, num_classes) from the first k neighbors."""
-    weights = ((similarity[:, :k] - 1) / temperature).exp()
+    """Scores (Q, num_classes) from the first k neighbors, of which the first is the nearest."""
+    temperature = max(temperature, torch.finfo(similarity.dtype).tiny)  # 0 / 0 would be NaN
+    weights = ((similarity[:, :k] - similarity[:, :1]) / temperature).exp()
     scores = similarity.new_zeros(len(similarity), num_classes)
     return scores.scatter_add_(1, bank_labels[neighbors[:, :k]], weights)

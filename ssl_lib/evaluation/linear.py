@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
+from ssl_lib.evaluation.checks import check_labeled
 from ssl_lib.evaluation.classification import (
     Standardized,
     accuracies,
@@ -162,9 +163,9 @@ def linear_probe(
         title: Title of the progress bar.
 
     Raises:
-        ValueError: Shapes do not match, or there are too few images to hold any out.
+        ValueError: Shapes do not match, a feature is NaN or infinite, or there are too few images to hold any out.
     """
-    check_shapes(features, labels, test_features)
+    check_labeled(features, labels, test_features)
     generator = torch.Generator().manual_seed(seed)
     train, validation = held_out_split(labels, held_out, generator)
     scaled = Standardized.by(features, device, len(learning_rates) * num_classes)
@@ -180,15 +181,6 @@ def linear_probe(
     best = max(range(len(learning_rates)), key=scores.__getitem__)
     by_rate = [dict(zip(learning_rates, values, strict=True)) for values in (scores, test)]
     return LinearResult(test[best], learning_rates[best], by_rate[0], by_rate[1], predictions[:, best].contiguous())
-
-
-def check_shapes(features: Tensor, labels: Tensor, test_features: Tensor) -> None:
-    """Raises ValueError if the shapes of features and labels do not match."""
-    if features.ndim != 2 or features.shape[1:] != test_features.shape[1:] or len(features) != len(labels):
-        shapes = [tuple(tensor.shape) for tensor in (features, labels, test_features)]
-        raise ValueError(
-            "features (N, D), labels (N,) and test features (M, D) do not match: {}, {}, {}".format(*shapes)
-        )
 
 
 def _batches(places: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
+from ssl_lib.evaluation.checks import check_labeled
 from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
 from ssl_lib.evaluation.features import progress
-from ssl_lib.evaluation.linear import check_shapes
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 
@@ -125,9 +125,9 @@ def logistic_probe(
         title: Title of the progress bar.
 
     Raises:
-        ValueError: Shapes do not match, or there are too few images to hold any out.
+        ValueError: Shapes do not match, a feature is NaN or infinite, or there are too few images to hold any out.
     """
-    check_shapes(features, labels, test_features)
+    check_labeled(features, labels, test_features)
     scaled = Standardized.by(features, device, num_classes)
     cs, validation, fits = sorted(cs), list[float](), list[Tensor]()
     if len(cs) > 1:
@@ -147,7 +147,10 @@ def logistic_regression(
 ) -> tuple[Tensor, Tensor]:
     """Minimizes C times the summed cross-entropy plus half the squared norm of the weights; biases are not penalized.
 
-    The objective equals that of scikit-learn's `LogisticRegression(C=c)`. The features are not standardized.
+    The objective is that of scikit-learn's `LogisticRegression(C=c)`: multinomial for three or more classes and binary
+    for two. The binary objective penalizes half the squared norm of one weight vector w, the difference of the two
+    classes' vectors w / 2 and -w / 2. That is the squared norm of the weights, without the factor of one half. The
+    features are not standardized.
 
     Args:
         features: (N, D).
@@ -159,12 +162,14 @@ def logistic_regression(
             in scikit-learn.
 
     Returns:
-        Weights (num_classes, D) and biases (num_classes,).
+        Weights (num_classes, D) and biases (num_classes,). Of two classes, scikit-learn returns one row: the second
+        minus the first.
 
     Raises:
-        ValueError: Shapes do not match, or C is not above 0.
+        ValueError: Shapes do not match, a feature is NaN or infinite, C is not above 0, or the fit does not converge
+            because the features are too large.
     """
-    check_shapes(features, labels, features)
+    check_labeled(features, labels, features)
     if not c > 0:
         raise ValueError(f"c must be above 0, got {c}")
     plain = Standardized(features.new_zeros(features.shape[1]), 1.0, part_rows(features, num_classes))
@@ -195,7 +200,7 @@ def _fit(
         line_search_fn="strong_wolfe",
     )
     cached = list(scaled(features)) if count <= scaled.rows else None
-    decay = torch.ones_like(heads) / (c * count)
+    decay = torch.full_like(heads, 2.0 if num_classes == 2 else 1.0) / (c * count)  # binary or multinomial objective
     decay[:, -1] = 0
 
     @torch.no_grad()
@@ -211,4 +216,13 @@ def _fit(
         return float(loss)
 
     optimizer.step(objective)
+    _check_fit(heads, tolerance)
     return heads.detach()
+
+
+def _check_fit(heads: Tensor, tolerance: float) -> None:
+    """Raises ValueError if the solution overflowed, or if the first step was too short to move from zero."""
+    assert heads.grad is not None
+    stuck = not heads.any() and bool(heads.grad.abs().max() > tolerance)
+    if stuck or not heads.isfinite().all():
+        raise ValueError("the logistic regression does not converge: the features are too large, standardize them")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
+from ssl_lib.evaluation.checks import check_finite
+from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.knn import bank_neighbors
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
+from ssl_lib.utils.rows import row_norms, unit_rows
 
 __all__ = ["Retrieval", "average_precision", "recall_at"]
 
@@ -55,6 +58,7 @@ class Retrieval:
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Computes the metrics with the test images split over the processes."""
         f = subject.features
+        check_finite("queries", f.queries)  # all of them: an error must be the same in every process
         findable = torch.isin(f.query_labels, f.bank_labels)
         queries, labels = share(f.queries[findable]), share(f.query_labels[findable])
         details = {"queries": int(findable.sum()), "without_a_match": int((~findable).sum())}
@@ -111,15 +115,21 @@ def average_precision(
 
     Returns:
         (Q,) in [0, 1], float64, on the CPU; 0 for a query whose class is not in the bank.
+
+    Raises:
+        ValueError: A feature is NaN or infinite.
     """
+    check_finite("queries", queries)
+    check_finite("bank", bank)
     device = device or queries.device
     bank, bank_labels = bank.to(device), bank_labels.to(device)
-    norms = torch.linalg.vector_norm(bank, dim=1).clamp_min(1e-12)  # avoids a normalized copy of the bank
+    norms = torch.cat([row_norms(part) for part in bank.split(part_rows(bank))])  # instead of a normalized copy
+    norms = norms.masked_fill(norms == 0, math.inf)
     ranks = torch.arange(1, len(bank) + 1, device=device)
     rows = max(1, 2**24 // len(bank))  # limits each index tensor to 128 MiB
     found = []
     for part, labels in progress(list(zip(queries.split(rows), query_labels.split(rows), strict=True)), title):
-        cosine = F.normalize(part.to(device), dim=1) @ bank.T / norms
+        cosine = unit_rows(part.to(device)) @ bank.T / norms
         cosine, order = cosine.sort(1, descending=True)
         relevant = bank_labels[order] == labels.to(device).unsqueeze(1)
         # The rank of the last tie is the number of images that are at least as similar.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.alignment import alignment, feature_std, matrix, uniformity, view_distance
+from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least, draw
+from ssl_lib.evaluation.checks import check_finite, matrix
+from ssl_lib.evaluation.eigenvalues import singular_values, variances
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
@@ -69,11 +72,15 @@ class Spectrum:
             raise ValueError(f"spectrum needs at least two training images, got {len(bank_labels)}")
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
-        """Returns the metrics; an infinite alpha-ReQ (features along a single direction) is left out."""
+        """Returns the metrics; those that do not exist are left out, with the reason in the details.
+
+        Raises:
+            ValueError: Features are NaN or infinite, or an eigenvalue solver fails.
+        """
         bank = subject.features.bank
         x = bank[draw(len(bank), self.images)].to(subject.device)
         values = {metric.__name__: metric(x) for metric in (rankme, effective_rank, alpha_req, feature_std, uniformity)}
-        details: dict[str, int] = {"images": len(x), "dim": x.shape[1]}
+        details: dict[str, Any] = {"images": len(x), "dim": x.shape[1]}
         if subject.views is not None and self.view_images:
             places = subject.bank_places[draw(len(subject.bank_places), self.view_images)]
             views = view_features(
@@ -90,7 +97,10 @@ class Spectrum:
                 pair = views[:, 0], views[:, 1]
                 values |= {"lidar": lidar(views), "alignment": alignment(*pair)}
                 values["view_distance"] = view_distance(*pair)
-        return Scores({key: value for key, value in values.items() if math.isfinite(value)}, details)
+        if math.isinf(values["alpha_req"]):
+            del values["alpha_req"]
+            details["left_out"] = {"alpha_req": "infinite: the features vary along at most one direction"}
+        return Scores(values, details)
 
 
 @torch.no_grad()
@@ -107,9 +117,9 @@ def rankme(features: Tensor) -> float:
         From 1 (all images have the same features) to min(N, D); higher is better among runs of the same method.
 
     Raises:
-        ValueError: The features are not a float matrix (N, D).
+        ValueError: The features are not a finite float matrix (N, D), or no eigenvalue solver converges.
     """
-    return _exp_entropy(torch.linalg.svdvals(matrix(features)), _EPS)
+    return _exp_entropy(singular_values(matrix(features)), _EPS)
 
 
 @torch.no_grad()
@@ -127,9 +137,9 @@ def effective_rank(features: Tensor) -> float:
         From 1 to min(N - 1, D); also 1 if all features are equal.
 
     Raises:
-        ValueError: The features are not a float matrix (N, D).
+        ValueError: The features are not a finite float matrix (N, D), or no eigenvalue solver converges.
     """
-    return _exp_entropy(_variances(features))
+    return _exp_entropy(variances(matrix(features)))
 
 
 @torch.no_grad()
@@ -146,9 +156,9 @@ def explained_variance(features: Tensor) -> Tensor:
         (min(N, D),) fractions that sum to 1; zeros if all features are equal.
 
     Raises:
-        ValueError: The features are not a float matrix (N, D).
+        ValueError: The features are not a finite float matrix (N, D), or no eigenvalue solver converges.
     """
-    values = _variances(features)
+    values = variances(matrix(features))
     return values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
@@ -167,9 +177,9 @@ def alpha_req(features: Tensor) -> float:
         if fewer than two eigenvalues are left.
 
     Raises:
-        ValueError: The features are not a float matrix (N, D).
+        ValueError: The features are not a finite float matrix (N, D), or no eigenvalue solver converges.
     """
-    values = _variances(features)
+    values = variances(matrix(features))
     values = values[(values > 1e-10 * values[:1]) & (values > 0)]
     if len(values) < 2:
         return math.inf
@@ -194,7 +204,8 @@ def lidar(features_by_object: Tensor) -> float:
         From 1 to min(objects - 1, D); higher is better.
 
     Raises:
-        ValueError: The input is not a float tensor (objects, views, D), or has too few objects or views.
+        ValueError: The input is not a finite float tensor (objects, views, D), has too few objects or views, or no
+            eigenvalue solver converges.
     """
     x = features_by_object
     if x.ndim != 3 or not x.is_floating_point() or min(x.shape[:2]) < 2 or not x.shape[2]:
@@ -202,6 +213,7 @@ def lidar(features_by_object: Tensor) -> float:
             "features must be floats (objects, views, D) with at least two objects and two views, "
             f"got {x.dtype} of shape {tuple(x.shape)}"
         )
+    check_finite("features (objects, views, D)", x)
     x = x.double()
     objects, views, dim = x.shape
     means = x.mean(1)  # (objects, D)
@@ -210,23 +222,14 @@ def lidar(features_by_object: Tensor) -> float:
     scatter = within.T @ within + 1e-4 * torch.eye(dim, dtype=x.dtype, device=x.device)
     # With Sw = L L^T, the eigenvalues equal those of (L^-1 B^T) (L^-1 B^T)^T, where Sb = B^T B.
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(scatter), between.T, upper=False)
-    values = torch.linalg.svdvals(whitened).square()
+    values = singular_values(whitened).square()
     return _exp_entropy(torch.cat([values, values.new_zeros(dim - len(values))]), _EPS)
 
 
 def _exp_entropy(values: Tensor, eps: float = 0.0) -> float:
     """Exponential of the entropy of the values, normalized to sum to 1; 1 if all values are zero."""
     total = values.sum()
-    if not total > 0:
+    if total == 0:
         return 1.0
     probabilities = values / total + eps
     return float(torch.special.entr(probabilities).sum().exp())
-
-
-def _variances(features: Tensor) -> Tensor:
-    """Covariance eigenvalues times N in descending order, from the smaller of the two Gram matrices."""
-    x = matrix(features)
-    x = x - x.mean(0)
-    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
-    values: Tensor = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
-    return values

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_lib.utils.rows import unit_rows
+
 __all__ = ["Prototypes"]
 
 
@@ -39,8 +41,7 @@ class Prototypes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns cosine similarities (N, K) between embeddings (N, D) and prototypes, multiplied by `scale` if set."""
-        weight = F.normalize(self.weight, dim=-1)
+        weight = unit_rows(self.weight)
         if self.scale is not None:
             weight = weight * self.scale
-        eps = max(1e-12, torch.finfo(x.dtype).tiny)  # 1e-12 underflows to 0 in fp16, and a zero row would give NaN
-        return F.linear(F.normalize(x, dim=-1, eps=eps), weight)
+        return F.linear(unit_rows(x), weight)

@@ -1,4 +1,4 @@
-"""Helpers shared by the losses: argument checks, precision and row normalization."""
+"""Helpers shared by the losses: argument checks and precision."""
 
 from __future__ import annotations
 
@@ -48,9 +48,3 @@ def upcast(*tensors: Tensor) -> list[Tensor]:
     """Casts tensors to their common dtype, at least float32."""
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
     return [x.to(dtype) for x in tensors]
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Normalizes each row to unit length; a zero row stays zero and gets no gradient."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / norm.masked_fill(norm < 1e-12, math.inf)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ssl_lib.losses._common import check_pair, unit_rows, upcast, without_autocast
+from ssl_lib.losses._common import check_pair, upcast, without_autocast
+from ssl_lib.utils.rows import unit_rows
 
 __all__ = ["NegativeCosineLoss"]
 

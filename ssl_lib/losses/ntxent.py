@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ssl_lib.distributed import gather, rank
-from ssl_lib.losses._common import check_pair, check_positive, unit_rows, upcast, without_autocast
+from ssl_lib.losses._common import check_pair, check_positive, upcast, without_autocast
+from ssl_lib.utils.rows import unit_rows
 
 __all__ = ["NTXentLoss"]
 

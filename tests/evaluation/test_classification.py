@@ -48,3 +48,23 @@ def test_standardized_centers_and_divides_by_root_mean_square_in_chunks():
     centered = x.numpy() - x.numpy().mean(0)
     np.testing.assert_allclose(result[:, :4], centered / np.sqrt((centered**2).mean()), rtol=1e-10)
     assert (result[:, 4] == 1).all()
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-13, 1.0, 1e18, 1e36])
+def test_standardized_features_do_not_depend_on_the_scale(scale):
+    x = np.random.default_rng(0).normal(0.5, 1.0, size=(50, 4))
+    features = torch.from_numpy(x * scale).float()
+    centered = x - x.mean(0)
+    (chunk,) = Standardized.by(features)(features)
+    np.testing.assert_allclose(chunk[:, :4].numpy(), centered / np.sqrt((centered**2).mean()), rtol=0, atol=1e-5)
+
+
+def test_equal_features_are_standardized_to_zeros():
+    for value in (0.0, 0.5, 1e30):
+        (chunk,) = Standardized.by(torch.full((8, 3), value))(torch.full((8, 3), value))
+        assert chunk.tolist() == [[0.0, 0.0, 0.0, 1.0]] * 8
+
+
+def test_mean_that_overflows_raises():
+    with pytest.raises(ValueError, match=r"the mean of the features overflows torch.float32: divide them by 3e\+38"):
+        Standardized.by(torch.full((8, 3), 3e38))

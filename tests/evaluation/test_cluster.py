@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lib.data import ArrayData
 from ssl_lib.errors import ConfigError
-from ssl_lib.evaluation import Cluster, cluster_scores, k_means
+from ssl_lib.evaluation import Cluster, EvaluatedEncoder, Evaluator, Features, cluster_scores, k_means
 from ssl_lib.evaluation.cluster import nearest_center
 
 
@@ -63,6 +64,39 @@ def test_missing_scikit_learn_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(ConfigError, match=r"needs scikit-learn: pip install scikit-learn"):
         Cluster().check(torch.zeros(10))
+
+
+def test_more_clusters_or_classes_than_images_are_refused_before_the_evaluation():
+    pytest.importorskip("sklearn")
+    Cluster().check(torch.arange(5))
+    for labels, protocol, clusters in (
+        (torch.tensor([0, 7, 3]), Cluster(), "null, the number of classes, 8,"),
+        (torch.tensor([0, 1, 1]), Cluster(clusters=4), "4"),
+    ):
+        with pytest.raises(ValueError, match=rf"cluster.clusters {clusters} is more than the 3 .* to at most 3"):
+            protocol.check(labels)
+    color = ArrayData(
+        torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 4, 6]), mean=[0.5], std=[0.5]
+    )
+    with pytest.raises(ValueError, match="null, the number of classes, 7, is more than the 6"):
+        Evaluator(color, color, [Cluster()], random_encoder=torch.nn.Flatten())
+
+
+def test_number_of_clusters_is_the_number_of_classes_of_the_bank(images):
+    pytest.importorskip("sklearn")
+    x, labels = blobs()
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
+    subject.features = Features(x[:20], labels[:20], x, torch.where(labels == 3, 99, labels))
+    assert Cluster()(subject).details["clusters"] == 4
+
+
+@pytest.mark.parametrize(("scale", "value"), [(1e25, "[12].*e[+]25"), (1e-25, ".*e-2[456]")])
+def test_features_whose_squares_do_not_fit_raise(scale, value):
+    x = (scale * blobs()[0]).float()
+    with pytest.raises(ValueError, match=rf"the largest absolute feature is {value}, .* range of torch.float32"):
+        k_means(x, 4, torch.Generator())
+    assert k_means(x.double(), 4, torch.Generator())[1] > 0
+    assert k_means(torch.zeros(5, 2), 2, torch.Generator())[1] == 0
 
 
 def test_invalid_settings_raise():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ssl_lib.evaluation import knn_accuracy, knn_scores
+from ssl_lib.evaluation import KNN, EvaluatedEncoder, Features, bank_neighbors, knn_accuracy, knn_scores
 
 
 def unit(x):
@@ -39,6 +41,66 @@ def test_small_temperature_does_not_overflow():
     assert (scores.argmax(1) == torch.arange(10)).all()
 
 
+def test_accuracy_at_small_temperatures_is_the_accuracy_of_the_nearest_image():
+    """Far neighbors: exp((cosine - 1) / temperature) underflows for all of them."""
+    rng = np.random.default_rng(0)
+    labels = torch.arange(400) % 5
+    centers = rng.normal(size=(5, 200))
+    x = torch.from_numpy(centers[labels] + 3 * rng.normal(size=(400, 200))).float()
+    data = x[:100], labels[:100], x[100:], labels[100:], 5
+    nearest = knn_accuracy(*data, k=1)
+    accuracies = [knn_accuracy(*data, k=20, temperature=t) for t in (1e-2, 1e-3, 1e-5, 1e-30, 1e-300)]
+    assert accuracies[0] > 0.6 and min(accuracies[1:]) >= min(accuracies[0], nearest)
+    assert accuracies[2:] == [nearest] * 3
+    scores = knn_scores(x[:100], x[100:], labels[100:], 5, temperature=1e-3)
+    expected = reference(x[:100].double().numpy(), x[100:].double().numpy(), labels[100:].numpy(), 5, 20, 1e-3)
+    np.testing.assert_allclose(
+        scores.numpy() / scores.numpy().sum(1, keepdims=True), expected / expected.sum(1)[:, None], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scale_of_features_does_not_matter(scale):
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(30, 8, generator=generator), torch.randn(100, 8, generator=generator)
+    cosines, places = bank_neighbors(queries, bank, 5)
+    for pair in ((scale * queries, bank), (queries, scale * bank), (scale * queries, bank / scale)):
+        found = bank_neighbors(*pair, 5)
+        assert torch.equal(found[1], places)
+        torch.testing.assert_close(found[0], cosines, rtol=0, atol=1e-6)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation returns."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
+            if isinstance(each, torch.Tensor):
+                self.values = max(self.values, each.numel())
+        return result
+
+
+def test_scores_of_many_classes_are_not_all_in_memory(images):
+    classes, count = 21_841, 3000
+    generator = torch.Generator().manual_seed(0)
+    bank_labels = torch.randperm(classes, generator=generator)[:5000]
+    bank = torch.randn(5000, 4, generator=generator)
+    picks = torch.randint(5000, (count,), generator=generator)
+    features = Features(bank, bank_labels, 2 * bank[picks], bank_labels[picks])
+    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
+    subject.features = features
+    with LargestTensor() as largest:
+        values = KNN(k=5, temperature=1e-3, also=(20,))(subject).values
+    assert values == {"knn": 1.0, "knn_20": 1.0}
+    assert largest.values <= 2**24 < classes * count
+    with LargestTensor() as largest:
+        assert knn_accuracy(features.queries, features.query_labels, bank, bank_labels, classes, 5, 1e-3) == 1.0
+    assert largest.values <= 2**24
+
+
 def test_large_bank_in_chunks_gives_same_scores(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     queries, bank = torch.randn(50, 4, generator=generator), torch.randn(2**16, 4, generator=generator)
@@ -63,6 +125,7 @@ def test_accuracy_of_separable_and_shuffled_labels():
         ({"k": 0}, r"k must be in \[1, 10\]"),
         ({"k": 11}, r"k must be in \[1, 10\]"),
         ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
         ({"queries": torch.zeros(2, 3)}, "do not match"),
         ({"bank_labels": torch.zeros(3, dtype=torch.long)}, r"bank_labels must be \(10,\)"),
     ],

@@ -42,7 +42,7 @@ def test_heads_of_all_learning_rates_equal_torch_sgd():
 def test_separable_features_are_learned_at_any_scale_and_offset():
     x, y = clusters(400, 0)
     x_test, y_test = clusters(200, 1)
-    for scale, offset in ((1.0, 0.0), (1e4, 1e3), (1e-3, 5.0)):
+    for scale, offset in ((1.0, 0.0), (1e4, 1e3), (1e-3, 5.0), (1e30, 0.0), (1e-30, 0.0)):
         result = linear_probe(x * scale + offset, y, x_test * scale + offset, y_test, 4)
         assert result.accuracy > 0.95
 

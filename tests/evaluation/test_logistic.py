@@ -23,10 +23,11 @@ def objective(x, y, weights, biases, c):
 
 
 @pytest.mark.parametrize("c", [1e-3, 1.0, 10.0])
-def test_logistic_regression_equals_scikit_learn(c):
+@pytest.mark.parametrize("classes", [3, 5])
+def test_logistic_regression_equals_scikit_learn(classes, c):
     linear_model = pytest.importorskip("sklearn.linear_model")
-    x, y = problem()
-    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 4, c, tolerance=1e-7))
+    x, y = problem(classes=classes)
+    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, classes, c, tolerance=1e-7))
     theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
     np.testing.assert_allclose(weights, theirs.coef_, atol=1e-4)
     centered = [
@@ -37,6 +38,46 @@ def test_logistic_regression_equals_scikit_learn(c):
         objective(x.numpy(), y.numpy(), *each, c) for each in ((weights, biases), (theirs.coef_, centered[1]))
     )
     np.testing.assert_allclose(ours, best, rtol=1e-6)
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0, 10.0])
+def test_two_classes_equal_the_binary_objective_of_scikit_learn(c):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, y = problem(classes=2)
+    weights, biases = (tensor.numpy() for tensor in logistic_regression(x, y, 2, c, tolerance=1e-7))
+    theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
+    np.testing.assert_allclose(weights[1:] - weights[:1], theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(biases[1:] - biases[:1], theirs.intercept_, atol=1e-4)
+    np.testing.assert_allclose(weights[0], -weights[1], atol=1e-6)
+    probabilities = np.exp(x.numpy() @ weights.T + biases)
+    probabilities /= probabilities.sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, theirs.predict_proba(x.numpy()), atol=1e-4)
+    signs = 2.0 * y.numpy() - 1
+    margins = signs * (x.numpy() @ theirs.coef_[0] + theirs.intercept_)
+    binary = c * np.log1p(np.exp(-margins)).sum() + 0.5 * (theirs.coef_**2).sum()
+    ours = objective(x.numpy(), y.numpy(), weights, biases, c) + 0.5 * (weights**2).sum()
+    np.testing.assert_allclose(ours, binary, rtol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_accuracy_of_the_probe_equals_scikit_learn(classes):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    (x, y), (x_test, y_test) = problem(classes=classes), problem(500, classes=classes, seed=1)
+    mean = x.mean(0)
+    scale = (x - mean).square().mean().sqrt()
+    for c in (1e-3, 1e-2, 1.0):
+        probe = logistic_probe(x, y, x_test, y_test, classes, cs=[c])
+        theirs = linear_model.LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit((x - mean) / scale, y)
+        # The probe stops at a gradient of 1e-4, which moves at most a few images across the border.
+        assert (probe.predictions.numpy() != theirs.predict((x_test - mean) / scale)).mean() <= 0.004
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e30])
+def test_probe_does_not_depend_on_the_scale_of_features(scale):
+    (x, y), (x_test, y_test) = problem(), problem(100, seed=1)
+    plain = logistic_probe(x.float(), y, x_test.float(), y_test, 4)
+    scaled = logistic_probe((scale * x).float(), y, (scale * x_test).float(), y_test, 4)
+    assert (scaled.c, scaled.accuracy) == (plain.c, plain.accuracy) and plain.accuracy > 0.6
 
 
 def test_solution_is_a_minimum_of_the_objective():
@@ -73,5 +114,8 @@ def test_invalid_arguments_raise():
     x, y = problem(20)
     with pytest.raises(ValueError, match="c must be above 0, got 0"):
         logistic_regression(x, y, 4, 0.0)
+    for scale in (1e12, 1e30):
+        with pytest.raises(ValueError, match=r"does not converge: the features are too large, standardize them"):
+            logistic_regression(scale * x.float(), y, 4)
     with pytest.raises(ValueError, match="do not match"):
         logistic_regression(x, y[1:], 4)

@@ -55,6 +55,22 @@ def test_average_precision_equals_scikit_learn(ties):
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("query_scale", "bank_scale"), [(1e30, 1.0), (1e-30, 1.0), (1.0, 1e30), (1.0, 1e-30)])
+def test_scale_of_features_does_not_matter(query_scale, bank_scale):
+    queries, query_labels, bank, bank_labels = map(torch.from_numpy, problem())
+    expected = average_precision(queries.float(), query_labels, bank.float(), bank_labels)
+    queries, bank = (query_scale * queries).float(), (bank_scale * bank).float()
+    torch.testing.assert_close(average_precision(queries, query_labels, bank, bank_labels), expected)
+
+
+def test_zero_image_has_cosine_zero():
+    bank = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+    labels = torch.tensor([0, 1, 0])
+    # The zero image has rank 2, so that the images of class 0 have ranks 1 and 3.
+    found = average_precision(torch.tensor([[2.0, 0.0]]), labels[:1], bank, labels)
+    assert found.tolist() == [pytest.approx((1 + 2 / 3) / 2)]
+
+
 def test_queries_of_classes_missing_in_bank_are_excluded_and_counted(images):
     queries, query_labels, bank, bank_labels = problem()
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)

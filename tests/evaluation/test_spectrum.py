@@ -132,6 +132,36 @@ def test_lidar_with_too_few_objects_or_views_raises(shape):
         lidar(torch.randn(shape))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_metrics_without_an_epsilon_do_not_depend_on_the_scale(scale):
+    x = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
+    for metric in (rankme, effective_rank, alpha_req):
+        assert metric(scale * x) == pytest.approx(metric(x), rel=1e-5)
+
+
+FAILING = {"eigvalsh": (effective_rank, explained_variance, alpha_req), "svdvals": (rankme, lidar)}
+
+
+@pytest.mark.parametrize("result", ["error", "nan"])
+@pytest.mark.parametrize(("solver", "metric"), [(name, each) for name, metrics in FAILING.items() for each in metrics])
+def test_second_solver_is_used_if_the_first_one_fails(solver, metric, result, monkeypatch):
+    """No finite matrix is known for which LAPACK fails, so the failure is simulated."""
+    x = torch.from_numpy(features(60, 5)).view((12, 5, 5) if metric is lidar else (60, 5))
+    expected = torch.as_tensor(metric(x))
+
+    def fail(values):
+        if result == "error":
+            raise torch.linalg.LinAlgError("the algorithm failed to converge")
+        return torch.full_like(values[0], math.nan)
+
+    monkeypatch.setattr(f"torch.linalg.{solver}", fail)
+    torch.testing.assert_close(torch.as_tensor(metric(x)), expected, rtol=1e-6, atol=1e-12)
+    for name in FAILING:
+        monkeypatch.setattr(f"torch.linalg.{name}", fail)
+    with pytest.raises(ValueError, match="no eigenvalue solver converges for these features"):
+        metric(x)
+
+
 def test_half_precision_features_are_computed_in_float64():
     x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert rankme(x) == rankme(x.double())

@@ -42,6 +42,8 @@ def test_metrics_of_views_and_infinite_alpha_req_are_left_out(images):
     labels = torch.zeros(30).long()
     line = torch.arange(30.0).unsqueeze(1) * torch.ones(1, 4)
     subject.features = Features(line, labels, line, labels)
-    assert set(Spectrum()(subject).values) == {"rankme", "effective_rank", "feature_std", "uniformity"}
+    scores = Spectrum()(subject)
+    assert set(scores.values) == {"rankme", "effective_rank", "feature_std", "uniformity"}
+    assert scores.details["left_out"] == {"alpha_req": "infinite: the features vary along at most one direction"}
     with pytest.raises(ValueError, match="views must be at least 2, got 1"):
         Spectrum(views=1)

@@ -73,3 +73,14 @@ def test_zero_row_gives_zero_scores_and_finite_gradient(dtype: torch.dtype) -> N
 def test_bad_widths_raise(widths: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"must be positive, got {widths[0]} and {widths[1]}"):
         Prototypes(*widths)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scores_do_not_depend_on_the_scale(scale: float) -> None:
+    torch.manual_seed(0)
+    layer, x = Prototypes(5, 7), torch.randn(4, 5)
+    expected = layer(x)
+    torch.testing.assert_close(layer(scale * x), expected, rtol=0, atol=1e-6)
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)

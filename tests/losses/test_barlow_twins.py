@@ -43,3 +43,9 @@ def test_large_mean_keeps_float32_accuracy() -> None:
     low = z.float()
     expected = BarlowTwinsLoss()(*low.double())
     assert BarlowTwinsLoss()(*low).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_variance_that_overflows_gives_nan_and_not_the_loss_of_zeros() -> None:
+    z_a, z_b = torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(0))
+    assert BarlowTwinsLoss()(1e10 * z_a, z_b).isfinite()
+    assert BarlowTwinsLoss()(1e30 * z_a, z_b).isnan()

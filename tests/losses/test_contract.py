@@ -180,3 +180,15 @@ def test_loss_is_invariant_to_the_norms_of_embeddings(name: str) -> None:
     lengths = torch.logspace(-6, 6, 7, dtype=torch.float64)[:, None]
     loss = PAIR_LOSSES[name]()
     torch.testing.assert_close(loss(z_a * lengths, z_b / lengths), loss(z_a, z_b), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-30, 1e-13, 1e20, 1e30, 1e36])
+@pytest.mark.parametrize("name", ["ntxent", "ntxent_chunked", "negative_cosine"])
+def test_float32_loss_and_gradient_keep_the_direction_at_any_scale(name: str, scale: float) -> None:
+    z_a, z_b = views(dtype=torch.float32)
+    loss = PAIR_LOSSES[name]()
+    expected, expected_gradient = value_and_gradient(loss, z_a, z_b)
+    scaled = [(scale * z.detach()).requires_grad_() for z in (z_a, z_b)]
+    value, gradient = value_and_gradient(loss, *scaled)
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(scale * gradient, expected_gradient, rtol=1e-4, atol=1e-6)

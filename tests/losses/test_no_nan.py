@@ -20,6 +20,7 @@ BATCHES: dict[str, Callable[[Tensor], Tensor]] = {
     "two": lambda z: z[:2],
     "two of zeros": lambda z: torch.zeros_like(z[:2]),
     "tiny": lambda z: 1e-30 * z,
+    "subnormal": lambda z: 1e-40 * z,
     "large": lambda z: 1e4 * z,
 }
 
