@@ -83,16 +83,28 @@ class Progress:
         step: 0-based index of the current optimizer update, the same in all its hooks and schedules.
         total_steps: Number of optimizer updates in the whole run.
         steps_per_epoch: Number of optimizer updates per epoch.
+        schedule_steps: Number of updates after which schedules other than the learning rate stay at their final value;
+            less than `total_steps` if a finished run was made longer. None is `total_steps`.
     """
 
     step: int
     total_steps: int
     steps_per_epoch: int
+    schedule_steps: int | None = None
 
     @property
     def fraction(self) -> float:
-        """Fraction of the run completed before this update, in [0, 1]."""
-        return min(1.0, self.step / self.total_steps)
+        """Fraction of the schedules completed before this update, in [0, 1]."""
+        return min(1.0, self.step / (self.schedule_steps or self.total_steps))
+
+    @property
+    def settled(self) -> Progress:
+        """The progress at which a function of `step` and `total_steps` has its value of this update.
+
+        It is the end of the schedules for every update after them.
+        """
+        steps = self.schedule_steps or self.total_steps
+        return Progress(min(self.step, steps), steps, self.steps_per_epoch)
 
     @property
     def epoch(self) -> int:

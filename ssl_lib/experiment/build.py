@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from ssl_lib.config.convert import arguments_of
-from ssl_lib.config.load import refuse_changes, saved_config, to_yaml
+from ssl_lib.config.load import to_yaml
 from ssl_lib.config.resolve import call, derive_backbone, resolve, without_weights
 from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
@@ -22,6 +22,7 @@ from ssl_lib.distributed import is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.experiment.dry_run import dry_run
+from ssl_lib.experiment.resume import resumed_config
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import backbones
 from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
@@ -54,20 +55,23 @@ class Experiment:
 
         Args:
             resume: True resumes from the newest intact checkpoint in `run_dir`, a path from that file. Settings that
-                do not affect the training may differ from the checkpoint's; the differences are printed.
+                do not affect the training may differ from the checkpoint's; the differences are printed. More epochs
+                make a finished run longer (see `Schedule.resumed`).
 
         Raises:
             CheckpointError: There is no checkpoint to resume from, or its config differs; `run_dir` already holds a run
                 and `resume` is False; or another process is training in `run_dir`.
             ConfigError: `run_dir` is not writable.
         """
+        config = self.config
         if resume:
-            resume = open_checkpoint(self.config.run_dir if resume is True else resume)
-            changes = refuse_changes(saved_config(resume.state), self.config)
-            if changes and rank() == 0:
-                print(f"note: resuming with changed settings: {'; '.join(changes)}", file=sys.stderr)
-        seed_everything(self.config.seed, *([rank()] if is_distributed() else []))
-        return self.trainer.fit(self.method, self.loader, self.optimizer, self.config.schedule, resume=resume)
+            resume = open_checkpoint(config.run_dir if resume is True else resume)
+            config = resumed_config(config, resume)
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, ConfigFile | Checkpoints):
+                    callback.config = to_yaml(config)  # with the restart of a run that is made longer
+        seed_everything(config.seed, *([rank()] if is_distributed() else []))
+        return self.trainer.fit(self.method, self.loader, self.optimizer, config.schedule, resume=resume)
 
 
 def build(config: RunConfig) -> Experiment:
@@ -96,6 +100,8 @@ def build_resolved(config: RunConfig) -> Experiment:
     if config.trainer["exact"]:
         call("trainer.exact", check_separable, backbones(method))
     optimizer = _build_optimizer(config, method)
+    schedule = call("lr_scaling of the method or optimizer", config.schedule.scaled_for, method, optimizer)
+    config = dataclasses.replace(config, schedule=schedule)
     preprocessing = Preprocessing.of(train, config.evaluation.image_size or views.size)
     evaluator = build_evaluator(config, train, views, preprocessing)
     callbacks = _build_callbacks(config, evaluator, preprocessing)
@@ -148,11 +154,13 @@ def _settings(config: RunConfig, part: type[Loader] | type[Trainer] | type[Check
 def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessing: Preprocessing) -> list[Callback]:
     run_dir, every = Path(config.run_dir), config.evaluation.every_epochs
     text = to_yaml(config)
+    asked = any(arguments is not None for arguments in config.evaluation.protocols.values())
+    evaluable = evaluator is not None if asked else None  # without protocols, the labels are not looked for
     stored = {"config": text, "preprocessing": dataclasses.asdict(preprocessing)}
     saved = call("trainer", Checkpoints, run_dir / CHECKPOINTS, **stored, **_settings(config, Checkpoints))
     callbacks: list[Callback] = [
         ConfigFile(run_dir / CONFIG_FILE, text),
-        EnvironmentFile(run_dir / ENVIRONMENT_FILE),
+        EnvironmentFile(run_dir / ENVIRONMENT_FILE, evaluable),
         *default_callbacks(run_dir, saved),
         *(_make(LOGGERS, logger, "loggers", run_dir=run_dir) for logger in config.loggers),
     ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lib.ema import EMATeacher
 from ssl_lib.optim import cosine_schedule, param_groups
+from ssl_lib.optim.peak import LRScaling
 from ssl_lib.types import Progress, StepOutput, Views
 
 __all__ = ["Method", "backbones", "check_method", "checked_output", "view_pair"]
@@ -26,11 +27,14 @@ class Method(nn.Module, ABC):
         backbone: Network to train: (N, C, H, W) -> (N, out_dim), with an `out_dim` attribute.
         momentum: Initial EMA momentum of the teachers, for methods that have teachers.
         sync_batchnorm: Whether BatchNorm statistics are synchronized across processes, as in most references.
+        lr_scaling: How the reference scales its learning rate with the batch size; used if `Schedule.lr_scaling` is
+            None. None leaves the choice to the optimizer, whose default is "linear".
     """
 
     backbone: nn.Module
     momentum: float
     sync_batchnorm = True
+    lr_scaling: ClassVar[LRScaling | None] = None
 
     @abstractmethod
     def forward(self, views: Views, progress: Progress) -> StepOutput:
@@ -50,7 +54,10 @@ class Method(nn.Module, ABC):
         return ()
 
     def ema_momentum(self, progress: Progress) -> float:
-        """EMA momentum at this update, in [0, 1]; increases from `self.momentum` to 1 by a cosine over the run."""
+        """EMA momentum at this update, in [0, 1]; increases from `self.momentum` to 1 by a cosine over the run.
+
+        If a finished run is made longer, the trainer passes the end of the schedules, `Progress.settled`.
+        """
         return cosine_schedule(progress.step, progress.total_steps, self.momentum, 1.0)
 
     def chance_loss(self, num_images: int) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from ssl_lib.methods.base import Method
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.training.fsdp import gathered, scattered, scattered_optimizer
 from ssl_lib.training.meter import Meter
+from ssl_lib.training.resume_checks import check_data, describe_data, resumed_schedule
 from ssl_lib.types import Progress
 from ssl_lib.utils.precision import Precision
 from ssl_lib.utils.seeding import global_state, seed_everything, set_global_state
-from ssl_lib.utils.yaml import brief
 
 __all__ = ["TrainState"]
 
@@ -38,6 +39,8 @@ class TrainState:
         stopping: Whether the run was asked to stop; no further updates are made.
         lines: Number of lines logged so far.
         evaluations: Accuracies measured so far, by step.
+        total_steps: Number of updates in the run.
+        restart_steps: Number of updates before each restart of a run that was made longer.
     """
 
     method: Method
@@ -54,9 +57,15 @@ class TrainState:
     lines: int = 0
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     total_steps: int = field(init=False)
+    restart_steps: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.total_steps = self.schedule.total_steps(self.loader.steps_per_epoch)
+        self._follow(self.schedule)
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """The loader's seed, batch size, number of images and, if it has one, their fingerprint."""
+        return describe_data(self.loader)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -66,12 +75,12 @@ class TrainState:
     @property
     def progress(self) -> Progress:
         """Progress at the next update."""
-        return Progress(self.step, self.total_steps, self.loader.steps_per_epoch)
+        return self._progress_at(self.step)
 
     @property
     def last_progress(self) -> Progress:
         """Progress at the last update."""
-        return Progress(max(0, self.step - 1), self.total_steps, self.loader.steps_per_epoch)
+        return self._progress_at(max(0, self.step - 1))
 
     @property
     def finished(self) -> bool:
@@ -79,13 +88,19 @@ class TrainState:
         return self.step >= self.total_steps
 
     @property
+    def at_end(self) -> bool:
+        """Whether the run is finished, or was finished at this step before it was made longer."""
+        return self.finished or self.step in self.restart_steps
+
+    @property
     def epoch_ended(self) -> bool:
-        """Whether the last update ended an epoch or the run."""
+        """Whether the last update ended an epoch or the run, also before it was made longer."""
         return self.ends_epoch(self.step)
 
     def ends_epoch(self, updates: int) -> bool:
-        """Whether an epoch or the run ends after this number of updates."""
-        return updates >= self.total_steps or updates % self.loader.steps_per_epoch == 0
+        """Whether an epoch or the run ends after this number of updates, or ended before it was made longer."""
+        at_end = updates >= self.total_steps or updates in self.restart_steps
+        return at_end or updates % self.loader.steps_per_epoch == 0
 
     @property
     def epochs_done(self) -> float:
@@ -97,7 +112,8 @@ class TrainState:
         return {
             "step": self.step,
             "total_steps": self.total_steps,
-            "data": {"seed": self.loader.seed, "batch_size": self.loader.batch_size, "images": len(self.loader.data)},
+            "schedule": {"epochs": self.schedule.epochs, "restarts": self.schedule.restarts},
+            "data": self.data,
             "method": gathered(self.method.state_dict()),
             "encoder": next((name for name, part in self.method.named_modules() if part is self.method.encoder), None),
             "optimizer": gathered(self.optimizer.state_dict()),
@@ -108,28 +124,30 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restores a state from `state_dict`.
+        """Restores a state from `state_dict`; a finished run that gets more epochs restarts its learning rate.
 
         Raises:
-            CheckpointError: The state belongs to another model, data set or batch size, or is damaged.
+            CheckpointError: The state belongs to another model, data set, batch size or schedule, or is damaged.
         """
-        here = self.state_dict()
-        if missing := sorted(here.keys() - saved.keys()):
+        if missing := sorted(self.state_dict().keys() - saved.keys() - {"schedule"}):
             raise CheckpointError(
                 f"the checkpoint lacks {', '.join(missing)}: another version of ssl_lib saved it, and must resume it; "
                 "a new run can use its backbone with backbone.weights"
             )
-        for key in ("data", "total_steps"):
-            if saved[key] != here[key]:
-                raise CheckpointError(
-                    f"the checkpoint was saved with {key} {brief(saved[key])}, but this run has {here[key]}: resume "
-                    "with the original config, since a run cannot be made longer, or start a new run"
-                )
+        check_data(saved["data"], self.data)
+        self._follow(resumed_schedule(self.schedule, saved, self.loader.steps_per_epoch))
         try:
             self._load(saved)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             reason = str(error)[:300]
             raise CheckpointError(f"the checkpoint does not fit this run's method or optimizer: {reason}") from error
+
+    def _follow(self, schedule: Schedule) -> None:
+        self.schedule, self.total_steps = schedule, schedule.total_steps(self.loader.steps_per_epoch)
+        self.restart_steps = schedule.restart_steps(self.loader.steps_per_epoch)
+
+    def _progress_at(self, step: int) -> Progress:
+        return Progress(step, self.total_steps, self.loader.steps_per_epoch, next(iter(self.restart_steps), None))
 
     def _load(self, saved: Mapping[str, Any]) -> None:
         self.method.load_state_dict(scattered(saved["method"], self.method.state_dict()))

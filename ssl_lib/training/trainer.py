@@ -36,6 +36,7 @@ from ssl_lib.training.state import TrainState
 from ssl_lib.training.update import Update
 from ssl_lib.utils.precision import Precision, resolve_device
 from ssl_lib.utils.stopwatch import Stopwatch
+from ssl_lib.utils.streams import robust_streams
 
 __all__ = ["Trainer"]
 
@@ -122,9 +123,10 @@ class Trainer:
         Args:
             method: Trained in place, and moved to the device.
             loader: Its seed also seeds the views, by step.
-            optimizer: Over `method.param_groups(...)`; its lr, meant for a batch of 256, is scaled by the schedule.
+            optimizer: Over `method.param_groups(...)`; `Schedule.prepare` scales its lr by the batch size / 256.
             schedule: None trains 100 epochs with cosine decay.
             resume: True resumes from the newest intact checkpoint in `run_dir`; or the file, or the loaded checkpoint.
+                A finished run is made longer by a schedule with more epochs (`Schedule.resumed`).
 
         Raises:
             NonFiniteLossError: The loss, a gradient or the weights became NaN or infinite, or fp16 gradients overflow
@@ -138,6 +140,7 @@ class Trainer:
         """
         check_parts(method, loader, optimizer, schedule, accumulate=self.accumulate)
         with ExitStack() as stack:
+            stack.enter_context(robust_streams())
             if self.run_dir is not None:
                 exists = resume is not True or bool(list_checkpoints(self.run_dir))  # else there is nothing to resume
                 stack.enter_context(run_lock(self.run_dir, make=exists))
@@ -185,6 +188,7 @@ class Trainer:
             for backbone in backbones(method):
                 backbone.compile()
             loader.views.compile()
+        schedule = schedule.scaled_for(method, optimizer)
         schedule.prepare(optimizer, loader.batch_size)
         return TrainState(
             method=method,
@@ -228,7 +232,7 @@ class Trainer:
                         self._check_numbers(state, callbacks)
                         callback.save(state)
             state.stopping = in_any(self._stop.is_set())
-            if state.finished or state.stopping:
+            if state.at_end or state.stopping:
                 break
         self._check_numbers(state, callbacks)
         with meter.paused():

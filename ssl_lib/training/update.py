@@ -62,7 +62,7 @@ class Update:
         if stepped:
             with self.clock("teacher"):
                 for teacher, parts in method.ema_pairs():
-                    teacher.update(parts, method.ema_momentum(progress))
+                    teacher.update(parts, method.ema_momentum(progress.settled))
                 method.after_update(progress)
         else:
             for name, buffer in before.items() if found else ():  # such as BatchNorm's statistics

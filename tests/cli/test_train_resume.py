@@ -36,7 +36,7 @@ def test_moved_run_resumes_in_its_new_folder(run, tmp_path, capsys):
 def test_resume_refuses_changes_that_affect_training_and_keeps_the_config(run, capsys):
     before = (run / "config.yaml").read_text()
     error = error_of(capsys, "train", run, "--resume", "method.temperature=0.5", "optimizer.lr=9.0")
-    assert "cannot be changed or made longer" in error and f"backbone.weights={run} to use this run's backbone" in error
+    assert "training cannot be changed." in error and f"backbone.weights={run} to use this run's backbone" in error
     assert "method.temperature was 0.1, is 0.5" in error and "optimizer.lr was 0.005, is 9.0" in error
     assert (run / "config.yaml").read_text() == before
 

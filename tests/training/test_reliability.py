@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,25 @@ def test_signal_to_the_process_group_spares_the_workers(server, images, tmp_path
     assert server.log.read_text().splitlines()[-1].startswith("stopped and saved after")
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
+
+
+def test_ctrl_c_after_the_save_ends_the_process_without_a_traceback(images, tmp_path):
+    """Python would print tracebacks of the functions that clean up, such as those that end the workers."""
+    command = [sys.executable, "-m", "ssl_lib", *with_workers(images, tmp_path / "run")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        wait_for_a_save(tmp_path / "run", process.pid)
+        process.send_signal(signal.SIGINT)
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("stopped and saved after"):
+                break
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(1e-4)
+        lines += process.stderr.readlines()
+    assert process.returncode == 130 and lines[-1].startswith("stopped and saved after"), lines
 
 
 def test_second_process_is_refused_and_a_killed_process_does_not_block_the_folder(server, images, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lib import LARS, Loader, Progress, Schedule, StepOutput, Trainer, ViewPipeline, views
+from ssl_lib import LARS, METHODS, Loader, Progress, Schedule, StepOutput, Trainer, ViewPipeline, views
 from ssl_lib.training.callbacks import Callback, Checkpoints, MetricsLog
 from ssl_lib.training.checkpoint import load_checkpoint
 from tests.conftest import TinyBackbone
@@ -69,6 +69,26 @@ def test_learning_rate_is_scaled_by_the_batch_size_only_once(make_method, make_l
         trainer = Trainer(callbacks=[recorder], precision="fp32", device="cpu", log_every=1)
         trainer.fit(method, loader, optimizer, Schedule(epochs=1))
         assert recorder.lines[0]["lr"] == pytest.approx(0.048)
+
+
+def test_second_fit_with_another_batch_size_has_its_own_peak(make_method, make_loader):
+    method, rates = make_method("simclr"), []
+    optimizer = torch.optim.SGD(method.param_groups(0.0), lr=0.256)
+    torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1)  # stores its own initial_lr
+    for batch_size in (48, 16):
+        recorder = Recorder()
+        trainer = Trainer(callbacks=[recorder], precision="fp32", device="cpu", log_every=1)
+        trainer.fit(method, make_loader(batch_size=batch_size), optimizer, Schedule(epochs=1))
+        rates.append(recorder.lines[0]["lr"])
+    assert rates == pytest.approx([0.256 * 48 / 256, 0.256 * 16 / 256])
+
+
+def test_scaling_of_the_method_is_used_unless_the_schedule_has_its_own(make_method, make_loader, monkeypatch):
+    for scaling, expected in ((None, 0.3 * (32 / 256) ** 0.5), ("none", 0.3)):
+        recorder, schedule = Recorder(), Schedule(epochs=1, lr_scaling=scaling)
+        monkeypatch.setattr(METHODS["simclr"], "lr_scaling", "sqrt")
+        run(make_method, make_loader, callbacks=[recorder], schedule=schedule, log_every=1)
+        assert recorder.lines[0]["lr"] == pytest.approx(expected)
 
 
 def test_metrics_log_has_a_line_every_log_every_updates_and_at_the_end_of_an_epoch(make_method, make_loader, tmp_path):

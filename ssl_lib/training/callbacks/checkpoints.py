@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_lib.distributed import in_any, rank
+from ssl_lib.distributed import gather_objects, in_any, rank
+from ssl_lib.errors import CheckpointError
 from ssl_lib.runs.files import BEST, EPOCH, LAST, STEP
 from ssl_lib.training.callbacks.base import Callback
-from ssl_lib.training.checkpoint import snapshot, tensor_bytes
+from ssl_lib.training.checkpoint import snapshot, tensor_bytes, verify_checkpoint
 from ssl_lib.training.checkpoint_folder import Writer, name_checkpoint, save_in_folder
 from ssl_lib.training.state import TrainState
 
@@ -73,10 +74,10 @@ class Checkpoints(Callback):
 
     def on_start(self, state: TrainState) -> None:
         """Starts the clock, and removes the partial files of a killed save."""
-        self._restart_clock(None)
         if rank() == 0:
             for path in self.folder.glob("*.pt.partial"):
                 path.unlink(missing_ok=True)
+        self._restart_clock(state.step if gather_objects(self._is_saved(state.step))[0] else None)
 
     def due(self, state: TrainState) -> bool:
         """Whether to save within an epoch, because `save_minutes` have passed; the same in all processes."""
@@ -88,7 +89,7 @@ class Checkpoints(Callback):
         kept = self.keep_every is not None and epoch == state.epochs_done and epoch % self.keep_every == 0
         if kept:
             self.save(state, EPOCH.format(epoch))
-        elif state.finished or epoch % self.save_every == 0 or self._is_time():
+        elif state.at_end or epoch % self.save_every == 0 or self._is_time():
             self.save(state)
 
     def on_log(self, state: TrainState, metrics: Mapping[str, float]) -> None:
@@ -110,6 +111,21 @@ class Checkpoints(Callback):
     def _restart_clock(self, saved: int | None) -> None:
         """Records the step that was saved last, and the time."""
         self._saved, self._time = saved, time.monotonic()
+
+    def _is_saved(self, step: int) -> bool:
+        """Whether a resumed run has an intact file of this step.
+
+        If so, `best.pt` becomes a link to it, as in an uninterrupted run: a new file would already contain the
+        evaluation of this step.
+        """
+        path = self.folder / STEP.format(step)
+        if rank() > 0 or not step or not path.is_file():
+            return False
+        try:
+            verify_checkpoint(path)
+        except CheckpointError:
+            return False
+        return True
 
     def _is_time(self) -> bool:
         """Whether `save_minutes` have passed in any process; their clocks may differ."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Mapping
@@ -40,6 +41,11 @@ class Diagnosis(Callback):
         self._doctor: Doctor | None = None
 
     @property
+    def doctor(self) -> Doctor | None:
+        """The doctor with all logged lines; None before the first one, and except in the first process."""
+        return self._doctor if rank() == 0 else None
+
+    @property
     def findings(self) -> list[Finding]:
         """Findings so far; empty except in the first process."""
         return [] if self._doctor is None else self._doctor.findings
@@ -60,6 +66,10 @@ class Diagnosis(Callback):
                 self._doctor = diagnose(self.folder)
             except DataError as error:  # not a reason to stop the run
                 tqdm.write(f"note: {error}; the diagnosis starts over at step {state.step}", file=sys.stderr)
+        if self._doctor is not None and self._doctor.history.facts.total_steps != state.total_steps:  # made longer
+            history = self._doctor.history
+            history.facts = dataclasses.replace(history.facts, total_steps=state.total_steps)
+            self._write()
 
     @torch.no_grad()
     def on_backward(self, state: TrainState, output: StepOutput) -> None:
@@ -84,7 +94,7 @@ class Diagnosis(Callback):
             if pairs := state.method.ema_pairs():
                 teacher = [weight for part, _ in pairs for weight in part.parameters()]
                 student = [weight for _, parts in pairs for part in parts for weight in part.parameters()]
-                metrics["teacher_momentum"] = state.method.ema_momentum(state.last_progress)
+                metrics["teacher_momentum"] = state.method.ema_momentum(state.last_progress.settled)
                 metrics["teacher_distance"] = relative_distance(teacher, student)
         return metrics
 

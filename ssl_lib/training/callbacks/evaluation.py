@@ -64,7 +64,7 @@ class Evaluation(Callback):
 
     def _evaluate(self, state: TrainState, results: Results | None = None) -> Mapping[str, float] | None:
         """Evaluates, unless results are given, and returns the main metric of each protocol."""
-        due = state.finished or round(state.epochs_done) % self.every_epochs == 0
+        due = state.at_end or round(state.epochs_done) % self.every_epochs == 0
         if not due or state.step in state.evaluations:
             return None
         evaluator = self._evaluator(state)
@@ -89,7 +89,7 @@ class Evaluation(Callback):
                     )
 
     def _evaluator(self, state: TrainState) -> Evaluator:
-        return self.evaluator if state.finished else self.online
+        return self.evaluator if state.at_end else self.online
 
     def _read_results(self, state: TrainState) -> Results | None:
         """The results in the file, if they are of this step and have the same settings; else None."""

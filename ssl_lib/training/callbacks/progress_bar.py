@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -39,6 +39,10 @@ class ProgressBar(Callback):
         if state.step:
             what = "this run is finished" if state.finished else "resuming from a checkpoint"
             self._print(f"{what}: {state.step} of {state.total_steps} steps are done")
+        if not state.finished:
+            self._print(state.schedule.describe_peak(state.optimizer, state.loader.batch_size))
+            for line in _restart(state):
+                self._print(line)
 
     def on_update(self, state: TrainState) -> None:
         """Advances the bar."""
@@ -97,3 +101,27 @@ def _scalars(loss: float, lr: float, images_per_second: float) -> str:
 def _epoch(state: TrainState) -> str:
     epoch = max(0, state.step - 1) // state.loader.steps_per_epoch + 1
     return f"epoch {epoch}/{math.ceil(state.total_steps / state.loader.steps_per_epoch)}"
+
+
+def _restart(state: TrainState) -> Iterator[str]:
+    """Describes the learning rate and the other schedules after a restart of a run that was made longer."""
+    schedule, number = state.schedule, sum(step <= state.step for step in state.restart_steps)
+    if not number:
+        return
+    ends = [*(epoch for epoch, _ in schedule.restarts), schedule.epochs]
+    _, fraction = schedule.restarts[number - 1]
+    peak = state.optimizer.param_groups[0]["initial_lr"]
+    yield (
+        f"this run was made longer, from {ends[number - 1]:g} to {ends[number]:g} epochs: the learning rate restarts "
+        f"at {peak * fraction:.6g} ({fraction:g} of the peak) and falls by a cosine to {peak * schedule.end:.6g}"
+    )
+    if schedule.weight_decay_end is not None:
+        yield f"the weight decay stays at its final value, {schedule.weight_decay_end:g}"
+    if pairs := state.method.ema_pairs():
+        momentum = state.method.ema_momentum(state.progress.settled)
+        yield f"the teacher's momentum stays at its final value, {momentum:g}"
+        if momentum == 1 and any(state.method.encoder in set(teacher.modules()) for teacher, _ in pairs):
+            yield (
+                "warning: with this momentum the teacher, which is the evaluated network, no longer changes. "
+                "To train it further, start a new run from it with backbone.weights"
+            )

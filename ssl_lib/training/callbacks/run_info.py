@@ -25,11 +25,11 @@ class ConfigFile(Callback):
     """
 
     def __init__(self, path: str | Path, text: str) -> None:
-        self.path, self.text = Path(path), text
+        self.path, self.config = Path(path), text
 
     def on_start(self, state: TrainState) -> None:
         """Writes the file; a resumed run overwrites it."""
-        write_text(self.path, self.text)
+        write_text(self.path, self.config)
 
 
 class EnvironmentFile(Callback):
@@ -37,14 +37,17 @@ class EnvironmentFile(Callback):
 
     Args:
         path: The file.
+        evaluable: Whether the data have the labeled images that an evaluation needs; None if that is not known. It is
+            written, too, since `ssl-lib doctor`, which reads no images, suggests only commands that work.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, evaluable: bool | None = None) -> None:
+        self.path, self.evaluable = Path(path), evaluable
 
     def on_start(self, state: TrainState) -> None:
         """Writes the file."""
-        write_json(self.path, describe_environment(state.precision.device))
+        known = {} if self.evaluable is None else {"evaluable": self.evaluable}
+        write_json(self.path, {**describe_environment(state.precision.device), **known})
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:

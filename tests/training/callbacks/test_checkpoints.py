@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from ssl_lib import LARS, CheckpointError, Method, Schedule, StepOutput, Trainer
 from ssl_lib.training.callbacks import Callback, Checkpoints
 from ssl_lib.training.checkpoint import load_checkpoint
+from ssl_lib.utils.seeding import seed_everything
 from tests.conftest import TinyBackbone, full_disk
+from tests.training.reliability_helper import assert_identical
 
 
 class Large(Method):
@@ -94,6 +98,62 @@ def test_best_checkpoint_compares_only_scores_of_the_same_protocol(make_method, 
 
     train(make_method("simclr"), make_loader(), Checkpoints(tmp_path, keep_best=True), Scores(), epochs=3)
     assert load_checkpoint(tmp_path / "best.pt")["step"] == 6
+
+
+class ScoresOnce(Callback):
+    """Reports a rising score per epoch, also after a resume, like `Evaluation`; is killed in an epoch's evaluation."""
+
+    def __init__(self, killed_at=0):
+        self.killed_at = killed_at
+
+    def on_start(self, state):
+        return self.on_epoch(state) if state.step else None
+
+    def on_epoch(self, state):
+        if state.step == self.killed_at:
+            raise KeyboardInterrupt
+        if state.step in state.evaluations:
+            return None
+        state.evaluations[state.step] = {"knn": state.step / 100}
+        return state.evaluations[state.step]
+
+
+@pytest.mark.parametrize("killed_at", [3, 6])
+@pytest.mark.parametrize("linked", [True, False])
+def test_best_checkpoint_of_a_run_killed_in_its_evaluation_equals_the_uninterrupted_one(
+    killed_at, linked, make_method, make_loader, tmp_path, monkeypatch
+):
+    """Without links, as on some file systems, `best.pt` is a copy."""
+    if not linked:
+        monkeypatch.setattr(os, "link", unsupported)
+    states = {}
+    for name, at in (("uninterrupted", 0), ("killed", killed_at)):
+        folder = tmp_path / name
+
+        def fit(at, resume=False, folder=folder):
+            saved = Checkpoints(folder / "checkpoints", save_minutes=None, keep_best=True)
+            seed_everything(0)
+            train_into(folder, make_method("simclr"), make_loader(), [saved, ScoresOnce(at)], resume)
+
+        if at:
+            with pytest.raises(KeyboardInterrupt):
+                fit(at)
+            fit(0, resume=True)
+        else:
+            fit(0)
+        states[name] = load_checkpoint(folder / "checkpoints" / "best.pt")
+        same = (folder / "checkpoints" / "best.pt").samefile(folder / "checkpoints" / "step_00000006.pt")
+        assert same == linked and states[name]["step"] == 6
+    assert_identical(states["killed"], states["uninterrupted"])
+
+
+def unsupported(*_):
+    raise OSError("this file system has no links")
+
+
+def train_into(folder, method, loader, callbacks, resume):
+    trainer = Trainer(folder, callbacks=callbacks, precision="fp32", device="cpu")
+    trainer.fit(method, loader, LARS(method.param_groups(0.0), lr=0.1), Schedule(epochs=2), resume=resume)
 
 
 def test_nonfinite_weights_are_not_saved_within_an_epoch(make_loader, tmp_path):

@@ -1,0 +1,57 @@
+"""The images of a resumed run: their number, order and fingerprint must be those of the checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssl_lib import CheckpointError, Loader, Schedule
+from ssl_lib.training.callbacks import default_callbacks
+from ssl_lib.training.checkpoint import load_checkpoint
+from ssl_lib.training.resume_checks import check_data, describe_data
+from tests.training.helpers import run
+
+NAMES, SIZES = {"names": "a1", "sizes": "b2"}, {"names": "a1", "sizes": "c3"}
+DATA = {"seed": 0, "batch_size": 32, "images": 96, "fingerprint": NAMES}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": 95}, "other data: images was 96, is 95"),
+        ({"seed": 1, "batch_size": 16}, "other data: seed was 0, is 1; batch_size was 32, is 16"),
+        ({"fingerprint": SIZES}, "other data: the images have other sizes"),
+        ({"fingerprint": {"names": "d4", "sizes": "c3"}}, "other data: the images have other names and sizes"),
+        ({"fingerprint": "a1b2"}, "other data: the images have other names or sizes"),
+        ({"images": 95, "fingerprint": SIZES}, "images was 96, is 95; the images have other sizes"),
+    ],
+)
+def test_message_says_what_changed(changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        check_data(DATA, {**DATA, **changes})
+
+
+def test_same_or_unknown_fingerprint_passes():
+    check_data(DATA, dict(DATA))
+    check_data(DATA, {**DATA, "fingerprint": None})
+    check_data({**DATA, "fingerprint": None}, DATA)
+    check_data({key: value for key, value in DATA.items() if key != "fingerprint"}, DATA)
+
+
+def test_fingerprint_of_the_loader_is_stored_and_compared(make_method, make_loader, tmp_path, monkeypatch):
+    def resume(fingerprint):
+        monkeypatch.setattr(Loader, "fingerprint", lambda loader: fingerprint, raising=False)
+        return run(make_method, make_loader, run_dir=tmp_path, schedule=Schedule(epochs=3), resume=True)
+
+    monkeypatch.setattr(Loader, "fingerprint", lambda loader: NAMES, raising=False)
+    schedule = Schedule(epochs=3)
+    run(make_method, make_loader, run_dir=tmp_path, schedule=schedule, callbacks=default_callbacks(tmp_path))
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["data"]["fingerprint"] == NAMES
+    assert resume(dict(NAMES)).finished
+    with pytest.raises(CheckpointError, match="the images have other sizes"):
+        resume(SIZES)
+
+
+def test_loader_without_a_fingerprint_stores_none(make_loader, monkeypatch):
+    monkeypatch.delattr(Loader, "fingerprint", raising=False)
+    loader = make_loader()
+    assert describe_data(loader)["fingerprint"] is None and describe_data(loader)["images"] == len(loader.data)
