@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
@@ -65,10 +66,22 @@ def test_readme_code_for_a_trained_backbone_runs(tmp_path):
     assert main(["train", "quickstart", *overrides, again, f"run_dir={tmp_path / 'again'}"]) == 0
 
 
+def test_scripts_that_read_images_have_a_main_guard():
+    """Without it, a worker process that imports the script would run it again."""
+    texts = [*blocks(README, "python"), *blocks(PARTS, "python")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+    scripts = [text for text in texts if re.search(r"run_dir|FolderData|argparse", text)]
+    assert len(scripts) >= 6
+    for script in scripts:
+        before, guard, _ = script.partition('if __name__ == "__main__":')
+        kinds = {type(statement) for statement in ast.parse(before).body}
+        assert guard and kinds <= {ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Expr}  # Expr: the docstring
+
+
 def test_python_blocks_of_the_parts_and_use_pages_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in [*blocks(PARTS, "python"), *blocks(USE, "python")]:
-        exec(compile(block, "docs", "exec"), {"__name__": "block"})
+        exec(compile(block, "docs", "exec"), {"__name__": "__main__"})
 
 
 def test_export_formats_give_equal_features_and_the_use_page_shows_their_printed_code(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.runs.files import CONFIG_FILE
+from ssl_lib.utils.printable import visible
 from ssl_lib.utils.yaml import parse_yaml
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def print_skipped(*parts: object) -> None:
 def print_left_out(paths: Iterable[str]) -> None:
     """Prints the unreadable images that were left out, a line each, if there are any."""
     if lines := list(paths):
-        print("\n  ".join([f"{counted(len(lines), 'unreadable image')} left out:", *lines]), file=sys.stderr)
+        names = map(visible, lines)
+        print("\n  ".join([f"{counted(len(lines), 'unreadable image')} left out:", *names]), file=sys.stderr)
 
 
 def save_picture(picture: Image.Image, target: str) -> None:

@@ -13,8 +13,17 @@ from types import FrameType
 from typing import Any
 
 from ssl_lib.utils.launcher import processes_started
+from ssl_lib.utils.printable import visible
+from ssl_lib.utils.streams import write_to_stderr
 
-__all__ = ["ctrl_c_ends", "print_error", "print_interrupted", "prints_for_all", "same_in_all_processes"]
+__all__ = [
+    "ctrl_c_ends",
+    "end_quietly_on_ctrl_c",
+    "print_error",
+    "print_interrupted",
+    "prints_for_all",
+    "same_in_all_processes",
+]
 
 _INTERRUPTED = "\nssl-lib: interrupted\n"
 _PATIENCE = timedelta(seconds=3)
@@ -22,11 +31,12 @@ _PATIENCE = timedelta(seconds=3)
 
 def print_error(error: Exception) -> None:
     """Prints an error: once if all processes have the same one, else with the process number."""
-    if not same_in_all_processes(str(error)):
-        print(f"ssl-lib: error in process {_group().get_rank()}: {error}", file=sys.stderr)
+    text = visible(str(error))
+    if not same_in_all_processes(text):
+        print(f"ssl-lib: error in process {_group().get_rank()}: {text}", file=sys.stderr)
         return
     if prints_for_all():
-        print(f"ssl-lib: error: {error}", file=sys.stderr, flush=True)
+        print(f"ssl-lib: error: {text}", file=sys.stderr, flush=True)
     same_in_all_processes("printed")  # wait: the end of one process ends the others
 
 
@@ -46,21 +56,34 @@ def print_interrupted() -> None:
 @contextmanager
 def ctrl_c_ends() -> Iterator[None]:
     """Lets Ctrl-C end the process immediately: a KeyboardInterrupt could break torch's import."""
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # it may be ignored
-        yield
-        return
-    text = _INTERRUPTED.encode() if prints_for_all() else b""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, text)
-        os._exit(128 + number)
-
-    signal.signal(signal.SIGINT, end)
+    changed = _exit_on_ctrl_c(_INTERRUPTED if prints_for_all() else "")
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if changed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_quietly_on_ctrl_c() -> None:
+    """Lets Ctrl-C end the process immediately and without a message, when no work is left.
+
+    Python would print tracebacks of the functions that clean up.
+    """
+    _exit_on_ctrl_c("")
+
+
+def _exit_on_ctrl_c(text: str) -> bool:
+    """Replaces Python's own handler of SIGINT, and returns whether it did: the signal may be ignored."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        write_to_stderr(text)
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, end)
+    return True
 
 
 def same_in_all_processes(text: str) -> bool:

@@ -22,6 +22,8 @@ __all__ = ["described", "show_part"]
 def show_part(registry: Registry, name: str) -> None:
     """Prints a component's description, and its arguments with types, defaults and meanings."""
     about, meanings = described(registry[name])
+    for base in getattr(registry[name], "__mro__", ())[1:]:  # of inherited arguments
+        meanings = {**described(base)[1], **meanings}
     if registry is PRESETS:  # their `size` is that of their views
         meanings = {**described(ViewConfig)[1], **meanings}
     arguments = arguments_of(registry[name], GIVEN.get(registry, ()))

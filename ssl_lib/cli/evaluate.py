@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ssl_lib.cli.common import counted, parse_changes, print_skipped
 from ssl_lib.distributed import rank, started
+from ssl_lib.doctor.next_steps import LABELED_FOLDER
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
-from ssl_lib.experiment.load import load_run
+from ssl_lib.experiment.load import TrainedRun, load_run
 from ssl_lib.registry import DATASETS
 from ssl_lib.runs.files import evaluation_file
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
@@ -20,6 +22,8 @@ from ssl_lib.utils.precision import resolve_device
 from ssl_lib.utils.yaml import parse_yaml
 
 __all__ = ["run_evaluate"]
+
+_NAMES = 6  # of a folder's content, in an error
 
 
 @started()
@@ -35,10 +39,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     run = load_run(checkpoint, changes, names)
     evaluator = run.evaluator
     if evaluator is None:
-        raise ConfigError(
-            "there is nothing to evaluate: labeled training and test images are needed (a folder with class folders "
-            "inside `train` and `val` or `test`), and a protocol that is not null"
-        )
+        raise _nothing_to_evaluate(run, options.data)
     if changes and not options.output and rank() == 0:
         print(
             f"note: settings were changed, so {target.name} is not updated; use --output FILE to keep the results",
@@ -60,6 +61,25 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print(f"after {counted(run.steps, 'step')} of training; written to {target}", file=sys.stderr)
 
 
+def _nothing_to_evaluate(run: TrainedRun, folder: str | None) -> ConfigError:
+    """The error for images without labels, or without protocols; says how a folder must look, and what it holds."""
+    if all(arguments is None for arguments in run.config.evaluation.protocols.values()):
+        return ConfigError("there is nothing to evaluate: every protocol is null; name one, such as knn")
+    if folder is None:
+        return ConfigError(
+            "there is nothing to evaluate: the run's data have no labeled training and test images. Give some with "
+            f"--data FOLDER, {LABELED_FOLDER}"
+        )
+    holds = ""
+    if os.path.isdir(path := os.path.expanduser(folder)):
+        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(path))
+        holds = f"; it holds {', '.join(names[:_NAMES])}{', ...' if len(names) > _NAMES else ''}"
+    return ConfigError(
+        f"--data {folder}: there are no labeled training and test images. It must be {LABELED_FOLDER}, such as "
+        f"train/cat/1.jpg and val/cat/2.jpg{holds}"
+    )
+
+
 def _data(given: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
     """The change that selects other images; a folder's images get the run's channels and normalization."""
     if given is None:
@@ -67,7 +87,8 @@ def _data(given: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
     root = Path(given).expanduser()
     if not root.is_dir():
         if "{" not in given and given not in DATASETS:
-            raise ConfigError(f"--data: {given} is neither a folder nor a data set.{did_you_mean(given, DATASETS)}")
+            hint = did_you_mean(given, DATASETS)
+            raise ConfigError(f"--data: {given} is neither a folder nor a data set. Give {LABELED_FOLDER}.{hint}")
         return {"data": parse_yaml(given, "--data")}
     known = checkpoint.state.get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}

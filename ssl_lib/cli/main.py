@@ -7,33 +7,50 @@ import contextlib
 import io
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 
 from ssl_lib.cli.arguments import make_parser
-from ssl_lib.cli.console import ctrl_c_ends, print_error, print_interrupted, prints_for_all
+from ssl_lib.cli.console import ctrl_c_ends, end_quietly_on_ctrl_c, print_error, print_interrupted, prints_for_all
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean
 from ssl_lib.utils.launcher import processes_started
+from ssl_lib.utils.streams import robust_streams
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 for a user's error, 128 plus its number for a signal."""
+    """Runs a command and returns its exit code: 0, 2 for a user's error, 128 plus its number for a signal.
+
+    Args:
+        arguments: The words after `ssl-lib`; None takes those of this process, which then only has to end.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    with robust_streams():
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            if arguments is None:
+                end_quietly_on_ctrl_c()
+            elif signal.getsignal(signal.SIGINT) is not handler:
+                signal.signal(signal.SIGINT, handler)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         with contextlib.redirect_stderr(sys.stderr if prints_for_all() else io.StringIO()):
-            options = _parse(sys.argv[1:] if arguments is None else list(arguments))
+            options = _parse(arguments)
         if processes_started() > 1 and not options.parallel:
             raise ConfigError("only train and evaluate run in several processes: start this command in one")
         with ctrl_c_ends():
             work = pkgutil.resolve_name(f"ssl_lib.cli.{options.work}")
         code: int | None = work(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+    except BrokenPipeError:  # the reader of stdout, such as head, has closed the pipe
         code = 128 + 13  # as for programs that SIGPIPE ends: a run may have been interrupted
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):  # flushing their buffers at exit would change the exit code
-            os.dup2(nowhere, stream.fileno())
+        with contextlib.suppress(OSError, ValueError):  # flushing its buffer at exit would change the exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (RuntimeError, ConnectionResetError, ConnectionRefusedError) as error:
         from ssl_lib.data.worker_errors import worker_crash  # imports torch, as the command has
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TextIO
 
 from ssl_lib.cli.common import counted, find_config, parse_changes, print_skipped
+from ssl_lib.cli.console import end_quietly_on_ctrl_c
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import resolve
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.distributed import barrier, gather_objects, is_distributed, rank, started, world_size
 from ssl_lib.distributed.signals import stop_on_signals
+from ssl_lib.doctor import RunStatus, format_outside, format_steps, next_steps
 from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
 from ssl_lib.experiment.build import Experiment, build_resolved, check_trainer
 from ssl_lib.optim.schedules import Schedule
@@ -24,6 +26,7 @@ from ssl_lib.runs.folder import RunFolder
 from ssl_lib.training.callbacks import Diagnosis
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
 from ssl_lib.training.run_lock import check_unlocked, run_lock
+from ssl_lib.utils.printable import visible
 
 __all__ = ["run_train"]
 
@@ -75,13 +78,15 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Checkpoint | None, s
         evaluated = [evaluator.bank, evaluator.queries] if evaluator and rank() == 0 else []
         print_skipped(experiment.loader, *evaluated)
     if state.stopping:
+        end_quietly_on_ctrl_c()
         done = f"{state.step} of {counted(state.total_steps, 'step')}"
         _print_once(f"stopped and saved after {done}; {resume}", sys.stderr)
         codes: list[int] = gather_objects(received.exit_code)
         return max(codes)  # not all processes may have received the signal
     seconds = f"{time.perf_counter() - start:.0f} s"
-    _print_once(f"{counted(state.step - state.resumed_at, 'step')} in {seconds}. The run is in {run_dir}:", sys.stdout)
-    _print_once("\n".join(_next_steps(experiment, run_dir)), sys.stdout)
+    _print_once(f"{counted(state.step - state.resumed_at, 'step')} in {seconds}. The run is in {run_dir}.", sys.stdout)
+    if rank() == 0:
+        _print_once(_summary(experiment, run_dir), sys.stdout)
     return 0
 
 
@@ -95,23 +100,23 @@ def _how_to_debug(experiment: Experiment, run_dir: Path) -> str:
     return f" To repeat the steps{rounding} and find the module in which it arose: {command}"
 
 
-def _next_steps(experiment: Experiment, run_dir: Path) -> list[str]:
-    """The next commands for a finished run, a line each; the doctor first if there was a warning."""
-    folder = shlex.quote(str(run_dir))
-    found = [f.name for c in experiment.trainer.callbacks if isinstance(c, Diagnosis) for f in c.findings]
-    steps = [(f"ssl-lib doctor {folder}", f"what went wrong: {', '.join(found)}")] if found else []
-    steps.append((f"ssl-lib report {folder}", "what it learned, on one page"))
-    if experiment.evaluator is not None:
-        steps.append((f"ssl-lib evaluate {folder} logistic retrieval spectrum", "more metrics"))
-    steps.append((f"ssl_lib.TrainedBackbone.from_run({str(run_dir)!r})", "its backbone, in a script"))
-    width = max(len(command) for command, _ in steps)
-    return [f"  {command:<{width}}  # {about}" for command, about in steps]
+def _summary(experiment: Experiment, run_dir: Path) -> str:
+    """The verdict on a finished run, metrics out of range, and the next commands; the doctor first if it warned."""
+    doctor = next((c.doctor for c in experiment.trainer.callbacks if isinstance(c, Diagnosis)), None)
+    status = RunStatus.read(run_dir, doctor)
+    found = [finding.name for finding in doctor.findings] if doctor else []
+    marked = [f"At the end, {format_outside(doctor)}."] if doctor and doctor.outside else []
+    about = f"What went wrong: {', '.join(found)}" if found else "What each metric means"
+    steps = [(about, f"ssl-lib doctor {status.quoted}")] if found or marked else []
+    steps += [("What it learned, on one page", f"ssl-lib report {status.quoted}"), *next_steps(status)]
+    steps.append(("Its backbone, in a script", f"ssl_lib.TrainedBackbone.from_run({str(run_dir)!r})"))
+    return "\n".join([status.verdict, *marked, "Next:", format_steps(steps)])
 
 
 def _print_once(text: str, stream: TextIO) -> None:
     """Prints in the first process."""
     if rank() == 0:
-        print(text, file=stream, flush=True)
+        print(visible(text), file=stream, flush=True)
 
 
 def _find_last(run_dir: Path, config: RunConfig) -> Checkpoint | None:

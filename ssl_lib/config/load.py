@@ -118,7 +118,7 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     """Compares the config that a run was trained with to the config with which it is resumed.
 
     The folders of the run and of its data, the intervals of logging, saving and evaluation, device, workers, strategy
-    and the handling of NaN may change.
+    and the handling of NaN may change; so may the length of the run, if `now` has the restart of `Schedule.resumed`.
 
     Returns:
         The accepted changes, such as `trainer.log_every was 20, is 10`.
@@ -126,8 +126,13 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     Raises:
         CheckpointError: Another key differs; the message lists all of them with both values.
     """
-    harmless = {"run_dir", "evaluation", "loggers", "imports", *(f"data.{name}" for name in _OF_PLACES)}
+    harmless = {"run_dir", "evaluation", "loggers", "imports", "source", *(f"data.{name}" for name in _OF_PLACES)}
     harmless |= {f"trainer.{name}" for name in _OF_THE_PROCESS}
+    longer = now.schedule.epochs > saved.schedule.epochs
+    if longer and now.schedule.continues(saved.schedule.epochs, saved.schedule.restarts):
+        harmless |= {"schedule.epochs", "schedule.restart_lr"}
+        schedule = dataclasses.replace(now.schedule, restarts=saved.schedule.restarts)  # without those to come
+        now = dataclasses.replace(now, schedule=schedule)
     before, after = flat(plain(saved)), flat(plain(now))
     changed = {
         key: f"{key} was {brief(before.get(key))}, is {brief(after.get(key))}"
@@ -136,10 +141,11 @@ def refuse_changes(saved: RunConfig, now: RunConfig) -> list[str]:
     }
     taken = [key for key in changed if any(key == k or key.startswith((f"{k}.", f"{k}[")) for k in harmless)]
     if refused := [text for key, text in changed.items() if key not in taken]:
+        length = " Raising schedule.epochs makes a run longer after it is finished, not before." if longer else ""
         raise CheckpointError(
-            f"a run must be resumed with its original config: {'; '.join(refused)}. It cannot be changed or made "
-            f"longer, since its schedule spans the whole run. Start a new run with backbone.weights={now.run_dir} to "
-            "use this run's backbone; heads, teachers, optimizer and schedule start again"
+            f"a run must be resumed with its original config: {'; '.join(refused)}. Its training cannot be changed."
+            f"{length} Start a new run with backbone.weights={now.run_dir} to use this run's backbone; heads, "
+            "teachers, optimizer and schedule start again"
         )
     return [changed[key] for key in taken]
 

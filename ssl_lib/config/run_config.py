@@ -8,7 +8,7 @@ from typing import Any
 
 from ssl_lib.optim.schedules import Schedule
 
-__all__ = ["EVALUATION_KEYS", "Component", "EvaluationConfig", "RunConfig"]
+__all__ = ["EVALUATION_KEYS", "Component", "EvaluationConfig", "RunConfig", "Source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,24 @@ EVALUATION_KEYS = tuple(entry.name for entry in fields(EvaluationConfig) if entr
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a recipe comes from, and how it differs. It documents a config and changes nothing.
+
+    Attributes:
+        of: The repository and its files, or the paper.
+        result: The result reported there.
+        values: The source's settings, by full key such as `method.temperature`, in this library's units.
+        differences: The reason for each setting that differs from `values`, by full key; and for each difference that
+            is not a setting here, by a name such as `batch statistics`.
+    """
+
+    of: str
+    result: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    differences: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything about a run.
 
@@ -69,6 +87,7 @@ class RunConfig:
     loggers: tuple[Component, ...] = ()
     run_dir: str = "runs/run"
     imports: tuple[str, ...] = ()
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from ssl_lib.distributed.process_group import rank
+from ssl_lib.utils.streams import write_to_stderr
 
 __all__ = ["STOP_SIGNALS", "Received", "leave_signals_to_parent", "stop_on_signals"]
 
@@ -45,7 +46,8 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[Received]:
         if received.signal is None:
             received.signal = signal.Signals(number)
             if rank() == 0:
-                _print(f"\n{received.signal.name}: stopping after this update; press Ctrl-C to abort immediately\n")
+                what = "stopping after this update; press Ctrl-C to abort immediately"
+                write_to_stderr(f"\n{received.signal.name}: {what}\n")
             stop()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -83,9 +85,3 @@ def _exit_on_parents_sigterm() -> None:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _print(text: str) -> None:
-    """Writes to stderr without its buffer, since a handler may interrupt a write to it."""
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode())

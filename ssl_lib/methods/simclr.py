@@ -26,6 +26,7 @@ class SimCLR(Method):
         hidden_dim: Width of the projector's hidden layers; the reference uses the feature width (2048 for ResNet-50).
         out_dim: Width of the embedding.
         projector_layers: Number of Linear layers in the projector: 3 in SimCLR v2, 2 in the first paper.
+        projector_norm: Whether BatchNorm follows each of these layers; solo-learn's layers have biases instead.
         temperature: Softmax temperature, > 0; 0.1 on ImageNet, 0.5 on CIFAR-10.
         chunk_size: Number of anchors per block of the similarity matrix, to save memory; None computes the full matrix.
     """
@@ -37,6 +38,7 @@ class SimCLR(Method):
         hidden_dim: int = 2048,
         out_dim: int = 128,
         projector_layers: int = 3,
+        projector_norm: bool = True,
         temperature: float = 0.1,
         chunk_size: int | None = None,
     ) -> None:
@@ -45,7 +47,10 @@ class SimCLR(Method):
             raise ValueError(f"projector_layers must be at least 1, got {projector_layers}")
         self.backbone = backbone
         widths = [feature_dim(backbone), *[hidden_dim] * (projector_layers - 1), out_dim]
-        self.projector = mlp(widths, bias=False, last_bias=False, last_norm="scale", init_std=0.01)
+        if projector_norm:
+            self.projector = mlp(widths, bias=False, last_bias=False, last_norm="scale", init_std=0.01)
+        else:
+            self.projector = mlp(widths, norm=False)
         self.loss = NTXentLoss(temperature, chunk_size)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ssl_lib.report.formats import format_metric, format_number, style_of, visible
+from ssl_lib.report.formats import format_metric, format_number, style_of
 from ssl_lib.report.records import Missing, Run, image_title, observed_runs
 from ssl_lib.report.sections.evaluation import evaluation
 from ssl_lib.report.sections.features import embedding_map, map_data, spectrum
@@ -21,6 +21,7 @@ from ssl_lib.report.sections.images import data_uri, make_sheet, neighbors
 from ssl_lib.report.sections.overview import overview
 from ssl_lib.report.sections.settings import environment, settings
 from ssl_lib.report.sections.training import training
+from ssl_lib.utils.printable import visible
 from ssl_lib.version import __version__
 
 __all__ = ["render", "render_template"]

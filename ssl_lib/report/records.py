@@ -12,13 +12,11 @@ from torch import Tensor
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.doctor import Doctor
 from ssl_lib.errors import DataError
-from ssl_lib.evaluation import Results
 from ssl_lib.report.formats import class_name
 from ssl_lib.runs.folder import RunFolder
-from ssl_lib.utils.yaml import flat
+from ssl_lib.runs.results import Evaluation
 
 __all__ = [
-    "Evaluation",
     "Missing",
     "Observed",
     "PictureTable",
@@ -40,16 +38,6 @@ class Missing:
     """Why a part of the report is missing and how to fix it, in one line."""
 
     reason: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The content of evaluation.json: number of test images, training steps of the weights, class names by label."""
-
-    results: Results
-    queries: int | None
-    steps: int
-    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -131,12 +119,7 @@ def read_evaluation(path: Path) -> Evaluation | Missing:
     """Reads the results in a file that `ssl-lib evaluate` wrote."""
     absent = f"There is no {path.name}. Run `ssl-lib evaluate RUN` on labeled images to create it."
     saved = read_part(lambda: RunFolder(path.parent).evaluation(path.name), absent)
-    if isinstance(saved, Missing):
-        return saved
-    content, results = saved
-    queries, classes = flat(content).get("images.queries"), content.get("classes")
-    names = list(map(str, classes)) if isinstance(classes, list) else []
-    return Evaluation(results, queries if isinstance(queries, int) else None, content["steps"], names)
+    return saved if isinstance(saved, Missing) else Evaluation.of(*saved)
 
 
 def read_part(read: Callable[[], Content | None], absent: str) -> Content | Missing:

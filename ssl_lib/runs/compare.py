@@ -147,7 +147,8 @@ def summarize(folder: str | Path) -> RunSummary:
     if lines is None:
         what = "is a file" if folder.is_file() else "has no metrics.jsonl" if folder.is_dir() else "does not exist"
         raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart")
-    settings, evaluation = flat(run.config() or {}), run.evaluation()
+    config, evaluation = run.config() or {}, run.evaluation()
+    settings = flat({key: value for key, value in config.items() if key != "source"})  # it changes nothing
     try:
         scores = {} if evaluation is None else _scores(evaluation[1])
         measured = {**scores, **_training(lines, float(settings.get("trainer.batch_size") or 0))}

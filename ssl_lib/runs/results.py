@@ -15,7 +15,7 @@ from ssl_lib.errors import DataError
 from ssl_lib.utils.files import read_json
 from ssl_lib.utils.tables import text_table
 
-__all__ = ["Metric", "Results", "mean_and_spread", "read_results"]
+__all__ = ["Evaluation", "Metric", "Results", "mean_and_spread", "read_results"]
 
 _FLAT_LIST = re.compile(r"\[\n[^\[\]{}]*\n\s*\]")  # of numbers and texts, which hold no line break in JSON
 
@@ -99,6 +99,31 @@ class Results:
             if measured and (every or measure.main):
                 lines.append([measure.title, *map(measure.shown, self.values.values())])
         return text_table(lines)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an `evaluation.json` holds.
+
+    Attributes:
+        results: The results.
+        queries: Number of test images; None if it is not known.
+        steps: Training steps of the weights.
+        classes: Class names by label; empty if they are not known.
+    """
+
+    results: Results
+    queries: int | None
+    steps: int
+    classes: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], results: Results) -> Evaluation:
+        """Builds it from what `read_results` returns."""
+        images, classes = content.get("images"), content.get("classes")
+        queries = images.get("queries") if isinstance(images, Mapping) else None
+        names = list(map(str, classes)) if isinstance(classes, list) else []
+        return cls(results, queries if isinstance(queries, int) else None, content["steps"], names)
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

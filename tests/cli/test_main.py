@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ssl_lib.cli.main import main
 from tests.cli.conftest import error_of
 from tests.fork_server import ended, fork
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,31 @@ def test_command_ends_without_a_message_if_the_pipe_is_closed(tmp_path):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
         assert pipe.readline() == b"methods:\n"
     assert ended(process) == 141 and not err.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "redirection", "code", "lines"),
+    [
+        ("nope", "2>&-", 2, 0),
+        ("nope", "2>/dev/full", 2, 0),
+        ("nope", ">&- 2>&-", 2, 0),
+        ("nope", "2>&1 >/dev/null | true", 2, 0),
+        ("list configs", "2>&-", 0, 10),
+        ("list configs", ">&-", 0, 0),
+        ("list configs", "| head -1", 0, 1),
+    ],
+)
+def test_streams_that_cannot_be_written_change_no_exit_code(words, redirection, code, lines):
+    """An error is not printed into the results instead."""
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m ssl_lib {words} {redirection}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (code, 141 if "head" in redirection else code) and done.stderr == ""
+    assert min(len(done.stdout.splitlines()), 10) == lines
+
+
+def test_names_of_files_are_printed_as_they_are(capsys):
+    error = error_of(capsys, "doctor", os.fsdecode(b"runs/\xc3\x84 \xe7\x8c\xab's \xff\x1b[31m"))
+    assert r"runs/Ä 猫's \xff\x1b[31m has no metrics.jsonl" in error
 
 
 def test_package_runs_as_a_module():

@@ -102,3 +102,15 @@ def test_resume_accepts_other_folders_of_data_but_not_other_data():
     assert refuse_changes(before, moved) == ["data.root was 'a', is 'c'", "data.test_root was 'b', is 'd'"]
     with pytest.raises(CheckpointError, match=r"data\.channels"):
         refuse_changes(before, parse_config({**GOOD, "data": {"name": "image_folder", "root": "a", "channels": 1}}))
+
+
+def test_resume_accepts_more_epochs_only_with_a_restart():
+    before = parse_config(GOOD)
+    longer = parse_config({**GOOD, "schedule": {"epochs": 3, "restart_lr": 0.2, "restarts": [[2, 0.2]]}})
+    assert refuse_changes(before, longer) == ["schedule.epochs was 2, is 3", "schedule.restart_lr was 0.5, is 0.2"]
+    again = parse_config({**GOOD, "schedule": {"epochs": 4, "restart_lr": 0.2, "restarts": [[2, 0.2], [3, 0.2]]}})
+    assert refuse_changes(longer, again) == ["schedule.epochs was 3, is 4"]
+    other = parse_config({**GOOD, "schedule": {"epochs": 4, "restart_lr": 0.2, "restarts": [[2, 0.1], [3, 0.2]]}})
+    for saved, now in ((before, parse_config({**GOOD, "schedule": {"epochs": 3}})), (longer, before), (longer, other)):
+        with pytest.raises(CheckpointError, match=r"schedule\.epochs was"):
+            refuse_changes(saved, now)

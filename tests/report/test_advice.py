@@ -93,12 +93,27 @@ def test_finding_of_the_doctor_is_fixed(copy, tmp_path, monkeypatch):
     assert commands(copy)[0] == f"ssl-lib train '{copy}' --resume trainer.debug_nonfinite=true"
 
 
-def test_run_without_labels_is_evaluated_on_labeled_images(patterns, tmp_path):
+def test_run_without_labels_is_embedded_and_evaluated_on_labeled_images(patterns, tmp_path):
     images = f"data={{name: arrays, path: {patterns / 'train' / 'images.npy'}}}"
-    train(patterns, tmp_path / "run", images, "evaluation.every_epochs=0")
-    (command,) = commands(tmp_path / "run")
-    run_command(command, LABELED_IMAGES=patterns)
-    assert (tmp_path / "run" / "evaluation.json").exists()
+    train(patterns, tmp_path / "run", images)
+    embed, nearest, evaluate, meaning = commands(tmp_path / "run")
+    run_command(embed)
+    run_command(nearest)
+    run_command(evaluate, LABELED_IMAGES=patterns)
+    assert not meaning and (tmp_path / "run" / "evaluation.json").exists()
+    for command in commands(tmp_path / "run"):  # what to do with a trained run, but not a plain `evaluate`
+        assert "evaluate" not in command
+    rewrite(tmp_path / "run" / "evaluation.json", steps=1)
+    again, meaning = commands(tmp_path / "run")
+    run_command(again, LABELED_IMAGES=patterns)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["steps"] == 2
+
+
+def test_run_of_an_older_version_gets_only_commands_that_need_no_labels(copy):
+    environment = json.loads((copy / "environment.json").read_text())
+    assert environment.pop("evaluable") is True
+    (copy / "environment.json").write_text(json.dumps(environment))
+    assert not [command for command in commands(copy) if command.startswith("ssl-lib evaluate")]
 
 
 def test_several_runs_are_compared(copy, run, capsys):

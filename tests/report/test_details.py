@@ -11,9 +11,10 @@ import torch
 
 from ssl_lib.evaluation import Metric, Results, class_report
 from ssl_lib.report.page import render_template
-from ssl_lib.report.records import Evaluation, Missing, Run
+from ssl_lib.report.records import Missing, Run
 from ssl_lib.report.sections.columns import columns_of
 from ssl_lib.report.sections.evaluation import protocol_details
+from ssl_lib.runs.results import Evaluation
 from tests.report.page import Page
 
 NOTHING = Missing("not part of this test")

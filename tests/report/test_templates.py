@@ -12,9 +12,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from ssl_lib.cli.main import main
-from ssl_lib.report.formats import visible
 from ssl_lib.report.page import render_template
 from ssl_lib.report.records import Missing, Run
+from ssl_lib.utils.printable import visible
 from tests.report.conftest import train
 from tests.report.page import Page, read_page
 

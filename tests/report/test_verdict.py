@@ -9,9 +9,10 @@ import pytest
 
 from ssl_lib.evaluation import Metric, Results
 from ssl_lib.report.page import render_template
-from ssl_lib.report.records import Evaluation, Missing, Run
+from ssl_lib.report.records import Missing, Run
 from ssl_lib.report.sections.overview import overview
-from ssl_lib.report.verdict import best_of, judge
+from ssl_lib.runs.results import Evaluation
+from ssl_lib.runs.verdict import best_of, judge
 from tests.report.page import Page
 
 

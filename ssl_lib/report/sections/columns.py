@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from ssl_lib.config.convert import convert
 from ssl_lib.errors import ConfigError
 from ssl_lib.report.formats import run_style, style_of
-from ssl_lib.report.records import Evaluation, Run
+from ssl_lib.report.records import Run
+from ssl_lib.runs.results import Evaluation
 
 __all__ = ["CHOSEN", "Column", "Details", "columns_of", "details_of", "is_sweep"]
 

@@ -11,10 +11,10 @@ from typing import Any
 from ssl_lib.evaluation import Metric
 from ssl_lib.report.charts import Series, make_chart
 from ssl_lib.report.formats import format_number
-from ssl_lib.report.records import Evaluation, Run
+from ssl_lib.report.records import Run
 from ssl_lib.report.sections.classes import by_class
 from ssl_lib.report.sections.columns import CHOSEN, Column, Details, columns_of, details_of, is_sweep
-from ssl_lib.runs.results import mean_and_spread
+from ssl_lib.runs.results import Evaluation, mean_and_spread
 from ssl_lib.utils.yaml import flat
 
 __all__ = ["evaluation", "protocol_details"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssl_lib.config.convert import REQUIRED, arguments_of
+from ssl_lib.config.lineage import differences
 from ssl_lib.config.load import plain, trainer_arguments
 from ssl_lib.config.resolve import DERIVED
 from ssl_lib.config.run_config import EvaluationConfig
@@ -28,7 +29,7 @@ _COMPONENTS = {"data": DATASETS, "backbone": BACKBONES, "method": METHODS, "opti
 def settings(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns per run all settings with their defaults, and the settings that differ or that only some runs have."""
     configs = {run.name: run.config for run in runs if not isinstance(run.config, Missing)}
-    values = [flat(config) for config in configs.values()]
+    values = [_settings(config) for config in configs.values()]
     keys = dict.fromkeys(key for each in values for key in each)
     texts = {key: [_text(each[key]) if key in each else _NONE for each in values] for key in keys}
     common = {key for key in texts if all(key in each for each in values)}
@@ -55,9 +56,27 @@ def environment(runs: Sequence[Run]) -> dict[str, Any]:
 def _panel(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns key, value and default of each setting; a default that is missing or equals the value is None."""
     defaults = {key: _text(value) for key, value in defaults_of(config).items()}
-    texts = {key: _text(value) for key, value in flat(config).items()}
+    texts = {key: _text(value) for key, value in _settings(config).items()}
     rows = [(key, text, defaults[key] if defaults.get(key, text) != text else None) for key, text in texts.items()]
-    return {"source": recipe_source(config), "rows": rows, "without_default": len(texts.keys() - defaults.keys())}
+    missing = len(texts.keys() - defaults.keys())
+    return {"source": recipe_source(config), "lineage": _lineage(config), "rows": rows, "without_default": missing}
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings by full key, without the source that a recipe cites."""
+    return flat({key: value for key, value in config.items() if key != "source"})
+
+
+def _lineage(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the source that a recipe cites, and rows with name, value, value in the source and reason."""
+    source = config.get("source")
+    if not isinstance(source, Mapping):
+        return {}
+    rows = [
+        (found.key, *(map(_text, (found.value, found.source)) if found.setting else (_NONE, _NONE)), found.reason)
+        for found in differences(config)
+    ]
+    return {"of": source.get("of"), "result": source.get("result"), "rows": rows}
 
 
 def _text(value: Any) -> str:
@@ -73,10 +92,11 @@ def _text(value: Any) -> str:
 
 def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns defaults of a config's components by dotted key; a setting without a default is missing."""
+    named = ((registry, _name(config, key)) for key, registry in (("method", METHODS), ("optimizer", OPTIMIZERS)))
     sections = {
         "seed": 0,
         "trainer": {key: entry.default for key, entry in trainer_arguments().items()},
-        "schedule": Schedule(),
+        "schedule": Schedule().scaled_for(*(registry[name] for registry, name in named if name in registry)),
         "evaluation": EvaluationConfig(),
     }
     defaults: dict[str, Any] = flat(plain(sections))

@@ -1,4 +1,4 @@
-"""Summarizes an evaluation in a sentence: whether the trained weights beat the baselines."""
+"""Summarizes an evaluation in a sentence: whether the trained weights beat the baselines; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ssl_lib.evaluation import Metric, Results
-from ssl_lib.report.records import Evaluation
+from ssl_lib.runs.results import Evaluation, Metric, Results
 
 __all__ = ["Verdict", "best_of", "judge", "main_measures"]
 
@@ -21,6 +20,11 @@ class Verdict:
     headline: str
     figures: str
     news: str
+
+    def line(self) -> str:
+        """The verdict as a line of plain text."""
+        text = f"{self.headline}: {self.figures}" if self.figures else f"{self.headline}."
+        return text.replace("\u00a0", " ")
 
 
 def main_measures(results: Results) -> list[Metric]:
