@@ -88,7 +88,7 @@ def _data(given: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
     if not root.is_dir():
         if "{" not in given and given not in DATASETS:
             hint = did_you_mean(given, DATASETS)
-            raise ConfigError(f"--data: {given} is neither a folder nor a data set. Give {LABELED_FOLDER}.{hint}")
+            raise ConfigError(f"--data: {given} is neither a folder nor a data set.{hint} Or give {LABELED_FOLDER}")
         return {"data": parse_yaml(given, "--data")}
     known = checkpoint.state.get("preprocessing") or {}
     like = {key: list(known[key]) for key in ("mean", "std") if known}

@@ -42,7 +42,7 @@ def test_evaluate_on_a_folder_uses_channels_and_statistics_of_the_run(quick_run,
     assert main(command) == 0
     assert json.loads(output.read_text())["results"]["trained"]["knn"] > 0.85  # the bank contains every test image
     assert main(["evaluate", str(quick_run), "knn", "--data", str(photos)]) == 2
-    assert "labeled training and test images are needed (a folder with class folders" in capsys.readouterr().err
+    assert "no labeled training and test images. It must be a folder with `train` and `val`" in capsys.readouterr().err
     assert main(["evaluate", str(quick_run), "kn"]) == 2
     assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
 

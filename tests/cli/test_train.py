@@ -95,7 +95,7 @@ def test_run_with_a_finding_suggests_the_doctor_first(tmp_path, capsys):
     frozen = ["method=byol", "method.hidden_dim=16", "method.momentum=1.0", "trainer.log_every=1"]
     settings = [text for text in SHORT if not text.startswith("method")]
     out = stdout_of(capsys, "train", "quickstart", *settings, *frozen, f"run_dir={tmp_path / 'run'}")
-    first = out.partition("The run is in ")[2].splitlines()[1].split()
+    first = out.partition("\nNext:\n")[2].splitlines()[0].split()
     assert first[:3] == ["ssl-lib", "doctor", str(tmp_path / "run")] and " ".join(first[-2:]) == "frozen teacher"
 
 

@@ -54,10 +54,11 @@ def test_run_resumes_after_an_evaluation_that_failed(tmp_path, capsys):
     assert evaluated == [(0, False), (0, True), (1, False), (1, True)]
 
 
-def test_run_on_unlabeled_images_does_not_suggest_an_evaluation(tmp_path, capsys):
+def test_run_on_unlabeled_images_suggests_an_evaluation_only_on_labeled_ones(tmp_path, capsys):
     write_random_images(tmp_path / "images", 8)
     assert main(train_command(tmp_path / "images", tmp_path / "run")) == 0
     captured = capsys.readouterr()
     assert "ssl-lib list data image_folder" in captured.err
     assert f"TrainedBackbone.from_run('{tmp_path / 'run'}')" in captured.out
-    assert "ssl-lib evaluate" not in captured.out
+    evaluations = [line for line in captured.out.splitlines() if "ssl-lib evaluate" in line]
+    assert len(evaluations) == 1 and " --data LABELED_IMAGES " in evaluations[0]

@@ -65,5 +65,5 @@ def trained(tmp_path_factory):
 def test_script_trains_on_image_files_with_workers(method, trained):
     lines, state = trained(method)
     assert lines[-1] == f"6 (24, 42) {method}"
-    assert lines.count("imported") == 5, "the script, and two workers of the training and two of the evaluation"
+    assert lines.count("imported") == 4, "the script, two workers, and one for the single batch of features"
     assert_identical(state, trained("fork")[1])

@@ -54,6 +54,7 @@ def test_configuration_section_lists_the_differences_from_the_cited_source():
     missing = Missing("not part of this test")
     runs = [Run("a", Path("a"), config, missing, missing, missing, missing, missing)]
     text = Page(render_template("config", runs=runs, **settings(runs))).text()
+    text = text.replace(". ", ".").replace("_ ", "_")  # places where a key may be broken
     assert "The recipe follows solo-learn, scripts/pretrain/cifar/vicreg.yaml" in text and "92.07 %" in text
     assert "method.variance_weight 50 25 the source adds the variance terms of the two views" in text
     assert "optimizer.lr 0.6 0.3 changed in this run" in text
