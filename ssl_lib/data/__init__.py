@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_lib.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageData, SkipImage, Split, image_name
-from ssl_lib.data.datasets.arrays import ArrayData, arrays
+from ssl_lib.data.datasets.arrays import ArrayData, arrays, pixel_statistics
 from ssl_lib.data.datasets.fashion_mnist import fashion_mnist, fashion_mnist_mini
 from ssl_lib.data.datasets.folder import FolderData, image_folder
 from ssl_lib.data.datasets.huggingface import huggingface
@@ -42,6 +42,7 @@ __all__ = [
     "image_name",
     "pack",
     "pack_folder",
+    "pixel_statistics",
     "preview",
     "stl10",
     "webdataset",

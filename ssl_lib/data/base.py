@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -9,18 +10,22 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "DataWarning",
     "ImageData",
     "ImageDataset",
     "SkipImage",
     "Split",
+    "check_axes",
     "checked_statistics",
     "image_name",
     "imagenet_statistics",
+    "warn",
 ]
 
 Split: TypeAlias = Literal["train", "bank", "test"]
@@ -37,12 +42,12 @@ class ImageData(Protocol):
     """Interface of a data set. Any object with these members qualifies; no base class is needed."""
 
     @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of each channel, in [0, 1]."""
+    def mean(self) -> tuple[float, ...] | None:
+        """Mean of each channel, in [0, 1]; None if it is not known."""
 
     @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel, in the units of `mean`."""
+    def std(self) -> tuple[float, ...] | None:
+        """Standard deviation of each channel, in the units of `mean`; None if it is not known."""
 
     @property
     def labels(self) -> Tensor | None:
@@ -60,7 +65,7 @@ class ImageData(Protocol):
         """Number of images."""
 
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W).
+        """Returns one image (C, H, W), uint8, or float32 in [0, 1].
 
         Raises:
             DataError: The image cannot be read.
@@ -71,8 +76,8 @@ class ImageData(Protocol):
 class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
     """Base class of the `ImageData` classes in this library: also a torch Dataset of (image, label), or of images."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
     labels: Tensor | None
     class_names: tuple[str, ...]
     channels: int
@@ -87,6 +92,10 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
     def name(self, index: int) -> str:
         """Returns the name of an image in messages and tables; the index by default."""
         return str(index)
+
+    def file_size(self, index: int) -> int:
+        """Returns the size of an image's file in bytes; 0 if it has none."""
+        return 0
 
     def prepare(self, indices: Sequence[int]) -> None:
         """Called by a loader with the indices of the next batch, so that a data set can fetch these images together."""
@@ -128,6 +137,42 @@ def checked_statistics(
             f"mean {mean} and std {std} must be in [0, 1], std above 0: divide the statistics of uint8 pixels by 255"
         )
     return tuple(mean), tuple(std)
+
+
+def check_axes(shape: tuple[int, ...], first: bool, channels: int | None = None) -> None:
+    """Checks that the channels of an array of images are where they are expected.
+
+    Args:
+        shape: Shape of one image, (C, H, W) or (H, W, C), or of a batch of them; without C for gray arrays.
+        first: Whether the channels come first.
+        channels: Number of channels, if it is known. More than 4 have to be given.
+
+    Raises:
+        ValueError: The shape has more than 4 channels that are not given. The message contains the transposition.
+    """
+    if len(shape) < 3:
+        return
+    count, other = (shape[-3], shape[-1]) if first else (shape[-1], shape[-3])
+    if count <= 4 or count == channels:
+        return
+    order = {(3, True): "permute(2, 0, 1)", (3, False): "transpose(1, 2, 0)"}
+    order |= {(4, True): "permute(0, 3, 1, 2)", (4, False): "transpose(0, 2, 3, 1)"}
+    expected = "(C, H, W)" if first else "(H, W, C)"
+    fix = f"if the channels are {'last' if first else 'first'}, write images.{order[len(shape), first]}; "
+    raise ValueError(
+        f"images must have shape {expected}, and {shape} would have {count} channels: {fix if other <= 4 else ''}"
+        f"if it has, pass channels={count}"
+    )
+
+
+class DataWarning(UserWarning):
+    """Something about the images of a data set that the user should know, such as files that are left out."""
+
+
+def warn(message: str) -> None:
+    """Issues a `DataWarning` in the first process. Python shows the same message only once."""
+    if rank() == 0:
+        warnings.warn(message, DataWarning, stacklevel=2)
 
 
 class SkipImage(DataError):

@@ -14,9 +14,10 @@ def folder(tmp_path):
     for index in range(11):
         side = 10 + index
         pixels = rng.integers(0, 256, (side, 2 * side, 3), dtype=np.uint8)
-        (tmp_path / f"class{index % 3}").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / f"class{index % 3}" / f"{index:02}.png")
-    return tmp_path
+        folder = tmp_path / "images" / f"class{index % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{index:02}.png")
+    return tmp_path / "images"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ssl_lib.cli.main import main
-from ssl_lib.data.worker_errors import worker_crashes
+from ssl_lib.data.worker_errors import worker_crash, worker_crashes
 from ssl_lib.data.workers import start_worker
 from ssl_lib.errors import DataError
 from ssl_lib.training.checkpoint import load_checkpoint
@@ -45,9 +45,11 @@ def arguments(tmp_path):
     (tmp_path / "kills.py").write_text(KILLS)
     for index in range(32):
         pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index:02}.png")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index:02}.png")
     trainer = "trainer={batch_size: 8, workers: 2, precision: fp32, device: cpu}"
-    plain = [f"data={{name: image_folder, root: {tmp_path}}}", "views={preset: simclr, size: 16}", "backbone.width=8"]
+    data = f"data={{name: image_folder, root: {tmp_path}/images}}"
+    plain = [data, "views={preset: simclr, size: 16}", "backbone.width=8"]
     rest = [trainer, "schedule={epochs: 3}", "evaluation.every_epochs=0"]
     return ["quickstart", f"imports=[{tmp_path}/kills.py]", *plain, *rest]
 
@@ -119,3 +121,15 @@ def test_every_error_about_a_killed_worker_becomes_a_data_error(error, message):
     """The worker may be killed while it sends a batch, or disappear before the system reports the reason."""
     with pytest.raises(DataError, match=rf"a process that reads images was killed, .*{message}"), worker_crashes():
         raise error
+
+
+def test_worker_that_disappears_may_have_no_main_guard(monkeypatch):
+    gone = RuntimeError("DataLoader worker (pid(s) 5) exited unexpectedly")
+    for method, told in (("fork", False), ("spawn", True), ("forkserver", True)):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda method=method: method)
+        assert ("if the script has no main guard, put the code" in str(worker_crash(gone))) == told
+
+
+def test_other_errors_are_raised_unchanged():
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), worker_crashes():
+        raise RuntimeError("shapes do not fit")

@@ -1,186 +1,159 @@
-"""Image folder data set, with one subfolder per class or without labels."""
+"""Image folders: the training, bank and test images of a folder with splits, class folders or tables of labels."""
 
 from __future__ import annotations
 
+import glob
 import os
-import warnings
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
-from ssl_lib.data.io.decode import OnError, check_reading, read_image
-from ssl_lib.data.io.index import EXTENSIONS, list_images
-from ssl_lib.distributed import rank
-from ssl_lib.errors import DataError, listed
+from ssl_lib.data.base import ImageData, Split, warn
+from ssl_lib.data.datasets.folder_data import FolderData
+from ssl_lib.data.datasets.layout import Layout, find_splits
+from ssl_lib.data.datasets.scan import Roots, expanded
+from ssl_lib.data.io.decode import MAX_PIXELS, Depth, OnError, Pages
+from ssl_lib.data.io.raw import Bands, Range
+from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
-__all__ = ["EXTENSIONS", "FolderData", "image_folder"]
+__all__ = ["FolderData", "image_folder"]
 
-
-class FolderData(ImageDataset):
-    """An `ImageData` of the image files under a folder, sorted by path (see `list_images`).
-
-    If the folder itself contains no images and at least two of its subfolders do (at any depth), these subfolders are
-    the classes, sorted by name. Otherwise the images have no labels.
-
-    Args:
-        root: The folder.
-        channels: 3 for RGB, 1 for gray.
-        mean: Mean of each channel in [0, 1]; None is ImageNet's.
-        std: Standard deviation of each channel; None is ImageNet's.
-        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
-        class_names: The expected classes, so that the labels match those of another folder. If empty, the subfolders
-            are the classes.
-
-    Attributes:
-        skipped: The unreadable files that loaders skipped so far, in any worker process.
-
-    Raises:
-        DataError: The folder is missing, is a file, has no images, or has a class that is not in `class_names`.
-        ValueError: `channels`, `on_error` or the statistics are out of range.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        channels: int = 3,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        on_error: OnError = "raise",
-        class_names: tuple[str, ...] = (),
-    ) -> None:
-        check_reading(channels, on_error)
-        self.mean, self.std = checked_statistics(mean, std, channels)
-        self.root = str(Path(root).expanduser())
-        self.channels = channels
-        self.on_error = on_error
-        self.skipped: list[str] = []
-        self.labels, self.class_names, self._paths = _scan(self.root, class_names)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def path(self, index: int) -> str:
-        """Returns the path of one image."""
-        return os.path.join(self.root, self.name(index))
-
-    def name(self, index: int) -> str:
-        """Returns the path of one image relative to the folder."""
-        return os.fsdecode(self._paths[index])
-
-    def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W).
-
-        Raises:
-            DataError: The file cannot be read. This is a SkipImage if `on_error` is "skip".
-        """
-        path = self.path(index)
-        return read_image(path, path, self.channels, self.on_error)
+_NONE = torch.empty(0, dtype=torch.int64)
 
 
 @DATASETS.register("image_folder")
 def image_folder(
-    root: str | Path,
+    root: str | Path | list[str],
     test_root: str | Path | None = None,
     bank_root: str | Path | None = None,
     channels: int = 3,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
+    *,
+    layout: Layout = "auto",
+    exclude: tuple[str, ...] = (),
+    files: str | Path | None = None,
+    labels: str | Path | None = None,
+    test_files: str | Path | None = None,
+    test_labels: str | Path | None = None,
+    hold_out: float = 0.1,
+    range: Range = "auto",
+    depth: Depth = 8,
+    bands: Bands = None,
+    pages: Pages = "first",
+    max_pixels: int = MAX_PIXELS,
     split: Split = "train",
 ) -> ImageData | None:
-    """Image files (PNG, JPEG, WebP, BMP, TIFF) in class folders, or in any tree without labels (see `FolderData`).
+    """Image files in class folders, with a table of labels, or in any tree without labels (see `FolderData`).
 
     Args:
-        root: Folder of the training images; or a folder with the subfolders `train` and `val` or `test` (`val` is
-            preferred).
+        root: Folder of the training images, or several; or a folder with subfolders for the splits, in any case: train
+            or training; and val, valid, validation or dev, else test or testing.
         test_root: Labeled test images in class folders.
         bank_root: Labeled training images in class folders, for evaluation if the images of `root` have no labels.
-        channels: 3 for RGB, 1 for gray.
-        mean: Mean of each channel in [0, 1]; None is ImageNet's.
-        std: Standard deviation of each channel; None is ImageNet's.
+        channels: 3 for RGB, 1 for gray; replaced by the number of `bands`, if they are given.
+        mean: Mean of each channel in [0, 1]; None is ImageNet's, or computed from a sample for other channels.
+        std: Standard deviation of each channel; None as for `mean`.
         on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (listed at the end).
+        layout: "auto" looks for splits and classes; "splits" ignores folders next to the splits; "classes" takes every
+            subfolder as a class, whatever its name; "flat" has no splits and no labels.
+        exclude: Glob patterns of files and folders to leave out, such as "*.gif" and "thumbs" at any depth, or
+            "2019/raw" from the root.
+        files: A text file with the paths of the training images, one per line, relative to `root` or absolute.
+        labels: A CSV file with the columns path and class for the training images. Only these images are used.
+        test_files: As `files`, for the test images, in `test_root` or in `root`.
+        test_labels: As `labels`, for the test images, in `test_root` or in `root`. Images that `test_files` or
+            `test_labels` choose in `root` are not trained on; their classes may be in `labels`.
+        hold_out: Fraction of the labeled training images of each class that is held out as the test split if there is
+            no other; 0 holds out none.
+        range: Which values become black and white: "auto" is the range of the file's type, such as 0 to 65535 for 16
+            bits; "percentile" is the 1st and 99th percentile of each channel of an image; or two values [low, high].
+        depth: 8 for uint8 pixels; 16 for float32 in [0, 1], which keeps 16-bit values.
+        bands: Indices of the bands to use, or "all"; None uses gray and RGB files, and refuses other numbers of bands.
+        pages: "first" reads the first page of each TIFF file; "all" reads every page as an image of its own.
+        max_pixels: Larger images are refused.
         split: See `Split`.
 
     Raises:
         DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
             images have a class that the training images do not have.
     """
-    train, found_test = _split_folders(Path(root).expanduser())
-    if split == "train":
-        return FolderData(train, channels, mean, std, on_error)
-    folder = bank_root if split == "bank" else (test_root or found_test)
-    if folder is None:
-        return None
-    expected: list[str] = []
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"hold_out must be a fraction in [0, 1), got {hold_out}")
+    others = _patterns(exclude, test_root, bank_root)
+    train_root, found_test = _splits(root, layout, others)
+    settings: dict[str, Any] = {"layout": "auto" if layout == "splits" else layout, "on_error": on_error}
+    settings |= {"range": range, "depth": depth, "bands": bands, "pages": pages, "max_pixels": max_pixels}
+    train = FolderData(train_root, channels, mean, std, exclude=others, files=files, labels=labels, **settings)
+    settings |= {"channels": channels, "mean": train.mean, "std": train.std}
+    bank = FolderData(bank_root, exclude=others, **settings) if bank_root is not None and split != "train" else None
+    settings |= {"exclude": exclude, "files": test_files, "labels": test_labels}
+    if test_root or found_test:
+        test = _test(test_root or found_test or "", train, bank, settings) if split == "test" else None
+        return _with_labels(test, not test_root) if test is not None else _held_out(train, bank, split, 0)
+    if test_files is None and test_labels is None:
+        return _held_out(train, bank, split, hold_out)
+    test = _test(train_root, train, bank, {**settings, "labels": labels if test_labels is None else test_labels})
+    return _with_labels(test, False) if split == "test" else _held_out(train.without(test), bank, split, 0)
+
+
+def _splits(root: Roots, layout: Layout, exclude: tuple[str, ...]) -> tuple[Roots, Path | None]:
+    """Returns the folders of the training images, and the folder of the test images if it is found."""
+    roots = expanded(root)
+    if len(roots) == 1:
+        return find_splits(Path(roots[0]), layout, exclude)
+    if layout == "splits":
+        raise DataError("layout=splits needs one root, not several")
+    return roots, None
+
+
+def _test(folder: Roots, train: FolderData, bank: FolderData | None, settings: dict[str, Any]) -> FolderData:
+    """Opens the test images, with the classes of the labeled training images, or else of the bank."""
+    source = train if train.labels is not None or bank is None else bank
+    return FolderData(folder, class_names=source.class_names if source.labels is not None else (), **settings)
+
+
+def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction: float) -> FolderData | None:
+    """Returns a split, whose test images are held out from the labeled training images, or else from the bank.
+
+    Args:
+        train: The training images.
+        bank: The bank, or None.
+        split: The split to return.
+        fraction: See `hold_out` of `image_folder`.
+    """
+    source = train if train.labels is not None else bank
+    held = source.hold_out(fraction) if fraction and source is not None and source.labels is not None else _NONE
     if split == "test":
-        expected = _class_folders(list_images(str(train)))
-        if bank_root and not expected:
-            expected = _class_folders(list_images(str(Path(bank_root).expanduser())))
-    data = FolderData(folder, channels, mean, std, on_error, tuple(expected))
-    if data.labels is not None:
+        return source.subset(held) if source is not None and len(held) else None
+    data = train if split == "train" else bank
+    if split == "bank" and bank is not None and bank.labels is None:
+        raise DataError(f"{bank.root}: the bank images need labels, one subfolder per class")
+    if data is None or data is not source or not len(held):
         return data
-    problem = f"{folder}: the {split} images need labels, one subfolder per class"
-    if split == "test" and not test_root:
-        if rank() == 0:
-            warnings.warn(f"{problem}; they are not used for evaluation", stacklevel=2)
-        return None
-    raise DataError(problem)
+    warn(
+        f"{data.root}: no test split, so {len(held):,} of {len(data):,} images, the same part of each class, are "
+        "held out for evaluation and not trained on; set data.test_root, or data.hold_out=0 to train on all images"
+    )
+    kept = torch.ones(len(data), dtype=torch.bool)
+    kept[held] = False
+    return data.subset(kept.nonzero()[:, 0])
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None]:
-    _check_folder(str(root))
-    if not (root / "train").is_dir():
-        return root, None
-    for name in ("val", "test"):
-        if (root / name).is_dir():
-            return root / "train", root / name
-    try:
-        only_train = all(name == "train" for name in os.listdir(root) if not name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    return (root / "train" if only_train else root), None
+def _with_labels(test: FolderData, was_found: bool) -> FolderData | None:
+    """Returns the test images; None if they have no labels and the folder was found, not given."""
+    if test.labels is not None:
+        return test
+    if not was_found:
+        raise DataError(f"{test.root}: the test images need labels, one subfolder per class")
+    warn(f"{test.root}: the test images need labels, one subfolder per class; they are not used for evaluation")
+    return None
 
 
-def _scan(root: str, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...], npt.NDArray[np.bytes_]]:
-    """Returns labels, class names and relative paths of the images in a folder."""
-    _check_folder(root)
-    images = list_images(root)
-    if not images:
-        raise DataError(f"{root}: no images in this folder or its subfolders (expected *{', *'.join(EXTENSIONS)})")
-    # One array of bytes, not a list: updating reference counts would copy the list in every forked worker.
-    paths = np.array(os.fsencode("\0".join(folder + name for folder, names in images for name in names)).split(b"\0"))
-    folders = _class_folders(images, at_least=1 if class_names else 2)
-    if not folders:
-        return None, (), paths
-    names = class_names or tuple(folders)
-    unknown = sorted(set(folders) - set(names))
-    if unknown:
-        raise DataError(
-            f"{os.path.join(root, unknown[0])}: the training images have no class {unknown[0]!r}; "
-            f"their {len(names)} classes are {listed(names, 8)}"
-        )
-    classes = {name: index for index, name in enumerate(names)}
-    labels = torch.tensor([classes[_top(folder)] for folder, _ in images])
-    return labels.repeat_interleave(torch.tensor([len(files) for _, files in images])), names, paths
-
-
-def _class_folders(images: list[tuple[str, list[str]]], at_least: int = 2) -> list[str]:
-    """Returns the subfolders with images; empty if the folder itself has images or there are fewer than `at_least`."""
-    names = list(dict.fromkeys(_top(folder) for folder, _ in images))
-    return names if len(names) >= at_least and "" not in names else []
-
-
-def _top(folder: str) -> str:
-    return folder.partition("/")[0]
-
-
-def _check_folder(root: str) -> None:
-    if not os.path.isdir(root):
-        problem = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        hint = "" if os.path.isabs(root) else f" ({root!r} is relative to the working directory)"
-        raise DataError(f"{os.path.abspath(root)} {problem}; expected a folder of images{hint}")
+def _patterns(exclude: tuple[str, ...] | str, *folders: str | Path | None) -> tuple[str, ...]:
+    """Adds patterns that leave out folders wherever they are inside another."""
+    given = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    return (*given, *(glob.escape(os.path.realpath(Path(folder).expanduser())) for folder in folders if folder))

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ssl_lib.data.base import ImageData, Split
+from ssl_lib.data.base import ImageData, Split, warn
 from ssl_lib.data.datasets.wrapped import WrappedDataset
+from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import ConfigError, DataError, did_you_mean
 from ssl_lib.registry import DATASETS
 from ssl_lib.utils.optional import needs
 
 __all__ = ["huggingface"]
 
+_TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
+
 
 class _Images:
     """The image column of a table, with `targets` and `classes` as in the data sets of torchvision."""
 
-    def __init__(self, table: Any, image: str, label: str | None) -> None:
+    def __init__(self, table: Any, image: str, targets: list[Any] | None, classes: tuple[str, ...]) -> None:
         self._images = table.select_columns([image])
         self._column = image
-        if label is not None:
-            self.targets = table.with_format("numpy")[label][:]
-            self.classes = getattr(table.features[label], "names", None) or ()
+        self.targets, self.classes = targets, classes
 
     def __len__(self) -> int:
         return len(self._images)
@@ -37,7 +38,7 @@ def huggingface(
     path: str | Path,
     configuration: str | None = None,
     train_split: str = "train",
-    test_split: str = "test",
+    test_split: str | None = None,
     image: str = "image",
     label: str = "label",
     mean: tuple[float, ...] | None = None,
@@ -50,35 +51,76 @@ def huggingface(
         path: The folder; or a name on the Hub, such as "uoft-cs/cifar10", downloaded to the Hugging Face cache.
         configuration: Name of the configuration, if the data set on the Hub has several.
         train_split: Name of the training split.
-        test_split: Name of the test split. There is no evaluation if the split does not exist.
+        test_split: Name of the test split; None is the first of test, validation, valid, val and dev with labels.
+            There is no evaluation if there is none.
         image: Column of the images.
-        label: Column of the class indices. There are no labels if the column does not exist or contains only -1.
+        label: Column of the classes: indices or texts. There are no labels if the column does not exist. Images whose
+            class is None or -1 have none: if they are only a part, the others are the "bank".
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
-        split: See `Split`; there is no "bank".
+        split: See `Split`.
 
     Raises:
         ConfigError: `datasets` is not installed, or a split or column does not exist.
         DataError: The data set cannot be opened.
     """
     tables = _open(str(path), configuration)
-    if split == "bank" or (split == "test" and test_split not in tables):
-        return None
-    name = train_split if split == "train" else test_split
-    if name not in tables:
-        raise ConfigError(f"{path} has no split {name!r}.{did_you_mean(name, tables)}")
-    table = tables[name]
-    if image not in table.column_names:
-        raise ConfigError(f"{path} has no column {image!r}.{did_you_mean(image, table.column_names)}")
-    labels = label if label in table.column_names and _labeled(table, label) else None
-    if split == "test" and labels is None:
-        return None
-    return WrappedDataset(_Images(table, image, labels), mean, std)
+
+    def table_of(name: str) -> Any:
+        if name not in tables:
+            raise ConfigError(f"{path} has no split {name!r}.{did_you_mean(name, tables)}")
+        if image not in tables[name].column_names:
+            raise ConfigError(f"{path} has no column {image!r}.{did_you_mean(image, tables[name].column_names)}")
+        return tables[name]
+
+    def images(table: Any, part: _Part) -> WrappedDataset:
+        return WrappedDataset(_Images(table, image, part.targets, part.classes), mean, std)
+
+    train = table_of(train_split)
+    part = _labels(train, label, f"{path}: {train_split}")
+    if split == "train":
+        return images(train, part if part.rows is None else _Part())
+    if split == "bank":
+        return None if part.rows is None else images(train.select(part.rows), part)
+    for name in _TEST_SPLITS if test_split is None else (test_split,):
+        if test_split is not None or (name in tables and name != train_split):
+            found = _labels(table_of(name), label, f"{path}: {name}")
+            if found.targets is not None:
+                rows = table_of(name) if found.rows is None else tables[name].select(found.rows)
+                return images(rows, found)
+    return None
 
 
-def _labeled(table: Any, label: str) -> bool:
-    """Whether any image has a label. On the Hub, the labels of hidden test sets are -1."""
-    return len(table) == 0 or any(value is not None and value >= 0 for value in table[label])
+class _Part(NamedTuple):
+    """The classes of the labeled images of a table, their names, and their rows if other images have no class."""
+
+    targets: list[Any] | None = None
+    classes: tuple[str, ...] = ()
+    rows: list[int] | None = None
+
+
+def _labels(table: Any, label: str, where: str) -> _Part:
+    if label not in table.column_names:
+        return _Part()
+    values = table[label][:] if hasattr(table[label], "__getitem__") else list(table[label])
+    rows = [row for row, value in enumerate(values) if value is not None and value != -1]
+    classes = tuple(getattr(table.features[label], "names", None) or ())
+    targets = [values[row] for row in rows]
+    if not rows:
+        return _Part()
+    try:
+        class_labels(targets, classes)
+    except ValueError as error:
+        raise DataError(
+            f"{where}, column {label!r}: {error}; set data.label to a column with one class per image"
+        ) from error
+    if len(rows) == len(values):
+        return _Part(targets, classes)
+    warn(
+        f"{where}: {len(values) - len(rows):,} of {len(values):,} images have no class; the others are used for "
+        "evaluation"
+    )
+    return _Part(targets, classes, rows)
 
 
 def _open(path: str, configuration: str | None) -> Any:

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, Split, checked_statistics
-from ssl_lib.data.io.decode import OnError, check_reading, read_image
-from ssl_lib.data.io.index import EXTENSIONS
+from ssl_lib.data.base import ImageData, ImageDataset, Split
+from ssl_lib.data.io.decode import MAX_PIXELS, Decoder, Depth, OnError, Reading, Unpack
+from ssl_lib.data.io.formats import EXTENSIONS
+from ssl_lib.data.io.raw import Bands, Range
 from ssl_lib.data.io.remote import is_remote, read_range
+from ssl_lib.data.io.survey import survey
 from ssl_lib.data.io.tar import NO_LABEL, tables_of
+from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -54,6 +57,8 @@ class ShardData(ImageDataset):
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
+        field: The name of the images after the first dot, such as "image.png"; None takes all images.
+        reading: See `Reading`; `pages` must be "first".
 
     Attributes:
         shards: Path or URL of each shard.
@@ -73,15 +78,17 @@ class ShardData(ImageDataset):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         on_error: OnError = "raise",
+        field: str | None = None,
+        **reading: Unpack[Reading],
     ) -> None:
-        check_reading(channels, on_error)
-        self.mean, self.std = checked_statistics(mean, std, channels)
-        self.channels, self.on_error = channels, on_error
+        decoder = Decoder(channels=channels, on_error=on_error, **reading)
+        if decoder.pages == "all":
+            raise ValueError("pages must be 'first' for shards: save the pages as images")
         self.class_names: tuple[str, ...] = ()
         self.skipped: list[str] = []
         self._fetched: dict[int, bytes] = {}
         self.shards = _expand([urls] if isinstance(urls, str) else urls)
-        tables = tables_of(self.shards)
+        tables = tables_of(self.shards, field)
         self._images = np.concatenate(tables)
         self._shard_of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         if not len(self):
@@ -90,7 +97,13 @@ class ShardData(ImageDataset):
         missing = int((labels == NO_LABEL).sum())
         if 0 < missing < len(self):
             raise DataError(f"{urls}: {missing} of {len(self)} images have no .cls file; add one for each, or for none")
-        self.labels = None if missing else labels
+        self.labels = None
+        if not missing:
+            self.labels, self.class_names = class_labels(labels)
+        self.decoder, self.mean, self.std = survey(
+            decoder, len(self), self.name, self._content_of, mean, std, check=not any(map(is_remote, self.shards))
+        )
+        self.channels, self.on_error = self.decoder.channels, on_error
 
     def __len__(self) -> int:
         return len(self._images)
@@ -106,6 +119,10 @@ class ShardData(ImageDataset):
         """Returns the name of one image as shard:member."""
         return str(self._locate(index))
 
+    def file_size(self, index: int) -> int:
+        """Returns the size of an image in its shard in bytes."""
+        return self._locate(index).size
+
     def read(self, index: int) -> Tensor:
         """Returns one image, uint8 (C, H, W).
 
@@ -115,7 +132,10 @@ class ShardData(ImageDataset):
         location = self._locate(index)
         content = self._fetched.pop(index, None)
         content = _content(location) if content is None else content
-        return read_image(content, str(location), self.channels, self.on_error)
+        return self.decoder.read(content, str(location))
+
+    def _content_of(self, index: int) -> bytes:
+        return _content(self._locate(index))
 
     def _locate(self, index: int) -> _Location:
         member, offset, size, _ = self._images[index].tolist()
@@ -130,6 +150,11 @@ def webdataset(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
+    field: str | None = None,
+    range: Range = "auto",
+    depth: Depth = 8,
+    bands: Bands = None,
+    max_pixels: int = MAX_PIXELS,
     split: Split = "train",
 ) -> ImageData | None:
     """WebDataset shards: tar files of images, with `.cls` files for the labels (see `ShardData`).
@@ -142,17 +167,24 @@ def webdataset(
         mean: Mean of each channel in [0, 1]; None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (listed at the end).
+        field: The name of the images after the first dot, such as "image.png"; None takes all images.
+        range: Which values become black and white: "auto" is the range of the file's type, such as 0 to 65535 for 16
+            bits; "percentile" is the 1st and 99th percentile of each channel of an image; or two values [low, high].
+        depth: 8 for uint8 pixels; 16 for float32 in [0, 1], which keeps 16-bit values.
+        bands: Indices of the bands to use, or "all"; None uses gray and RGB files, and refuses other numbers of bands.
+        max_pixels: Larger images are refused.
         split: See `Split`; there is no "bank".
 
     Raises:
         DataError: See `ShardData`; or the test images have no labels.
         ConfigError: See `ShardData`.
     """
+    reading = Reading(range=range, depth=depth, bands=bands, max_pixels=max_pixels)
     if split == "train":
-        return ShardData(urls, channels, mean, std, on_error)
+        return ShardData(urls, channels, mean, std, on_error, field, **reading)
     if split == "bank" or test_urls is None:
         return None
-    data = ShardData(test_urls, channels, mean, std, on_error)
+    data = ShardData(test_urls, channels, mean, std, on_error, field, **reading)
     if data.labels is None:
         raise DataError(f"{test_urls}: the test images need labels, a .cls file for each image")
     return data

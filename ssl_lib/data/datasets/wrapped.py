@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, checked_statistics
-from ssl_lib.data.io.decode import to_tensor
+from ssl_lib.data.base import ImageData, ImageDataset, check_axes, checked_statistics
+from ssl_lib.data.io.decode import Decoder
+from ssl_lib.data.io.survey import sample_of
+from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import DataError
 
 __all__ = ["WrappedDataset", "as_image_data"]
@@ -19,82 +21,108 @@ __all__ = ["WrappedDataset", "as_image_data"]
 class WrappedDataset(ImageDataset):
     """An `ImageData` for a map-style torch Dataset whose items are images, or tuples that start with an image.
 
-    An image is a PIL image of any mode, a uint8 tensor (C, H, W), or a uint8 numpy array (H, W) or (H, W, C). Labels
+    An image is a PIL image of any mode, which is turned upright by its EXIF orientation; a uint8 tensor (C, H, W); or a
+    uint8 numpy array (H, W) or (H, W, C). Gray images are converted to RGB if other images have three channels. Labels
     and class names come from the attributes `targets` and `classes` of the data set, if it has them.
 
     Args:
         dataset: The data set. Its transform, if any, must return uint8 images.
-        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 converts gray images to RGB. None
-            uses the number of channels of the first image, and ImageNet's mean.
+        mean: Mean of each channel in [0, 1]. Its length is the number of channels: 3 converts gray images to RGB, 1
+            converts color PIL images to gray. None is ImageNet's.
         std: Standard deviation of each channel; None is ImageNet's.
+        channels: Number of channels, if mean is None; None uses the largest number in a fixed sample of images.
 
     Raises:
-        DataError: The data set is empty, or its first item is not such an image.
-        ValueError: The data set has no length, its targets are not one integer per image, or mean and std do not fit.
+        DataError: The data set is empty, or an item of the sample is not such an image.
+        ValueError: The data set has no length, its targets are not one class per image, or mean and std do not fit.
     """
 
     def __init__(
-        self, dataset: Any, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+        self,
+        dataset: Any,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        channels: int | None = None,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise ValueError(f"{type(dataset).__name__} must be a map-style Dataset, with __len__ and __getitem__")
         if not len(dataset):
             raise DataError(f"{type(dataset).__name__} is empty")
         self.dataset = dataset
-        self.channels = len(mean) if mean is not None else _channels(self._image(0))
+        channels = channels if mean is None else len(mean)
+        self._given = channels  # also the number of channels that arrays may have beyond four
+        found = max(self._channels(index) for index in sample_of(len(dataset)))
+        self.channels = channels or found
+        self._decoder = Decoder(channels=1 if self.channels == 1 else 3)
         self.mean, self.std = checked_statistics(mean, std, self.channels)
-        self.class_names = tuple(str(name) for name in getattr(dataset, "classes", ()))
+        self.labels, self.class_names = None, tuple(map(str, getattr(dataset, "classes", ())))
         targets = getattr(dataset, "targets", None)
-        self.labels = None if targets is None else torch.as_tensor(targets)
-        if self.labels is not None:
-            if self.labels.shape != (len(self),) or self.labels.is_floating_point():
-                raise ValueError(f"targets must be {len(self)} integers, got {tuple(self.labels.shape)}")
-            if len(self.labels) and int(self.labels.min()) < 0:
+        if targets is not None:
+            self.labels, self.class_names = class_labels(targets, self.class_names)
+            if len(self.labels) != len(self):
                 raise ValueError(
-                    f"targets must not be negative, got {int(self.labels.min())}: use a data set with labels"
+                    f"targets must be {len(self)} integers or texts, one per image, got {len(self.labels)}"
                 )
-            self.labels = self.labels.long()
         self.read(0)  # raises a DataError for an unsupported image before any worker starts
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W). Gray images are expanded to the number of channels of `mean`.
+        """Returns one image, uint8 (C, H, W).
 
         Raises:
-            DataError: The item is not an image of a supported type.
+            DataError: The item is not an image of a supported type, or has more channels than the data set.
         """
-        image = self._image(index)
+        image = self._item(index)
+        count = _channels_of(image)
+        if count > self.channels and not (self._given == 1 and isinstance(image, Image.Image)):
+            raise DataError(
+                f"{self._named(index)} has {count} channels, the data set has {self.channels}: pass "
+                f"WrappedDataset(dataset, channels={count}) if all images can have them"
+            )
         if isinstance(image, Image.Image):
-            image = to_tensor(image, 1 if self.channels == 1 else 3)
-        elif isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)
-        if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
-            got = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            pixels = self._decoder.picture(image)
+        else:
+            pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)
+        if pixels.shape[0] not in (1, self.channels):
             raise DataError(
-                f"item {index} of {type(self.dataset).__name__} must be a PIL image or uint8 pixels, got {got}; "
-                "remove ToTensor and Normalize from its transform, the view pipeline does both"
+                f"{self._named(index)} has {pixels.shape[0]} channels, the data set has {self.channels}; pass one "
+                "value of mean and std per channel to WrappedDataset(dataset, mean, std)"
             )
-        if image.shape[0] not in (1, self.channels):
-            raise DataError(
-                f"item {index} of {type(self.dataset).__name__} has {image.shape[0]} channels, but mean and std have "
-                f"{self.channels}; pass one value per channel to WrappedDataset(dataset, mean, std)"
-            )
-        return image.expand(self.channels, -1, -1)
+        return pixels.expand(self.channels, -1, -1)
 
-    def _image(self, index: int) -> Any:
+    def _item(self, index: int) -> Any:
         item = self.dataset[index]
-        return item[0] if isinstance(item, tuple | list) else item
+        image = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(image, Image.Image):
+            return image
+        is_array = isinstance(image, np.ndarray) and image.ndim in (2, 3)
+        is_tensor = isinstance(image, Tensor) and image.ndim == 3
+        if not (is_array or is_tensor) or image.dtype not in (torch.uint8, np.uint8):
+            got = f"{image.dtype} {tuple(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
+            raise DataError(
+                f"{self._named(index)} must be a PIL image or uint8 pixels, got {got}; remove ToTensor and Normalize "
+                "from its transform, the view pipeline does both"
+            )
+        try:
+            check_axes(tuple(image.shape), first=is_tensor, channels=self._given)
+        except ValueError as error:
+            raise DataError(f"{self._named(index)}: {error}") from error
+        return image
+
+    def _channels(self, index: int) -> int:
+        return _channels_of(self._item(index))
+
+    def _named(self, index: int) -> str:
+        return f"item {index} of {type(self.dataset).__name__}"
 
 
-def _channels(image: Any) -> int:
+def _channels_of(image: Any) -> int:
     """Returns the channels of a PIL image (1 or 3), an array (H, W) or (H, W, C), or a tensor (C, H, W)."""
     if isinstance(image, Image.Image):
-        return 1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16") else 3
-    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
-        return int(np.atleast_3d(image).shape[2])
-    return len(image) if isinstance(image, Tensor) and image.ndim == 3 else 3
+        return 1 if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16") else 3
+    return len(image) if isinstance(image, Tensor) else int(np.atleast_3d(image).shape[2])
 
 
 def as_image_data(dataset: Any) -> ImageData:

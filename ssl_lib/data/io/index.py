@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -12,14 +17,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from ssl_lib.data.io.cache import cache_file, read_array, write_array
+from ssl_lib.data.io.formats import ending, extensions
 from ssl_lib.errors import DataError
+from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE
 
-__all__ = ["EXTENSIONS", "list_images"]
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+__all__ = ["Listing", "excluded", "list_images"]
 
 _CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
 _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
+
+_RUN = {CONFIG_FILE, f"{CHECKPOINTS}/"}  # the entries of a run's folder
 
 Stamp: TypeAlias = tuple[int, int, int, int]
 _UNSETTLED: Stamp = (0, 0, 0, 0)
@@ -28,42 +35,105 @@ _UNSETTLED: Stamp = (0, 0, 0, 0)
 class _Folder(NamedTuple):
     """The contents of a folder at the time of a stamp: device, inode, modification and change time in nanoseconds.
 
-    The entries are sorted by name. They are image files, and subfolders with a trailing "/".
+    The entries are sorted by name. They are files, and subfolders with a trailing "/".
     """
 
     stamp: Stamp
     entries: list[str]
 
 
-def list_images(root: str) -> list[tuple[str, list[str]]]:
+@dataclass
+class Listing:
+    """The image files under a folder.
+
+    Attributes:
+        images: Folders relative to the root, as "" or "a/b/", each with names of images in it. A folder appears more
+            than once if the names of its subfolders sort between the names of its images.
+        left_out: The number of other files by ending, for each subfolder of the root ("" for the root itself).
+    """
+
+    images: list[tuple[str, list[str]]] = field(default_factory=list)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """The path of each image relative to the root."""
+        return (folder + name for folder, names in self.images for name in names)
+
+    @property
+    def subfolders(self) -> list[str]:
+        """The subfolders of the root, with or without images."""
+        return [name for name in self.left_out if name]
+
+    @property
+    def with_images(self) -> list[str]:
+        """The subfolders of the root that contain images at any depth; "" stands for images in the root itself."""
+        return list(dict.fromkeys(folder.partition("/")[0] for folder, _ in self.images))
+
+
+def list_images(root: str, exclude: Sequence[str] = ()) -> Listing:
     """Lists the image files under a folder, sorted by the parts of their paths.
 
-    Names that start with a dot are ignored. Links are followed. The list of a large tree is cached in
-    `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib), if this folder is writable. A folder is listed again when its
-    time stamps show that an entry was added, removed or renamed, so the list is never out of date.
+    Names that start with a dot, and the folders of runs, are ignored. Links are followed. The list of a large tree is
+    cached in `$XDG_CACHE_HOME/ssl_lib` (default: ~/.cache/ssl_lib), if this folder is writable. A folder is listed
+    again when its time stamps show that an entry was added, removed or renamed, so the list is never out of date.
 
     Args:
         root: The folder.
-
-    Returns:
-        Folders relative to `root`, as "" or "a/b/", each with names of images in it. A folder appears more than once if
-        the names of its subfolders sort between the names of its images.
+        exclude: Files and folders to leave out, see `excluded`.
 
     Raises:
         DataError: A folder cannot be listed, or is a link to a folder above it.
     """
-    cache = cache_file("index", os.path.realpath(root), *EXTENSIONS)
+    cache = cache_file("files", os.path.realpath(root))
     known = _load(cache)
-    found: dict[str, _Folder] = {}
-    images = list(_walk(root, "", (), known, found))
+    found = dict(known) if exclude else {}  # excluded folders stay in the cache
+    listing = Listing()
+    for relative, names in _walk(root, "", (), known, found, exclude):
+        top = relative.partition("/")[0]
+        images = [name for name in names if _is_image(name)]
+        left_out = listing.left_out.setdefault(top, Counter())
+        if len(images) < len(names):
+            left_out.update(ending(name) for name in names if not _is_image(name))
+        if images:
+            listing.images.append((relative, images))
     if found != known and sum(len(folder.entries) for folder in found.values()) >= _CACHED_FROM:
         _save(cache, found)
-    return images
+    return listing
+
+
+def excluded(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path relative to the root matches a glob pattern.
+
+    A pattern without "/" matches the name of a file or folder at any depth, such as "*.gif" and "thumbs". A pattern
+    with "/" matches the path from the root, such as "2019/raw"; after "**/" it matches at any depth.
+    """
+    return bool(patterns) and _expression(tuple(patterns)).match(path) is not None
+
+
+@functools.cache
+def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    parts = []
+    for pattern in patterns:
+        inner = pattern.rstrip("/").removeprefix("**/")
+        from_root = "/" in inner and not pattern.startswith("**/")
+        parts.append(("" if from_root else "(?s:.*/)?") + translate(inner.removeprefix("/")))
+    return re.compile("|".join(parts))
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(extensions())
 
 
 def _walk(
-    root: str, relative: str, above: tuple[tuple[int, ...], ...], known: dict[str, _Folder], found: dict[str, _Folder]
+    root: str,
+    relative: str,
+    above: tuple[tuple[int, ...], ...],
+    known: dict[str, _Folder],
+    found: dict[str, _Folder],
+    exclude: Sequence[str],
 ) -> Iterator[tuple[str, list[str]]]:
+    """Yields the names of the files of each folder, at least once per folder."""
     path = os.path.join(root, relative)
     try:
         stamp = _stamp(path)
@@ -75,12 +145,18 @@ def _walk(
     if stamp[:2] in above:
         raise DataError(f"{path} is a link to a folder above it; remove the link")
     found[relative] = folder
-    for is_folder, names in groupby(folder.entries, key=lambda entry: entry.endswith("/")):
+    if not _RUN.isdisjoint(folder.entries) and set(folder.entries) >= _RUN:
+        return
+    yield relative, []
+    entries = folder.entries
+    if exclude:
+        entries = [entry for entry in entries if not excluded(relative + entry.rstrip("/"), exclude)]
+    for is_folder, names in groupby(entries, key=lambda entry: entry.endswith("/")):
         if not is_folder:
             yield relative, list(names)
             continue
         for name in names:
-            yield from _walk(root, relative + name, (*above, stamp[:2]), known, found)
+            yield from _walk(root, relative + name, (*above, stamp[:2]), known, found, exclude)
 
 
 def _stamp(path: str) -> Stamp:
@@ -95,21 +171,17 @@ def _scan(path: str, stamp: Stamp) -> _Folder:
     folder contains a link whose target may change. Such folders are marked and are listed again the next time.
     """
     trusted = max(stamp[2:]) < time.time_ns() - _SETTLED_AFTER
-    images, folders = [], set[str]()
+    found = []
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            is_image = entry.name.lower().endswith(EXTENSIONS)
             is_folder = entry.is_dir()
-            if is_folder:
-                folders.add(entry.name)
-            elif is_image:
-                images.append(entry.name)
-            if entry.is_symlink() and (is_folder or not is_image):
+            found.append((entry.name, is_folder))
+            if entry.is_symlink() and (is_folder or not _is_image(entry.name)):
                 trusted = False
-    names = sorted([*images, *folders])
-    return _Folder(stamp if trusted else _UNSETTLED, [f"{name}/" if name in folders else name for name in names])
+    names = [f"{name}/" if is_folder else name for name, is_folder in sorted(found)]
+    return _Folder(stamp if trusted else _UNSETTLED, names)
 
 
 def _load(cache: Path | None) -> dict[str, _Folder]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from ssl_lib.errors import DataError
 
-__all__ = ["read_array", "read_member"]
+__all__ = ["load_image", "read_array", "read_member"]
 
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -26,7 +28,7 @@ def read_array(path: str | Path, key: str) -> npt.NDArray[Any]:
     Raises:
         DataError: The file or member is missing, damaged, or pickled.
     """
-    if Path(path).suffix != ".npy":
+    if Path(path).suffix.lower() != ".npy":
         array = read_member(path, key)
         if array is None:
             raise DataError(f"{path}: contains no array named {key!r}; save it with np.savez(path, {key}=...)")
@@ -44,12 +46,38 @@ def read_member(path: str | Path, key: str) -> npt.NDArray[Any] | None:
         DataError: The file is missing, damaged, pickled, or of another type.
     """
     path = _file(path)
-    if path.suffix not in (".npz", ".npy"):
+    if path.suffix.lower() not in (".npz", ".npy"):
         raise DataError(f"{path}: not a .npy or .npz file")
     try:
-        return _npz_member(path, key) if path.suffix == ".npz" else None
+        return _npz_member(path, key) if path.suffix.lower() == ".npz" else None
     except _READ_ERRORS as error:
         raise DataError(f"{path}: not a plain array that can be read safely ({error})") from error
+
+
+def load_image(source: str | Path | bytes) -> npt.NDArray[Any]:
+    """Reads the only array of a .npy or .npz, or of its content, or the member `image` of a .npz.
+
+    Raises:
+        DataError: The file is missing, damaged or pickled.
+        ValueError: The content is damaged or pickled, or there are several arrays, none of which is named `image`.
+    """
+    if isinstance(source, bytes):
+        loaded = np.load(io.BytesIO(source), allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            return np.asarray(loaded)
+        with loaded:
+            return np.asarray(loaded[_only(loaded.files)])
+    if Path(source).suffix.lower() == ".npy":
+        return read_array(source, "image")
+    with zipfile.ZipFile(source) as archive:
+        name = _only([member.removesuffix(".npy") for member in archive.namelist()])
+    return read_array(source, name)
+
+
+def _only(names: Sequence[str]) -> str:
+    if len(names) != 1 and "image" not in names:
+        raise ValueError(f"expected one array, or one named 'image', found {', '.join(sorted(names)) or 'none'}")
+    return "image" if "image" in names else names[0]
 
 
 def _file(path: str | Path) -> Path:

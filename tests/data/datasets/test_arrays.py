@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssl_lib.data import ArrayData, ImageData, arrays
+from ssl_lib.data.datasets.arrays import pixel_statistics
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -56,7 +57,7 @@ def test_gather_equals_numpy_indexing(tmp_path, images, expected, mapped):
 
 def test_gather_returns_a_copy():
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
-    data = ArrayData(images, std=(1.0,))
+    data = ArrayData(images)
     data.gather(torch.arange(4)).fill_(9)
     assert not images.any()
 
@@ -65,26 +66,29 @@ def test_gather_returns_a_copy():
 def test_statistics_equal_numpy_on_evenly_spaced_images(count):
     images = (RNG.random((count, 4, 4, 3)) ** 2 * 255).astype(np.uint8)
     sample = images[np.linspace(0, count - 1, min(count, 2000)).astype(int)].astype(np.float64) / 255
-    data = ArrayData(images)
-    np.testing.assert_allclose(data.mean, sample.mean((0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(data.std, sample.std((0, 1, 2)), rtol=1e-12)
+    mean, std = pixel_statistics(ArrayData(images))
+    np.testing.assert_allclose(mean, sample.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, sample.std((0, 1, 2)), rtol=1e-12)
 
 
 def test_given_statistics_are_used_and_a_constant_channel_has_std_one():
     assert ArrayData(GRAY, mean=(0.1,), std=(0.2,)).mean == (0.1,)
-    constant = ArrayData(np.full((3, 2, 2), 51, np.uint8))
-    assert constant.mean == pytest.approx((0.2,)) and constant.std == (1.0,)
+    mean, std = pixel_statistics(ArrayData(np.full((3, 2, 2), 51, np.uint8)))
+    assert mean == pytest.approx((0.2,)) and std == (1.0,)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": GRAY.astype(np.float32)}, "uint8"),
+        ({"images": GRAY.astype(np.float32)}, r"float images must be in \[0, 1\], got 0 to 255"),
+        ({"images": GRAY.astype(np.int64)}, "uint8"),
         ({"images": torch.zeros(3, 8, 8, dtype=torch.uint8)}, r"\(N, C, H, W\)"),
-        ({"images": COLOR.transpose(0, 3, 1, 2)}, r"\(N, H, W, C\)"),
-        ({"images": GRAY[:0]}, "not empty"),
+        ({"images": COLOR.transpose(0, 3, 1, 2)}, r"write images\.transpose\(0, 2, 3, 1\)"),
+        ({"images": COLOR, "channels": 5}, "3 channels, not channels=5"),
+        ({"images": COLOR[0]}, r"write images\[None\]"),
+        ({"images": GRAY[:0]}, "not be empty"),
         ({"images": GRAY, "labels": LABELS[:-1]}, "30 integers"),
-        ({"images": GRAY, "labels": LABELS.astype(np.float32)}, "30 integers"),
+        ({"images": GRAY, "labels": LABELS + 0.5}, "one integer or text per image, got fractions"),
         ({"images": GRAY, "labels": LABELS - 1}, "-1"),
         ({"images": GRAY, "labels": LABELS, "class_names": ("a", "b", "c")}, "number of classes, 3"),
         ({"images": COLOR, "mean": (0.5,), "std": (0.5,)}, "3 channel"),
@@ -133,8 +137,9 @@ def test_test_images_and_labels_can_be_in_separate_files(tmp_path):
     separate = arrays(
         tmp_path / "train.npz", test_path=tmp_path / "test.npy", test_labels=tmp_path / "other.npy", split="test"
     )
-    np.testing.assert_array_equal(combined.labels.numpy(), LABELS[:4])
-    np.testing.assert_array_equal(separate.labels.numpy(), LABELS[4:8])
+    for data, expected in ((combined, LABELS[:4]), (separate, LABELS[4:8])):
+        names = np.array(data.class_names or range(4)).astype(int)  # dense labels, named by the numbers
+        np.testing.assert_array_equal(names[data.labels.numpy()], expected)
     with pytest.raises(DataError, match="have no labels"):
         arrays(tmp_path / "train.npz", test_path=tmp_path / "test.npy", split="test")
 
@@ -166,7 +171,7 @@ def test_errors_name_the_file(tmp_path):
     (tmp_path / "images.txt").write_text("no")
     np.save(tmp_path / "images.npy", GRAY)
     np.save(tmp_path / "column.npy", LABELS[:, None])
-    with pytest.raises(DataError, match="30 integers, one per image, got int64"):
+    with pytest.raises(DataError, match=r"one class per image, got shape \(30, 1\)"):
         arrays(tmp_path / "images.npy", labels=tmp_path / "column.npy")
     with pytest.raises(DataError, match=r"keys\.npz: contains no array named 'labels'"):
         arrays(tmp_path / "images.npy", labels=tmp_path / "keys.npz")

@@ -13,6 +13,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 from ssl_lib.data import FolderData, ImageData, SkipImage, image_folder
+from ssl_lib.data.base import DataWarning
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
 
@@ -43,8 +44,8 @@ def test_class_folders_give_labels(tmp_path):
             (tmp_path / name).write_text("not an image")
         else:
             shutil.move(add(tmp_path / "x.png" if name.endswith("PNG") else tmp_path / name), tmp_path / name)
-    (tmp_path / "empty").mkdir()
-    data = DATASETS["image_folder"](tmp_path)
+    with pytest.warns(DataWarning, match=r"left out 1 \.txt"):
+        data = DATASETS["image_folder"](tmp_path, hold_out=0)
     assert isinstance(data, ImageData)
     assert data.class_names == ("ant", "zebra")
     assert data.labels.tolist() == [0, 0, 1, 1] and data.labels.dtype == torch.int64
@@ -55,40 +56,13 @@ def test_class_folders_give_labels(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [["a.png", "b.webp"], ["one/a.png", "one/b.png"], ["a/1.png", "b/2.png", "c.png"], ["x/a/1.png", "x/b/2.png"]],
+    [["a.png", "b.webp"], ["one/a.png", "one/b.png"], ["x/a/1.png", "x/b/2.png"], ["a/1.png", "b.png"]],
 )
 def test_trees_without_class_folders_have_no_labels(tmp_path, names):
     for name in names:
         add(tmp_path / name)
     data = FolderData(tmp_path)
     assert data.labels is None and data.class_names == () and len(data) == len(names)
-
-
-def test_train_and_val_subfolders_are_the_splits(tmp_path, monkeypatch):
-    for name in ("train/a/1.png", "train/b/1.png", "train/c/1.png", "val/c/1.png", "test/x.png", "notes/x.png"):
-        add(tmp_path / name)
-    train, test = image_folder(tmp_path), image_folder(tmp_path, split="test")
-    assert train.labels.tolist() == [0, 1, 2]
-    assert (
-        test.labels.tolist() == [2] and test.class_names == train.class_names
-    )  # not 0: the classes of the training set
-    assert image_folder(tmp_path, split="bank") is None
-    add(tmp_path / "val" / "new" / "1.png")
-    with pytest.raises(DataError, match="the training images have no class 'new'"):
-        image_folder(tmp_path, split="test")
-    shutil.rmtree(tmp_path / "val")
-    with pytest.warns(UserWarning, match="need labels"):
-        assert image_folder(tmp_path, split="test") is None
-    monkeypatch.setattr("ssl_lib.data.datasets.folder.rank", lambda: 1)  # only rank 0 warns
-    assert image_folder(tmp_path, split="test") is None
-
-
-def test_train_next_to_another_class_is_a_class(tmp_path):
-    add(tmp_path / "train" / "1.png")
-    assert len(image_folder(tmp_path)) == 1
-    add(tmp_path / "bus" / "1.png")
-    assert image_folder(tmp_path).class_names == ("bus", "train")
-    assert image_folder(tmp_path, split="test") is None
 
 
 def test_bank_root_and_test_root(tmp_path):

@@ -84,6 +84,7 @@ def test_damaged_image_raises_an_error_or_is_skipped(tmp_path):
         ([("x.png", encoded(PIXELS[0])), ("x.cls", b"1"), ("y.png", encoded(PIXELS[0]))], "w", "1 of 2 images have no"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*left out files")
 def test_invalid_shard_raises_a_clear_error(members, mode, message, tmp_path):
     write(tmp_path / "a.tar", members, mode)
     with pytest.raises(DataError, match=message):
@@ -138,5 +139,5 @@ def test_damage_that_tarfile_ignores_raises_an_error(tmp_path):
 def test_invalid_class_index_raises_an_error(tmp_path):
     for content in (b"-1", b"1" + b"0" * 25):
         write(tmp_path / "a.tar", [("x.png", encoded(PIXELS[0])), ("x.CLS", content)])
-        with pytest.raises(DataError, match=r"x\.CLS must contain a class index of 0 or more"):
+        with pytest.raises(DataError, match=r"x\.CLS must contain a class index in \[0, 2\*\*63\)"):
             ShardData(str(tmp_path / "a.tar"))

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from ssl_lib.data import ArrayData, ImageData, WrappedDataset, as_image_data
+from ssl_lib.data.io.survey import sample_of
 from ssl_lib.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
@@ -55,8 +56,8 @@ def test_labels_and_class_names_come_from_targets_and_classes():
     data = as_image_data(Items(list(PIXELS), targets=[2, 0, 1, 1], classes=["a", "b", "c"]))
     assert data.labels.tolist() == [2, 0, 1, 1] and data.labels.dtype == torch.int64
     assert data.class_names == ("a", "b", "c")
-    for targets in ([0, 1], [0.5] * 4):
-        with pytest.raises(ValueError, match="4 integers"):
+    for targets, message in (([0, 1], "4 integers"), ([0.5] * 4, "fractions"), ([[0]] * 4, r"shape \(4, 1\)")):
+        with pytest.raises(ValueError, match=message):
             WrappedDataset(Items(list(PIXELS), targets=targets))
 
 
@@ -65,7 +66,9 @@ def test_labels_and_class_names_come_from_targets_and_classes():
     [
         (torch.zeros(3, 4, 4), "remove ToTensor"),
         (torch.zeros(4, 4, dtype=torch.uint8), "uint8"),
-        (torch.zeros(4, 4, 4, dtype=torch.uint8), "4 channels"),
+        (torch.zeros(5, 4, 4, dtype=torch.uint8), "would have 5 channels"),
+        (torch.zeros(64, 48, 3, dtype=torch.uint8), r"write images\.permute\(2, 0, 1\)"),
+        (np.zeros((3, 64, 48), np.uint8), r"write images\.transpose\(1, 2, 0\)"),
         ("path.png", "got str"),
     ],
 )
@@ -73,6 +76,30 @@ def test_unsupported_item_raises_an_error(item, message):
     with pytest.raises(DataError, match=message) as caught:
         as_image_data(Items([PIXELS[0], (item, 1)])).read(1)
     assert "item 1 of Items" in str(caught.value)
+
+
+def test_number_of_channels_is_the_largest_of_a_sample_and_later_images_are_never_reduced():
+    gray, color = Image.fromarray(PIXELS[0, :, :, 0]), Image.fromarray(PIXELS[1])
+    data = WrappedDataset(Items([gray, *[color] * 99]))
+    assert data.channels == 3
+    np.testing.assert_array_equal(data.read(0).numpy(), np.stack([PIXELS[0, :, :, 0]] * 3))
+    sample = sample_of(1000)
+    rare = WrappedDataset(Items([color if index == 999 else gray for index in range(1000)]))
+    assert 999 not in sample and rare.channels == 1 and 0 in sample
+    with pytest.raises(DataError, match=r"item 999 of Items has 3 channels, the data set has 1: .*channels=3"):
+        rare.read(999)
+    assert WrappedDataset(rare.dataset, channels=3).read(999).shape[0] == 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pil_images_are_turned_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS[0]).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        pixels = WrappedDataset(Items([image])).read(0)
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), expected)
 
 
 def test_image_data_is_returned_unchanged_and_iterators_raise_an_error():
@@ -99,11 +126,20 @@ def test_empty_data_set_or_unsupported_first_item_raises_an_error():
         (Image.new("L", (4, 4)), 1),
         (Image.new("I;16", (4, 4)), 1),
         (torch.zeros(1, 4, 4, dtype=torch.uint8), 1),
-        (torch.zeros(5, 4, 4, dtype=torch.uint8), 5),
+        (torch.zeros(4, 4, 4, dtype=torch.uint8), 4),
+        (Image.new("LA", (4, 4)), 1),
+        (Image.new("CMYK", (4, 4)), 3),
         (np.zeros((4, 4), dtype=np.uint8), 1),
         (np.zeros((4, 4, 3), dtype=np.uint8), 3),
     ],
 )
-def test_number_of_channels_comes_from_the_first_image(item, channels):
+def test_number_of_channels_comes_from_the_images(item, channels):
     data = as_image_data(Items([item]))
     assert data.channels == len(data.mean) == len(data.read(0)) == channels
+
+
+def test_more_than_four_channels_are_given():
+    items = Items([torch.arange(80, dtype=torch.uint8).view(5, 4, 4)])
+    data = WrappedDataset(items, channels=5)
+    assert data.channels == 5 and torch.equal(data.read(0), items[0])
+    assert torch.equal(WrappedDataset(items, (0.5,) * 5, (0.5,) * 5).read(0), items[0])

@@ -7,6 +7,7 @@ from PIL import Image
 
 from ssl_lib.data import decode_image
 from ssl_lib.data.io import decode
+from ssl_lib.data.io.decode import Decoder
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
@@ -165,3 +166,34 @@ def test_truncated_jpeg_raises_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(OSError, match="truncated"):
         decode_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npy", "a.tif"])
+def test_images_with_too_many_pixels_are_refused(tmp_path, name):
+    path = tmp_path / name
+    np.save(path, COLOR) if name == "a.npy" else add(path)
+    assert Decoder(max_pixels=9 * 12).decode(path).shape == (3, 9, 12)
+    for source in (path, path.read_bytes()):
+        too_many = r"12 x 9 pixels are more than max_pixels=107: raise data\.max_pixels"
+        with pytest.raises((ValueError, Image.DecompressionBombError), match=too_many):
+            Decoder(max_pixels=107).decode(source)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"channels": 2}, "channels must be 3"),
+        ({"bands": []}, "indices from 0, or 'all'"),
+        ({"bands": (0, -1)}, r"got \[0, -1\]"),
+        ({"bands": "every"}, "got 'every'"),
+        ({"range": (5, 5)}, "two values in rising order"),
+        ({"range": "minmax"}, "got minmax"),
+        ({"range": (0.0, float("nan"))}, "rising order"),
+        ({"depth": 12}, "depth must be 8 or 16, got 12"),
+        ({"pages": "last"}, "pages must be 'first' or 'all', got 'last'"),
+        ({"max_pixels": 0}, "at least 1"),
+    ],
+)
+def test_invalid_argument_raises_an_error(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Decoder(**arguments)

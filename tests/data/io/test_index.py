@@ -11,7 +11,8 @@ import pytest
 
 from ssl_lib.data import FolderData
 from ssl_lib.data.io import index
-from ssl_lib.data.io.index import EXTENSIONS, list_images
+from ssl_lib.data.io.formats import EXTENSIONS
+from ssl_lib.data.io.index import list_images
 from ssl_lib.errors import DataError
 
 LONG_AGO = 1_000_000_000
@@ -39,7 +40,7 @@ def add(path):
 
 
 def listed(root):
-    return [folder + name for folder, names in list_images(str(root)) for name in names]
+    return list(list_images(str(root)).paths)
 
 
 def walked(root):
@@ -68,7 +69,7 @@ def scanned(monkeypatch, root):
 
 def test_images_are_sorted_by_path_parts(root):
     assert listed(root) == walked(root)
-    assert list_images(str(root)) == [
+    assert list_images(str(root)).images == [
         ("a/", ["0.tif"]),
         ("a/x/y/", ["1.webp"]),
         ("a/", ["z.bmp"]),
@@ -184,6 +185,7 @@ def test_each_root_has_its_own_cache_and_a_link_uses_the_cache_of_its_target(roo
 @pytest.mark.usefixtures("cache")
 def test_folder_data_of_a_cached_tree_is_equal(root):
     (root / "b.png").unlink()
+    shutil.rmtree(root / "c")
     wait_for_tick()
     first, second = FolderData(root), FolderData(root)
     assert [first.path(i) for i in range(len(first))] == [str(root / name) for name in walked(root)]

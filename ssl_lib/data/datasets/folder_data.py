@@ -1,0 +1,149 @@
+"""Data set of the image files in folders, with one subfolder per class, a table of labels, or without labels."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_lib.data.base import ImageDataset
+from ssl_lib.data.datasets.layout import Layout, read_labels, read_paths
+from ssl_lib.data.datasets.scan import Roots, expanded, found, labeled, numbered, scan
+from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
+from ssl_lib.data.io.survey import pages_of, survey
+from ssl_lib.data.labels import hold_out_indices
+from ssl_lib.errors import DataError
+
+__all__ = ["FolderData"]
+
+
+class FolderData(ImageDataset):
+    """An `ImageData` of the image files under one or several folders, sorted by path (see `list_images`).
+
+    If a folder itself contains no images and at least two of its subfolders do (at any depth), these subfolders are
+    the classes, sorted by name. Otherwise the images have no labels. Files that are left out are reported.
+
+    Args:
+        root: The folder, or several.
+        channels: 3 for RGB, 1 for gray; replaced by the number of `bands`, if they are given.
+        mean: Mean of each channel in [0, 1]; None is ImageNet's, or computed from a sample for other channels.
+        std: Standard deviation of each channel; None as for `mean`.
+        on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
+        class_names: The expected classes, so that the labels match those of another folder. If empty, the subfolders
+            are the classes.
+        layout: "auto", see above; "classes" requires class folders; "flat" has no labels.
+        exclude: Glob patterns of files and folders to leave out, such as "*.gif" and "thumbs" at any depth, or
+            "2019/raw" from the root.
+        files: A text file with the paths of the images to use, one per line, relative to `root` or absolute.
+        labels: A CSV file with the columns path and class. Only these images are used.
+        reading: See `Reading`.
+
+    Attributes:
+        skipped: The unreadable files that loaders skipped so far, in any worker process.
+
+    Raises:
+        DataError: A folder is missing, is a file or has no images, a listed file is missing, or there is a class that
+            is not in `class_names`.
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: Roots,
+        channels: int = 3,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        on_error: OnError = "raise",
+        class_names: tuple[str, ...] = (),
+        *,
+        layout: Layout = "auto",
+        exclude: Sequence[str] = (),
+        files: str | Path | None = None,
+        labels: str | Path | None = None,
+        **reading: Unpack[Reading],
+    ) -> None:
+        decoder = Decoder(channels=channels, on_error=on_error, **reading)
+        roots = expanded(root)
+        self.root = roots[0] if len(roots) == 1 else os.path.commonpath(list(map(os.path.abspath, roots)))
+        self.skipped: list[str] = []
+        paths, classes = scan(roots, self.root, layout, exclude, bool(class_names), labels is None)
+        kept = list(range(len(paths)))
+        if files is not None:
+            kept = sorted(set(found(read_paths(files), paths, roots, self.root, files)))
+        if labels is not None:
+            kept, classes = labeled(read_labels(labels), kept, paths, roots, self.root, labels)
+        paths, classes = [paths[place] for place in kept], [classes[place] for place in kept]
+        self.labels, self.class_names = numbered(classes, class_names, self.root)
+        pages = pages_of(decoder, [os.path.join(self.root, path) for path in paths])
+        self._pages: Tensor | None = None
+        if pages is not None:
+            counts = torch.tensor(list(map(len, pages)))
+            self._pages = torch.tensor(list(itertools.chain(*pages)))
+            paths = [path for path, numbers in zip(paths, pages, strict=True) for _ in numbers]
+            self.labels = None if self.labels is None else self.labels.repeat_interleave(counts)
+        # One array of bytes, not a list: updating reference counts would copy the list in every forked worker.
+        self._paths = np.array(os.fsencode("\0".join(paths)).split(b"\0"))
+        self.decoder, self.mean, self.std = survey(decoder, len(self), self.path, self.path, mean, std)
+        self.channels, self.on_error = self.decoder.channels, on_error
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> str:
+        """Returns the path of one image."""
+        return os.path.join(self.root, os.fsdecode(self._paths[index]))
+
+    def name(self, index: int) -> str:
+        """Returns the path of one image relative to the folder, followed by # and the page if it is not the first."""
+        name = os.fsdecode(self._paths[index])
+        return f"{name}#{page}" if (page := self._page(index)) else name
+
+    def file_size(self, index: int) -> int:
+        """Returns the size of an image's file in bytes; 0 if it is missing."""
+        try:
+            return os.path.getsize(self.path(index))
+        except OSError:  # reported when the image is read
+            return 0
+
+    def read(self, index: int) -> Tensor:
+        """Returns one image (C, H, W), uint8, or float32 in [0, 1] at depth 16.
+
+        Raises:
+            DataError: The file cannot be read. This is a SkipImage if `on_error` is "skip".
+        """
+        path = self.path(index)
+        return self.decoder.read(path, path, self._page(index))
+
+    def subset(self, indices: Tensor) -> FolderData:
+        """Returns a data set of some of the images, with the same classes."""
+        part = copy.copy(self)
+        part._paths = self._paths[indices.numpy()]
+        part._pages = None if self._pages is None else self._pages[indices]
+        part.labels = None if self.labels is None else self.labels[indices]
+        part.skipped = []
+        return part
+
+    def hold_out(self, fraction: float) -> Tensor:
+        """Draws images as `hold_out_indices` does, all pages of a file together. Returns sorted indices."""
+        assert self.labels is not None
+        first = torch.ones(len(self), dtype=torch.bool)
+        first[1:] = torch.from_numpy(self._paths[1:] != self._paths[:-1])
+        files = hold_out_indices(self.labels[first], fraction)
+        return torch.isin(first.cumsum(0) - 1, files).nonzero()[:, 0]
+
+    def without(self, other: FolderData) -> FolderData:
+        """Returns a data set without the images of another one of the same folder."""
+        theirs = {other.path(index) for index in range(len(other))}
+        kept = [index for index in range(len(self)) if self.path(index) not in theirs]
+        if not kept:
+            raise DataError(f"{self.root}: all images are test images; set data.files to the training images")
+        return self.subset(torch.tensor(kept))
+
+    def _page(self, index: int) -> int:
+        return 0 if self._pages is None else int(self._pages[index])

@@ -1,0 +1,250 @@
+"""Layout of an image folder: its splits, its class folders, lists of files and tables of labels."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from ssl_lib.data.base import warn
+from ssl_lib.data.io.formats import EXTENSIONS, extensions, hint
+from ssl_lib.data.io.index import Listing, excluded, list_images
+from ssl_lib.errors import DataError, listed
+
+__all__ = [
+    "Layout",
+    "check_folder",
+    "check_layout",
+    "class_folders",
+    "find_splits",
+    "patterns_in",
+    "read_labels",
+    "read_paths",
+    "report_listing",
+]
+
+Layout: TypeAlias = Literal["auto", "splits", "classes", "flat"]
+
+_TRAIN = ("train", "training")
+_TEST = (("val", "valid", "validation", "dev"), ("test", "testing"))  # in the order of preference
+
+_NO_CLASSES = ("images", "image", "imgs", "img", "masks", "mask", "labels", "label", "annotations", "segmentation")
+
+
+def find_splits(root: Path, layout: Layout, exclude: Sequence[str]) -> tuple[Path, Path | None]:
+    """Returns the folder of the training images and the folder of the test images, if there is one.
+
+    Args:
+        root: The folder.
+        layout: "auto" looks for subfolders with the usual names of splits, in any case; "splits" requires them and
+            ignores all others; "classes" and "flat" have none.
+        exclude: Subfolders to ignore, see `excluded`.
+
+    Raises:
+        DataError: The folder is missing; there is a split but no training split; two subfolders have the same role; or
+            `layout` is "auto" and there are other folders with images, or images, next to a split.
+    """
+    check_folder(str(root))
+    check_layout(layout)
+    if layout in ("classes", "flat"):
+        return root, None
+    try:
+        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
+    patterns = patterns_in(str(root), exclude)
+    entries = [entry for entry in entries if not excluded(entry.name, patterns)]
+    folders = sorted(entry.name for entry in entries if entry.is_dir())
+    train = _named(root, folders, _TRAIN)
+    tests = [_named(root, folders, names) for names in _TEST]
+    others = [f"{name}/" for name in folders if name not in (train, *tests) and list_images(str(root / name)).images]
+    others += [entry.name for entry in entries if not entry.is_dir() and entry.name.lower().endswith(extensions())]
+    choice = "set data.layout=splits, classes or flat"
+    if train is None:
+        if layout == "splits" or any(tests):
+            found = listed([f"{name}/" for name in folders], 8) or "no folder"
+            raise DataError(f"{root} has no training split ({' or '.join(_TRAIN)}); found {found}: {choice}")
+        return root, None
+    if others:
+        if layout == "auto":
+            raise DataError(
+                f"{root} has the split {train}/, and next to it {listed(others, 8)}: {choice}, or leave them out with "
+                f"data.exclude=[{others[0].rstrip('/')}]"
+            )
+        warn(f"{root}: layout=splits ignores {listed(others, 8)}")
+    test = next((root / name for name in tests if name), None)
+    return root / train, test
+
+
+def _named(root: Path, folders: Sequence[str], names: Sequence[str]) -> str | None:
+    """Returns the only folder with one of the names, in any case."""
+    found = [folder for folder in folders if folder.lower() in names]
+    if len(found) > 1:
+        raise DataError(f"{root} has {listed(found)} for one split: leave out one with data.exclude=[{found[1]}]")
+    return found[0] if found else None
+
+
+def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2) -> list[str]:
+    """Returns the subfolders that are classes, sorted by name; empty if the images have no labels.
+
+    Args:
+        root: The folder, for messages.
+        listing: Its images.
+        layout: "classes" requires class folders, "flat" ignores them; "auto" takes subfolders with images as classes,
+            if there are `at_least` and no image is next to them.
+        at_least: See `layout`.
+
+    Raises:
+        DataError: A class folder has no image that can be read; or `layout` is "classes" and there are no class
+            folders, or images next to them.
+    """
+    if layout == "flat":
+        return []
+    names = listing.with_images
+    loose = next((name for folder, found in listing.images if not folder for name in found), None)
+    folders = [name for name in names if name]
+    if layout == "classes" and (loose or not folders):
+        found = f"{os.path.join(root, loose)} is not in a class folder" if loose else f"{root} has no class folders"
+        raise DataError(f"{found}: move it, leave it out with data.exclude, or set data.layout=flat")
+    if loose:
+        if len(folders) >= at_least:
+            warn(
+                f"{os.path.join(root, loose)} is next to {len(folders)} folders, so they are not classes and the "
+                "images have no labels: move it, leave it out with data.exclude, or set data.layout=flat"
+            )
+        return []
+    classes = layout == "classes" or len(folders) >= at_least
+    for name in listing.subfolders:
+        left_out = listing.left_out[name]
+        empty = classes and not os.listdir(os.path.join(root, name))
+        if name not in folders and (empty or (folders and left_out)):
+            content = _counted(left_out) or "no files"
+            raise DataError(
+                f"{os.path.join(root, name)} is a class without images that can be read "
+                f"({content}){hint(set(left_out))}; remove the folder, leave it out with data.exclude=[{name}], or set "
+                "data.layout=flat for images without labels"
+            )
+    if classes and layout == "auto":
+        _warn_about_masks(root, folders)
+    return folders if classes else []
+
+
+def _warn_about_masks(root: str, folders: Sequence[str]) -> None:
+    odd = [name for name in folders if name.lower() in _NO_CLASSES]
+    if odd:
+        warn(
+            f"{root}: {listed(odd)} and {len(folders) - len(odd)} other folders are taken as classes: set "
+            "data.layout=flat for images without labels, leave out masks with data.exclude, or set "
+            "data.layout=classes if they are classes"
+        )
+
+
+def report_listing(root: str, listing: Listing, exclude: Sequence[str] | str = ()) -> None:
+    """Warns about files that are left out, and about pairs of files that may be images and their masks.
+
+    Raises:
+        DataError: There are no images.
+    """
+    left_out: Counter[str] = sum(listing.left_out.values(), Counter())
+    if not listing.images:
+        found = f"; found {_counted(left_out)}{hint(set(left_out))}" if left_out else ""
+        expected = f"expected *{', *'.join(EXTENSIONS)}"
+        rest = f" after data.exclude={exclude if isinstance(exclude, str) else list(exclude)}" if exclude else ""
+        raise DataError(f"{root}: no images in this folder or its subfolders{rest} ({expected}{found})")
+    if left_out:
+        warn(f"{root}: left out {_counted(left_out)}: such files are not read as images{hint(set(left_out))}")
+    pairs = [pair for folder, names in listing.images for pair in _same_stem(folder, names)]
+    if pairs:
+        pattern = f"*{os.path.splitext(pairs[0][1])[1]}"
+        warn(
+            f"{root}: {len(pairs):,} images have the name of another image with another ending, such as "
+            f"{pairs[0][0]} and {pairs[0][1]}; if these are masks, leave them out with data.exclude=['{pattern}']"
+        )
+
+
+def _same_stem(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns pairs of names that differ only in the ending."""
+    if len({os.path.splitext(name)[1] for name in names}) == 1:
+        return []
+    first: dict[str, str] = {}
+    found = []
+    for name in names:
+        other = first.setdefault(os.path.splitext(name)[0], name)
+        if other != name:
+            found.append((folder + other, folder + name))
+    return found
+
+
+def _counted(endings: Counter[str]) -> str:
+    return listed([f"{count:,} {ending}" for ending, count in endings.most_common()], 8)
+
+
+def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
+    """Returns the patterns relative to the root: an absolute path in it becomes a path from the root."""
+    known = tuple(f"{glob.escape(folder)}/" for folder in (os.path.realpath(root), os.path.abspath(root)))
+    given = (patterns,) if isinstance(patterns, str) else tuple(map(str, patterns))
+    starts = [next((len(start) - 1 for start in known if pattern.startswith(start)), 0) for pattern in given]
+    return tuple(pattern[start:] for pattern, start in zip(given, starts, strict=True))
+
+
+def read_paths(file: str | Path) -> list[str]:
+    """Reads a text file with one path per line; empty lines are ignored.
+
+    Raises:
+        DataError: The file cannot be read, or is empty.
+    """
+    paths = [line.removesuffix("\r") for line in _text(file, "surrogateescape").split("\n") if line.strip()]
+    if not paths:
+        raise DataError(f"{file} contains no paths; expected one per line")
+    return paths
+
+
+def read_labels(file: str | Path) -> dict[str, str]:
+    """Reads a CSV file with the columns path and class; other columns are ignored.
+
+    Raises:
+        DataError: The file cannot be read or is empty, has no such columns, or has two classes for one path.
+    """
+    rows = csv.DictReader(io.StringIO(_text(file), newline=""), skipinitialspace=True)
+    labels: dict[str, str] = {}
+    try:
+        if not {"path", "class"} <= set(rows.fieldnames or ()):
+            raise DataError(f"{file}: the first line must name the columns path and class, got {rows.fieldnames}")
+        for row in rows:
+            path, name = row["path"], row["class"]
+            if not path or not name or None in row:
+                got = f"{path!r} and {name!r}{' and more columns than the first line' if None in row else ''}"
+                raise DataError(f"{file}, line {rows.line_num}: a path and a class are needed, got {got}")
+            if labels.setdefault(path, name) != name:
+                raise DataError(f"{file}, line {rows.line_num}: {path} has two classes, {labels[path]} and {name}")
+    except csv.Error as error:
+        raise DataError(f"{file}, line {rows.line_num}: cannot be read as CSV ({error})") from error
+    if not labels:
+        raise DataError(f"{file} contains no rows; expected a path and a class in each")
+    return labels
+
+
+def _text(file: str | Path, errors: str = "strict") -> str:
+    try:
+        return Path(file).expanduser().read_bytes().decode("utf-8-sig", errors)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text in UTF-8 ({error})") from error
+
+
+def check_layout(layout: str) -> None:
+    """Raises a ValueError if a layout does not exist."""
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout!r}")
+
+
+def check_folder(root: str) -> None:
+    """Raises a DataError if a path is not a folder."""
+    if not os.path.isdir(root):
+        problem = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        tip = "" if os.path.isabs(root) else f" ({root!r} is relative to the working directory)"
+        raise DataError(f"{os.path.abspath(root)} {problem}; expected a folder of images{tip}")

@@ -1,0 +1,229 @@
+"""Splits, class folders, lists of files and tables of labels of image folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_lib.data import FolderData, image_folder
+from ssl_lib.data.base import DataWarning
+from ssl_lib.data.io.index import excluded
+from ssl_lib.errors import DataError
+
+TINY = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+
+
+def tree(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        TINY.save(root / name, "PNG")
+    return root
+
+
+def names(data):
+    return [data.name(index) for index in range(len(data))]
+
+
+def classes(data):
+    return [data.class_names[label] for label in data.labels]
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
+@pytest.mark.parametrize("test", ["val", "Valid", "VALIDATION", "dev", "test", "Testing"])
+def test_usual_names_of_splits_are_recognized_in_any_case(tmp_path, train, test):
+    tree(tmp_path, f"{train}/cat/1.png", f"{train}/dog/2.png", f"{test}/dog/3.png")
+    for layout in ("auto", "splits"):
+        data = image_folder(tmp_path, layout=layout)
+        assert (names(data), classes(data)) == (["cat/1.png", "dog/2.png"], ["cat", "dog"])
+        held = image_folder(tmp_path, layout=layout, split="test")
+        assert (names(held), held.labels.tolist(), held.class_names) == (["dog/3.png"], [1], ("cat", "dog"))
+    assert image_folder(tmp_path, split="bank") is None
+
+
+def test_validation_is_preferred_to_test(tmp_path):
+    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/a/3.png")
+    assert names(image_folder(tmp_path, split="test")) == ["a/2.png"]
+    with pytest.raises(DataError, match="no class 'new'; their 2 classes are a, b"):
+        image_folder(tree(tmp_path, "val/new/1.png"), split="test")
+
+
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [("notes/x.png", "notes/"), ("x.jpg", r"x\.jpg"), ("bus/1.png", r"bus/"), ("Test2/a/1.png", "Test2/")],
+)
+def test_anything_next_to_a_split_is_an_error_that_names_the_choices(tmp_path, extra, found):
+    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", extra)
+    with pytest.raises(DataError, match=rf"has the split train/, and next to it {found}.*splits, classes or flat"):
+        image_folder(tmp_path)
+    assert len(image_folder(tmp_path, exclude=(extra.split("/")[0],))) == 2
+    with pytest.warns(DataWarning, match=f"layout=splits ignores {found}"):
+        assert len(image_folder(tmp_path, layout="splits")) == 2
+
+
+def test_layouts_that_ignore_splits(tmp_path):
+    tree(tmp_path, "train/1.png", "bus/1.png", "dev/1.png")
+    data = image_folder(tmp_path, layout="classes", hold_out=0)
+    assert classes(data) == ["bus", "dev", "train"]
+    assert image_folder(tmp_path, layout="classes", hold_out=0, split="test") is None
+    flat = image_folder(tmp_path, layout="flat")
+    assert flat.labels is None and len(flat) == 3 and image_folder(tmp_path, layout="flat", split="test") is None
+
+
+@pytest.mark.parametrize(
+    ("files", "layout", "message"),
+    [
+        (
+            ["val/a/1.png", "x/a/1.png"],
+            "auto",
+            r"no training split \(train or training\); found val/, x/: set",
+        ),
+        (["a/1.png", "b/1.png"], "splits", "has no training split .* found a/, b/"),
+        (["train/a/1.png", "Train2/1.png", "training/b/1.png"], "auto", r"has train, training for one split"),
+        (["a/1.png", "b/1.png", "c.png"], "classes", r"c\.png is not in a class folder: move it"),
+        (["c.png"], "classes", r"c\.png is not in a class folder"),
+    ],
+)
+def test_layouts_that_do_not_fit_are_refused(tmp_path, files, layout, message):
+    with pytest.raises(DataError, match=message):
+        image_folder(tree(tmp_path, *files), layout=layout)
+
+
+def test_image_next_to_class_folders_is_named(tmp_path):
+    tree(tmp_path, "a/1.png", "b/2.png", "c.png")
+    with pytest.warns(DataWarning, match=r"c\.png is next to 2 folders, so they are not classes"):
+        assert FolderData(tmp_path).labels is None
+    assert FolderData(tmp_path, layout="flat").labels is None
+    assert classes(FolderData(tmp_path, exclude=["c.png"])) == ["a", "b"]
+
+
+def test_images_and_masks_are_taken_as_classes_with_a_warning(tmp_path):
+    tree(tmp_path, "images/1.png", "Masks/1.png")
+    with pytest.warns(
+        DataWarning, match=r"Masks, images and 0 other folders are taken as classes: set data\.layout=flat"
+    ):
+        assert FolderData(tmp_path).class_names == ("Masks", "images")
+    assert FolderData(tmp_path, layout="classes").class_names == ("Masks", "images")
+    assert FolderData(tmp_path, exclude=["Masks"]).labels is None
+
+
+def test_wrong_layout_or_excluding_everything_raises_an_error(tmp_path):
+    tree(tmp_path, "1.png")
+    for open_folder in (FolderData, image_folder):
+        with pytest.raises(ValueError, match="layout must be one of auto, splits, classes, flat, got 'split'"):
+            open_folder(tmp_path, layout="split")
+    with pytest.raises(DataError, match=r"no images .* after data\.exclude=\['\*\.png'\]"):
+        FolderData(tmp_path, exclude=["*.png"])
+
+
+def test_unlabeled_test_folder_is_reported_and_not_used(tmp_path, monkeypatch):
+    tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/x.png")
+    with pytest.warns(DataWarning, match="the test images need labels"):
+        assert image_folder(tmp_path, split="test") is None
+    monkeypatch.setattr("ssl_lib.data.base.rank", lambda: 1)  # only rank 0 warns
+    assert image_folder(tmp_path, split="test") is None
+
+
+@pytest.mark.parametrize("inside", ["root", "root/train"])
+def test_test_and_bank_roots_inside_the_root_are_exempt_and_not_trained_on(tmp_path, inside):
+    tree(tmp_path, "root/train/a/1.png", "root/train/b/2.png", f"{inside}/mine/a/3.png", f"{inside}/known/b/4.png")
+    roots = {"test_root": str(tmp_path / inside / "mine"), "bank_root": tmp_path / inside / "known"}
+    if inside == "root/train":
+        (tmp_path / "link").symlink_to(tmp_path / "root")
+    root = tmp_path / ("link" if inside == "root/train" else "root")
+    assert names(image_folder(root, **roots)) == ["a/1.png", "b/2.png"]
+    assert names(image_folder(root, **roots, split="test")) == ["a/3.png"]
+
+
+def images_of_three_classes(root):
+    counts = {"a": 40, "b": 10, "c": 1}
+    return tree(root, *[f"{label}/{index:02}.png" for label in counts for index in range(counts[label])])
+
+
+def test_class_folders_without_test_split_hold_out_a_fraction_of_each_class(tmp_path):
+    images_of_three_classes(tmp_path)
+    with pytest.warns(DataWarning, match=r"no test split, so 5 of 51 images, .* data\.hold_out=0") as found:
+        train = image_folder(tmp_path)
+    test = image_folder(tmp_path, split="test")
+    assert len(found) == 1
+    assert [classes(test).count(label) for label in "abc"] == [4, 1, 0] and test.class_names == ("a", "b", "c")
+    assert sorted(names(train) + names(test)) == names(FolderData(tmp_path))
+    assert names(test) == names(image_folder(tmp_path, split="test"))
+    larger = image_folder(tmp_path, hold_out=0.5, split="test")
+    assert len(larger) == 25 and set(names(test)) <= set(names(larger))
+    assert len(image_folder(tmp_path, hold_out=0)) == 51 and image_folder(tmp_path, hold_out=0, split="test") is None
+    with pytest.raises(ValueError, match=r"hold_out must be a fraction in \[0, 1\), got 1"):
+        image_folder(tmp_path, hold_out=1)
+
+
+def test_hold_out_of_the_bank_if_the_training_images_have_no_labels(tmp_path):
+    images_of_three_classes(tmp_path / "bank")
+    tree(tmp_path, "wild/1.png")
+    roots = {"root": tmp_path / "wild", "bank_root": tmp_path / "bank"}
+    assert len(image_folder(**roots)) == 1
+    with pytest.warns(DataWarning, match="bank: no test split"):
+        bank = image_folder(**roots, split="bank")
+    test = image_folder(**roots, split="test")
+    assert (len(bank), len(test)) == (46, 5) and not set(names(bank)) & set(names(test))
+
+
+def test_classes_of_one_image_hold_out_nothing(tmp_path):
+    tree(tmp_path, "a/1.png", "b/1.png")
+    assert len(image_folder(tmp_path)) == 2 and image_folder(tmp_path, split="test") is None
+
+
+def test_several_roots_share_their_classes(tmp_path):
+    tree(tmp_path, "x/a/1.png", "x/b/1.png", "y/b/1.png", "y/c/1.png", "z/a/1.png")
+    data = image_folder([str(tmp_path / "x"), str(tmp_path / "y")], hold_out=0)
+    assert names(data) == ["x/a/1.png", "x/b/1.png", "y/b/1.png", "y/c/1.png"]
+    assert classes(data) == ["a", "b", "b", "c"]
+    with pytest.raises(DataError, match="some folders have class folders, others do not"):
+        FolderData([tmp_path / "x", tmp_path / "z"])
+    with pytest.raises(DataError, match="layout=splits needs one root"):
+        image_folder([tmp_path / "x", tmp_path / "y"], layout="splits")
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    for other in ("x", "x/a", "link", "link/b", "."):
+        with pytest.raises(DataError, match="contain the same images"):
+            FolderData([tmp_path / "x", tmp_path / other])
+    with pytest.raises(DataError, match="root is empty"):
+        FolderData([])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("*.png", {"1.png", "thumbs/2.png", "a/thumbs/3.png", "a/b/[1].png"}),
+        ("thumbs", {"thumbs/2.png", "a/thumbs/3.png"}),
+        ("thumbs/", {"thumbs/2.png", "a/thumbs/3.png"}),
+        ("**/thumbs", {"thumbs/2.png", "a/thumbs/3.png"}),
+        ("/thumbs", {"thumbs/2.png"}),
+        ("a/thumbs", {"a/thumbs/3.png"}),
+        ("a/*/*.png", {"a/thumbs/3.png", "a/b/[1].png"}),
+        ("**/b/*.png", {"a/b/[1].png"}),
+        ("[[]1].png", {"a/b/[1].png"}),
+        ("*.PNG", set()),
+        ("humbs", set()),
+    ],
+)
+def test_excluded_patterns(tmp_path, pattern, left_out):
+    everything = {"1.png", "thumbs/2.png", "a/thumbs/3.png", "a/b/[1].png", "x.jpg"}
+    tree(tmp_path, *everything)
+    assert set(names(FolderData(tmp_path, layout="flat", exclude=[pattern]))) == everything - left_out
+    assert set(names(FolderData(tmp_path, layout="flat", exclude=pattern))) == everything - left_out
+    assert not excluded("x.jpg", ())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_unusual_names_are_images_like_others(tmp_path):
+    odd = ["a/#1.png", "a/x#2.png", "b/*.png", "b/[x].png", "b/ü\n.png"]
+    tree(tmp_path, *odd)
+    os.rename(tmp_path / "a/#1.png", os.fsencode(tmp_path) + b"/a/\xff.png")
+    data = FolderData(tmp_path)
+    assert sorted(names(data)) == sorted([*odd[1:], os.fsdecode(b"a/\xff.png")])
+    assert all(data.read(index).shape == (3, 4, 4) for index in range(5))
+    (tmp_path / "list.txt").write_bytes(b"a/\xff.png\nb/[x].png\n")
+    with pytest.warns(DataWarning, match=r"1 \.txt"):
+        assert len(FolderData(tmp_path, layout="flat", files=tmp_path / "list.txt")) == 2
