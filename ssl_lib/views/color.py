@@ -165,12 +165,15 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return images.sub(shift).div_(scale)
 
 
-def channel_statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation as tensors (C or 1, 1, 1) with the dtype and device of `images` (N, C, H, W).
+def to_floats(images: Tensor, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
+    """Converts uint8 images to a new float32 tensor in [0, 1]; float images are returned unchanged."""
+    if images.is_floating_point():
+        return images
+    return images.to(torch.float32, memory_format=memory_format).div_(255)
 
-    Raises:
-        ValueError: The number of values is neither 1 nor C, or a standard deviation is not positive.
-    """
+
+def channel_statistics(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Returns mean and std of `normalize`, checked, as tensors (C or 1, 1, 1) like `images` (N, C, H, W)."""
     channels = images.shape[1]
     for name, numbers in (("mean", mean), ("std", std)):
         if len(numbers) not in (1, channels):

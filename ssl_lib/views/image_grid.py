@@ -53,10 +53,12 @@ def pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
 
 
 def thumbnail(image: Tensor, side: int = CELL, ground: str = "white") -> Image.Image:
-    """Draws an image, uint8 (C, H, W), in a square of `side` pixels with margins of the color `ground`.
+    """Draws an image (C, H, W), uint8 or in [0, 1], in a square of `side` pixels with margins of the color `ground`.
 
     Small images are enlarged without smoothing. If there are more than three channels, the first three are drawn.
     """
+    if image.is_floating_point():
+        image = image.clamp(0, 1).mul(255).round().byte()
     rgb = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     picture = Image.fromarray(np.ascontiguousarray(rgb.permute(1, 2, 0).numpy()))
     longest = max(picture.size)

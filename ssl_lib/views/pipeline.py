@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from ssl_lib.types import Batch, Views
 from ssl_lib.views import functional
-from ssl_lib.views.color import channel_statistics
+from ssl_lib.views.color import channel_statistics, to_floats
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import run_stages
 from ssl_lib.views.resample import resized_crop_bytes
@@ -19,6 +20,7 @@ from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_eras
 __all__ = ["ViewPipeline"]
 
 _CACHED_PIXELS = 2**17  # pixels processed at a time on the CPU, so that they stay in its cache
+_DTYPES = (torch.uint8, torch.float32)  # floats are in [0, 1]
 _SMALL = 32  # up to this side, batched matrix products crop faster than the CPU's uint8 kernel, image by image
 
 
@@ -68,6 +70,18 @@ class ViewPipeline:
             )
         self._compiled = False
 
+    partners: ClassVar[int] = 0
+    """Number of further items that the loader reads for each item of a batch."""
+
+    def shapes(self, channels: int) -> tuple[tuple[int, int, int], ...]:
+        """The shape (C, size, size) of each view, in the order of `views`."""
+        return tuple((channels, view.size, view.size) for view in self.views)
+
+    def blank(self, count: int, channels: int) -> Views:
+        """Views of `count` black images, for a dry run; their random parameters are fixed."""
+        images = [torch.zeros(count, *shape, dtype=torch.uint8) for shape in self.shapes(channels)]
+        return self(images, torch.Generator().manual_seed(0))
+
     def compile(self) -> None:
         """Fuses the color operations on CUDA with torch.compile. The views are equal up to rounding errors.
 
@@ -81,8 +95,9 @@ class ViewPipeline:
         """Makes the views.
 
         Args:
-            batch: A loader's batch; or uint8 images (N, C, H, W), fastest in channels_last memory format; or one uint8
-                (N, C, size, size) per view, stacked results of `crop`, which are not cropped or resized again.
+            batch: A loader's batch; or images (N, C, H, W), fastest in channels_last memory format; or one
+                (N, C, size, size) per view, stacked results of `crop`, which are not cropped or resized again. Images
+                are uint8, or float32 in [0, 1].
             generator: CPU generator, if the batch does not carry its random numbers; None uses torch's default
                 generator. Calls on consecutive parts of a batch with one generator give the same views as one call on
                 the whole batch.
@@ -103,7 +118,7 @@ class ViewPipeline:
         count = len(sources[0])
         if not cropped:
             as_bytes = sources[0].device.type == "cpu" and max(sources[0].shape[-2:]) > _SMALL
-            sources = (sources[0] if as_bytes else _to_floats(sources[0]),) * len(self.views)
+            sources = (sources[0] if as_bytes else to_floats(sources[0], torch.contiguous_format),) * len(self.views)
         rows = self.draw(count, generator) if batch.numbers is None else batch.numbers
         if rows.shape != (count, len(self.views), NUMBERS):
             raise ValueError(f"numbers must have the shape of `draw({count})`, got {tuple(rows.shape)}")
@@ -136,16 +151,16 @@ class ViewPipeline:
         """Crops one image of any size for every view, like torchvision's RandomResizedCrop.
 
         Args:
-            image: uint8 (C, H, W), on the CPU, fastest in channels_last memory format.
+            image: uint8, or float32 in [0, 1], (C, H, W), on the CPU, fastest in channels_last memory format.
             generator: CPU generator; None uses torch's default generator.
 
         Returns:
-            One uint8 (C, size, size) per view.
+            One (C, size, size) per view, of the type of the image.
 
         Raises:
             ValueError: The image is not uint8 (C, H, W), or the generator is not on the CPU.
         """
-        if image.dtype != torch.uint8 or image.ndim != 3:
+        if image.dtype not in _DTYPES or image.ndim != 3:
             raise ValueError(f"crop expects one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
         rows = self.draw(1, generator)
         height, width = image.shape[-2:]
@@ -168,7 +183,7 @@ class ViewPipeline:
         for part in [slice(start, start + step) for start in range(0, count, step)]:
             images = source[part].clone() if cropped else _crop(source[part], boxes[part], view)
             images = run_stages([stage.part(part) for stage in turns], images)
-            images = images if images.is_floating_point() else _to_floats(images)
+            images = to_floats(images, torch.contiguous_format)
             images = run_stages([stage.part(part) for stage in stages], images, self._compiled and images.is_cuda)
             images = images.sub_(shift).div_(scale)
             output[part] = functional.erase(images, erased[part]) if view.erase_p > 0 else images
@@ -176,7 +191,7 @@ class ViewPipeline:
 
     def _check(self, batches: tuple[Tensor, ...], cropped: bool) -> None:
         for batch in batches:
-            if batch.dtype != torch.uint8 or batch.ndim != 4:
+            if batch.dtype not in _DTYPES or batch.ndim != 4:
                 raise ValueError(
                     f"expected uint8 images (N, C, H, W) in [0, 255], got {batch.dtype} {tuple(batch.shape)}"
                 )
@@ -195,8 +210,3 @@ def _crop(images: Tensor, boxes: Tensor, view: ViewConfig) -> Tensor:
     boxes = boxes.to(images.device, non_blocking=True)
     crops = functional.resized_crop(images, boxes, view.size, view.interpolation)
     return crops.clamp_(0, 1) if view.interpolation == "bicubic" else crops
-
-
-def _to_floats(images: Tensor) -> Tensor:
-    """Converts uint8 images to a new contiguous float32 tensor in [0, 1]."""
-    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

@@ -49,7 +49,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int, interpolation: str = 
 
 
 def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
-    """Like `resized_crop`, for uint8 images on the CPU, rounded to uint8 as torchvision does.
+    """Like `resized_crop`, for images on the CPU, image by image: uint8, rounded as torchvision does, or in [0, 1].
 
     torch's uint8 kernel is many times faster than float matrix products, even one image at a time. It is twice as fast
     again on images (N, C, H, W) in channels_last memory format.
@@ -60,7 +60,8 @@ def resized_crop_bytes(images: Tensor, boxes: Tensor, size: int, interpolation: 
         )
         for image, (top, left, height, width) in zip(images.split(1), boxes.tolist(), strict=True)
     ]
-    return torch.cat(crops)
+    joined = torch.cat(crops)
+    return joined.clamp_(0, 1) if joined.is_floating_point() else joined
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:

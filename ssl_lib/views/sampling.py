@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from ssl_lib.distributed import rank
 from ssl_lib.views import color, functional
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import Stage
@@ -112,16 +114,15 @@ def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> li
     Args:
         config: The view.
         numbers: Random numbers of N images.
-        channels: Number of image channels. Gray images (1 channel) skip saturation, hue and grayscale.
-
-    Raises:
-        ValueError: The view changes colors, but the images do not have 1 or 3 channels.
+        channels: Number of image channels. Images that are not RGB skip saturation, hue and grayscale; a warning says
+            so once if they are not gray either.
     """
     changes_color = config.grayscale_p > 0 or (config.jitter_p > 0 and max(config.jitter[2:]) > 0)
-    if changes_color and channels not in (1, 3):
-        raise ValueError(
-            f"images have {channels} channels, but saturation, hue and grayscale need 1 or 3: set grayscale_p to 0 "
-            "and the last two strengths of jitter to 0"
+    if changes_color and channels not in (1, 3) and rank() == 0:
+        warnings.warn(
+            f"images have {channels} channels, so saturation, hue and grayscale are left out of the views: they need "
+            "RGB. To hide this warning, set views.grayscale_p=0 and the last two strengths of views.jitter to 0",
+            stacklevel=2,
         )
     single, chance, uniform = Stage.single, numbers.chance, numbers.uniform
     blur = partial(functional.gaussian_blur, kernel_size=config.kernel_size)

@@ -112,13 +112,28 @@ def test_gray_images_skip_color_operations():
     assert stages[1].operations == stages[2].operations == (color.brightness_, color.contrast_)
 
 
-def test_images_with_five_channels_need_views_without_color_operations():
+def test_color_operations_are_left_out_for_images_with_five_channels():
     images = random_images(4, channels=5)
-    for colors in ({"grayscale_p": 0.1}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
-        with pytest.raises(ValueError, match=r"5 channels.*grayscale_p to 0"):
-            pixels(size=16, **{"grayscale_p": 0.0, **colors})(images)
-    (view,) = pixels(size=16, jitter=(0.4, 0.4, 0.0, 0.0), grayscale_p=0.0)(images).large
-    assert view.shape == (4, 5, 16, 16)
+    without = {"jitter": (0.4, 0.4, 0.0, 0.0), "grayscale_p": 0.0}
+    (expected,) = pixels(size=16, **without)(images, torch.Generator().manual_seed(0)).large
+    assert expected.shape == (4, 5, 16, 16)
+    for colors in ({"grayscale_p": 0.9}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
+        with pytest.warns(UserWarning, match=r"5 channels, so saturation, hue and grayscale are left out"):
+            (view,) = pixels(size=16, **{**without, **colors})(images, torch.Generator().manual_seed(0)).large
+        assert torch.equal(view, expected)
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_float_images_give_the_views_of_their_bytes_up_to_rounding(side):
+    """Views of 16-bit data start from floats; on 8-bit values they differ from the views of bytes by rounding only."""
+    images = torch.randint(256, (6, 3, side, side), dtype=torch.uint8)
+    pipeline = ViewPipeline([ViewConfig(count=2, size=20, jitter_p=0.0, grayscale_p=0.0, blur_p=0.5)], [0.5], [0.5])
+    views = [pipeline(batch, torch.Generator().manual_seed(1)).large for batch in (images, images.float() / 255)]
+    crops = [pipeline.crop(image, torch.Generator().manual_seed(2)) for image in (images[0], images[0].float() / 255)]
+    for byte, real in zip(*views, strict=True):
+        assert (byte - real).abs().max() < 1.1 / 255 / 0.5  # the bytes are rounded after each of two passes
+    for byte, real in zip(*crops, strict=True):
+        assert real.dtype == torch.float32 and (byte.float() / 255 - real).abs().max() < 1.1 / 255
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -208,7 +223,7 @@ def test_cuda_gives_the_same_views_without_synchronization():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(2, 3, 16, 16), "uint8 images .* got torch.float32"),
+        (torch.rand(2, 3, 16, 16).double(), "uint8 images .* got torch.float64"),
         (torch.zeros(3, 16, 16, dtype=torch.uint8), r"\(N, C, H, W\).*\(3, 16, 16\)"),
         ((), "one batch per view"),
         ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),), r"one batch per view.*\(2, 3, 8, 8\)"),
