@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,8 @@ from torch.utils.data import Dataset
 from ssl_lib.data.base import ImageData
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.wrapped import as_image_data
-from ssl_lib.data.preprocessing import resize_and_crop
+from ssl_lib.data.fingerprint import fingerprint
+from ssl_lib.data.preprocessing import Preprocessing, resize_and_crop
 from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, WorkerPool
 from ssl_lib.distributed import is_distributed, share, world_size
 from ssl_lib.errors import DataError
@@ -120,6 +122,10 @@ class Loader:
         counts = map(len, joined)
         return (self._with_numbers(*item) for item in zip(read, counts, itertools.count(first), strict=False))
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns the number of images and digests of their names and sizes, which a resumed run compares."""
+        return fingerprint(self.data, self.indices)
+
     def _with_numbers(self, batch: Batch, joined: int, step: int) -> Batch:
         """Draws the random numbers of the joined batch's views; the batch keeps its own rows."""
         numbers = self.views.draw(joined, seeded_generator("views", self.seed, step))
@@ -157,6 +163,8 @@ def evaluation_batches(
     workers: int | None = None,
     indices: Tensor | None = None,
     resize: int | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
 ) -> Iterator[Batch]:
     """Yields every image once, in order, without augmentation; `Batch.images` is one uint8 tensor (N, C, H, W).
 
@@ -171,6 +179,7 @@ def evaluation_batches(
         workers: Number of worker processes. 0 reads in this process; None is the number of CPUs, at most 8.
         indices: Indices of the images to yield (N,); None yields all images.
         resize: Length of the shorter side after resizing, in pixels, at least `size`; None is 256/224 of `size`.
+        preprocessing: Arranges the images in place of `size` and `resize`.
 
     Raises:
         DataError: An image cannot be read. An image that raises SkipImage is left out instead.
@@ -181,16 +190,18 @@ def evaluation_batches(
     if resize is not None and resize < (size or 1):
         raise ValueError(f"resize must be at least size, {size}, got {resize}")
     batches = torch.split(torch.arange(len(data)) if indices is None else indices, batch_size)
+    arrange = None if preprocessing is None else preprocessing.arrange
+    if arrange is None and size is not None:
+        unchanged = isinstance(data, ArrayData) and (data.height, data.width) == (size, size) and resize in (None, size)
+        arrange = None if unchanged else partial(resize_and_crop, size=size, shorter_side=resize)
     if isinstance(data, ArrayData):
-        if size is None or ((data.height, data.width) == (size, size) and resize in (None, size)):
-            return _gathered(data, batches)
-        return _gathered(data, batches, lambda images: resize_and_crop(images, size, resize))
-    if size is None:
+        return _gathered(data, batches, arrange)
+    if arrange is None:
         raise ValueError(
             f"{type(data).__name__} may contain images of various sizes: set size in pixels, such as "
             "extract_features(encoder, data, size=224)"
         )
-    pool = WorkerPool(EvaluationBatches(data, size, resize), workers, len(batches), getattr(data, "skipped", []))
+    pool = WorkerPool(EvaluationBatches(data, arrange), workers, len(batches), getattr(data, "skipped", []))
     return (_batch(data, read, read.images[0]) for read in pool.read(0, batches) if len(read.indices))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,12 @@ from tqdm import tqdm
 
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.datasets.folder import image_folder
+from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.io.pillow import MAX_PIXELS
+from ssl_lib.data.preprocessing import resize_and_crop
 from ssl_lib.data.resumable import RowFile, describe_source, held
+from ssl_lib.data.tiles import Tiles
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.data.workers import EvaluationBatches, WorkerPool
 from ssl_lib.errors import DataError
@@ -24,6 +30,7 @@ __all__ = ["Packed", "pack", "pack_folder"]
 _BATCH = 32  # images per batch of a worker: 6 MB at 256 pixels
 _LABELS = ("labels.npy", "classes.json")
 _EMPTY = np.empty((0,), np.uint8)
+_EIGHT_BITS = "pack writes 8-bit images: read the images with data.depth=8, and data.range if they are dark"
 
 
 @dataclass(frozen=True)
@@ -96,24 +103,27 @@ def pack_folder(
     on_error: OnError = "raise",
     workers: int | None = None,
     progress: bool = True,
+    tile: bool = False,
 ) -> dict[Split, Packed]:
     """Packs every split of an image folder into a subfolder with its name: `train` and, if it exists, `test`.
 
     `root`, `channels` and `on_error` are passed to `image_folder`, the other arguments to `pack`. Both functions
-    document the errors. The destination must not be inside `root`, where it would become an additional class.
+    document the errors. The destination must not be inside `root`, where it would become an additional class. With
+    `tile`, images of any size are cut into tiles of `size` pixels instead of being resized, see `Tiles`.
     """
     source, target = Path(root).expanduser().resolve(), Path(destination).expanduser().resolve()
     if target == source or source in target.parents:
         raise DataError(f"{destination} is inside the folder of the images, {root}; choose a folder outside of it")
-    splits: dict[Split, ImageData | None] = {
-        "train": image_folder(root, channels=channels, on_error=on_error),
-        "test": image_folder(root, channels=channels, on_error=on_error, split="test"),
-    }
-    return {
-        split: pack(data, Path(destination) / split, size, workers=workers, progress=progress)
-        for split, data in splits.items()
-        if data is not None
-    }
+    limit = sys.maxsize if tile else MAX_PIXELS
+    read = partial(image_folder, root, channels=channels, on_error=on_error, hold_out=0, max_pixels=limit)
+    packed: dict[Split, Packed] = {}
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        data = read(split=split)
+        if data is not None:
+            images = Tiles(data, size) if tile and isinstance(data, FolderData) else data
+            packed[split] = pack(images, Path(destination) / split, size, workers=workers, progress=progress)
+    return packed
 
 
 def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
@@ -122,6 +132,8 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
         existing = [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]
         if existing:
             raise DataError(f"{folder} contains {', '.join(existing)} not written by pack; choose another folder")
+    if getattr(getattr(data, "decoder", None), "depth", 8) == 16:
+        raise DataError(_EIGHT_BITS)
     source = {**describe_source(data), "size": size}
     shape = (size, size, data.channels)
     return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, "pack")
@@ -130,11 +142,15 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:
     """Appends the images that are not written yet."""
     batches = torch.arange(rows.done, len(data)).split(_BATCH)
-    reader = WorkerPool(EvaluationBatches(data, size, size), workers, len(batches), [])
+    reader = WorkerPool(
+        EvaluationBatches(data, partial(resize_and_crop, size=size, shorter_side=size)), workers, len(batches), []
+    )
     bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
     with rows.opened() as file, bar:
         for indices, read in zip(batches, reader.read(0, batches), strict=True):
             images = read.images[0].permute(0, 2, 3, 1).numpy() if len(read.indices) else _EMPTY
+            if images.dtype != np.uint8:
+                raise DataError(_EIGHT_BITS)
             left_out = sorted(set(indices.tolist()).difference(read.indices.tolist()))
             rows.append(file, rows.done + len(indices), images, dict(zip(left_out, read.skipped, strict=True)))
             bar.update(len(indices))

@@ -1,105 +1,225 @@
-"""Evaluation preprocessing: resizes, center-crops and normalizes images for a trained backbone."""
+"""Evaluation preprocessing: turns raw images into the input of a frozen network, and nothing else does."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ssl_lib.data.base import ImageData
+from ssl_lib.data.base import ImageData, checked_statistics
 from ssl_lib.data.datasets.arrays import ArrayData
-from ssl_lib.data.io.decode import to_tensor
-from ssl_lib.views.color import normalize
+from ssl_lib.data.io.decode import Decoder, Depth, OnError, Reading
+from ssl_lib.data.io.raw import Bands, Range
+from ssl_lib.views.color import normalize, to_floats
 
 __all__ = ["Preprocessing", "resize_and_crop", "usual_resize"]
+
+_LONG = 8  # images with one side more than 8 times the other are cropped before they are resized
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """Resizes (bicubic, antialiased), center-crops and normalizes images, as in evaluation.
 
+    A worker calls `arrange` on each image, the device calls the object on a batch of arranged images. The attributes
+    are stored in checkpoints and exports.
+
     Attributes:
         size: Side of the center crop in pixels.
         resize: Length of the shorter side after resizing, in pixels, at least `size`.
         mean: Mean of each channel in [0, 1].
         std: Standard deviation of each channel.
+        range: How files are read, see `Reading`; as all that follows.
+        depth: 8 or 16 bits.
+        bands: The bands that are used.
     """
 
+    kind: ClassVar[str] = "image"
     size: int
     resize: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    range: Range = "auto"
+    depth: Depth = 8
+    bands: Bands = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(self.mean))  # JSON and YAML files contain lists
-        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("mean", "std", "range", "bands"):  # JSON and YAML files contain lists
+            if isinstance(value := getattr(self, name), list | tuple):
+                object.__setattr__(self, name, tuple(value))
         if not 1 <= self.size <= self.resize or not len(self.mean) == len(self.std) >= 1:
             raise ValueError(f"Preprocessing needs 1 <= size <= resize and one mean and std per channel, got {self}")
+        checked_statistics(self.mean, self.std, self.channels)
+        Decoder(range=self.range, depth=self.depth, bands=self.bands)  # raises for wrong values
+        if isinstance(self.bands, tuple) and len(self.bands) != self.channels:
+            raise ValueError(f"bands {list(self.bands)} need one mean and std each, got {self.channels}")
 
     @classmethod
-    def of(cls, data: ImageData, size: int) -> Preprocessing:
-        """Creates the preprocessing of `evaluation_batches` for a data set, with its mean and std."""
-        unchanged = isinstance(data, ArrayData) and (data.height, data.width) == (size, size)
-        resize = size if unchanged else usual_resize(size)
-        return cls(size=size, resize=resize, mean=data.mean, std=data.std)
+    def of(cls, data: ImageData, size: int | None = None, resize: int | None = None) -> Preprocessing:
+        """Creates the preprocessing of a data set with its mean and std.
+
+        Args:
+            data: The data set.
+            size: Side of the images in pixels; None is the side of the images of an `ArrayData`.
+            resize: Length of the shorter side after resizing; None is `size` for an `ArrayData` of this size, and
+                256/224 of `size` otherwise.
+
+        Raises:
+            ValueError: The data set has no mean and std, or `size` is None and its images are not square, or of
+                various sizes.
+        """
+        if data.mean is None or data.std is None:
+            raise ValueError(
+                f"{type(data).__name__} has no mean and std: pass the preprocessing of the training images, or create "
+                "it with mean and std, such as those that `pixel_statistics(training_images)` returns"
+            )
+        sides = (data.height, data.width) if isinstance(data, ArrayData) else None
+        if size is None:
+            if sides is None or sides[0] != sides[1]:
+                found = "images of various sizes" if sides is None else f"images of {sides[0]} x {sides[1]}"
+                raise ValueError(
+                    f"{type(data).__name__} may contain {found}: set size in pixels, such as "
+                    "extract_features(encoder, data, size=224)"
+                )
+            size = sides[0]
+        usual = size if sides == (size, size) else usual_resize(size)
+        decoder = getattr(data, "decoder", Decoder())
+        reading = {name: getattr(decoder, name) for name in ("range", "depth", "bands")}
+        resize = usual if resize is None else resize
+        return cls(size=size, resize=resize, mean=data.mean, std=data.std, **reading)
 
     def at(self, size: int) -> Preprocessing:
         """Returns a copy for another size, which resizes the shorter side to 256/224 of the size."""
         return self if size == self.size else dataclasses.replace(self, size=size, resize=usual_resize(size))
+
+    def plain(self) -> dict[str, Any]:
+        """The attributes as JSON types, for checkpoints, exports and tables; the constructor reads them back."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @property
     def channels(self) -> int:
         """Number of channels of the output."""
         return len(self.mean)
 
-    def __call__(
-        self, images: Tensor | Image.Image | Sequence[Image.Image], device: torch.device | None = None
-    ) -> Tensor:
-        """Preprocesses a batch.
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an arranged image and of the network's input: (C, size, size)."""
+        return self.channels, self.size, self.size
+
+    def decoder(self, on_error: OnError = "raise") -> Decoder:
+        """Returns the decoder of image files for this preprocessing."""
+        reading = Reading(range=self.range, depth=self.depth, bands=self.bands)
+        return Decoder(channels=self.channels, on_error=on_error, **reading)
+
+    def arrange(self, item: Tensor | Image.Image) -> Tensor:
+        """Resizes and crops one image, or a batch of images of one size, in a worker process.
 
         Args:
-            images: uint8 (N, C, H, W), where gray images (C = 1) are expanded to three channels if necessary; or PIL
-                images of any mode and size, rotated upright by their EXIF orientation.
+            item: uint8, or float32 in [0, 1], (..., C, H, W), where gray images (C = 1) are expanded if necessary; or a
+                PIL image of any mode and size, rotated upright by its EXIF orientation.
+
+        Returns:
+            (..., C, size, size) of the same type; of PIL images uint8, or float32 at depth 16.
+
+        Raises:
+            ValueError: The image has another type, shape or number of channels, or float values outside of [0, 1].
+        """
+        if isinstance(item, Image.Image):
+            item = self.decoder().picture(item)
+        self._check(item, item.ndim in (3, 4))
+        expanded = item.expand(*item.shape[:-3], self.channels, -1, -1)
+        return resize_and_crop(expanded, self.size, self.resize)
+
+    def __call__(self, raw: Tensor | Image.Image | Sequence[Image.Image], device: torch.device | None = None) -> Tensor:
+        """Normalizes a batch.
+
+        Args:
+            raw: Arranged images, uint8 or float32 in [0, 1], (N, C, size, size). Images of another size and PIL images
+                are arranged first.
             device: Device of the result; None keeps the device.
 
         Returns:
             float32 (N, C, size, size).
 
         Raises:
-            ValueError: The images have another type or shape, or another number of channels.
+            ValueError: The images have another type, shape or number of channels, or float values outside of [0, 1].
         """
-        if isinstance(images, Tensor):
-            batch = self._resized(images)
-        else:
-            pictures = [images] if isinstance(images, Image.Image) else list(images)
+        if not isinstance(raw, Tensor):
+            pictures = [raw] if isinstance(raw, Image.Image) else list(raw)
             if not pictures or not all(isinstance(picture, Image.Image) for picture in pictures):
                 types = ", ".join(sorted({type(picture).__name__ for picture in pictures})) or "none"
                 raise ValueError(f"images must be uint8 (N, C, H, W) or at least one PIL image, got {types}")
-            upright = (to_tensor(ImageOps.exif_transpose(picture), self.channels) for picture in pictures)
-            batch = torch.cat([self._resized(picture.unsqueeze(0)) for picture in upright])
-        return normalize(batch.to(device).float() / 255, self.mean, self.std)
+            raw = torch.stack([self.arrange(picture) for picture in pictures])
+        else:
+            self._check(raw, raw.ndim == 4)
+            raw = raw if raw.shape[1:] == self.shape else self.arrange(raw)
+        return normalize(to_floats(raw.to(device)), self.mean, self.std)
 
-    def _resized(self, images: Tensor) -> Tensor:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, self.channels):
+    def picture(self, raw: Tensor) -> Tensor:
+        """Converts a raw image (C, H, W) for display: uint8 (1 or 3, H, W), of other bands the first three or one."""
+        shown = raw if raw.shape[0] in (1, 3) else raw[:3] if raw.shape[0] > 3 else raw[:1]
+        return shown if shown.dtype == torch.uint8 else shown.mul(255).round().to(torch.uint8)
+
+    def _check(self, images: Tensor, known: bool) -> None:
+        known = known and images.dtype in (torch.uint8, torch.float32) and 0 not in images.shape[-2:]
+        if not known or images.shape[-3] not in (1, self.channels):
             got = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
             raise ValueError(f"images must be uint8 (N, {self.channels}, H, W) or PIL images, got {got}")
-        return resize_and_crop(images.expand(-1, self.channels, -1, -1), self.size, self.resize)
+        if images.is_floating_point() and images.numel():
+            low, high = (value.item() for value in images.aminmax())
+            if not 0 <= low <= high <= 1:  # also true for NaN
+                raise ValueError(f"float images must be in [0, 1], got {low:.3g} to {high:.3g}")
 
 
 def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
     """Resizes the shorter side (bicubic, antialiased) and crops the center.
 
-    uint8 (..., C, H, W) -> (..., C, size, size). `shorter_side` is at least `size`; None is `usual_resize(size)`.
+    Very long images are first cropped to the part that remains, so that the memory does not depend on their length.
+
+    Args:
+        images: uint8 or float32 in [0, 1], (..., C, H, W).
+        size: Side of the output in pixels.
+        shorter_side: Length of the shorter side after resizing, at least `size`; None is `usual_resize(size)`.
+
+    Returns:
+        (..., C, size, size) of the same type.
     """
-    resized = F.resize(images, [shorter_side or usual_resize(size)], InterpolationMode.BICUBIC, antialias=True)
-    cropped: Tensor = F.center_crop(resized, [size, size])
+    shorter_side = shorter_side or usual_resize(size)
+    if max(images.shape[-2:]) > _LONG * min(images.shape[-2:]):
+        cropped = _center_of_long(images, size, shorter_side)
+    else:
+        cropped = F.center_crop(_resized(images, shorter_side), [size, size])
+    return cropped if cropped.dtype == torch.uint8 else cropped.clamp(0, 1)
+
+
+def _center_of_long(images: Tensor, size: int, shorter_side: int) -> Tensor:
+    """Resizes only the part of very long images that remains, with the pixels that the filter reaches.
+
+    A block of `short` pixels becomes a block of exactly `shorter_side` pixels. The result touches at most two of them,
+    and the filter at most two more on each side.
+    """
+    height, width = images.shape[-2:]
+    short, long = sorted((height, width))
+    start = round((int(shorter_side * long / short) - size) / 2)
+    first = start // shorter_side - 2
+    part = images.narrow(-2 if height > width else -1, first * short, 6 * short)
+    along, across = start - first * shorter_side, round((shorter_side - size) / 2)
+    top, left = (along, across) if height > width else (across, along)
+    cropped: Tensor = F.crop(_resized(part, shorter_side), top, left, size, size)
     return cropped
+
+
+def _resized(images: Tensor, shorter_side: int) -> Tensor:
+    resized: Tensor = F.resize(images, [shorter_side], InterpolationMode.BICUBIC, antialias=True)
+    return resized
 
 
 def usual_resize(size: int) -> int:

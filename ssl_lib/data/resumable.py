@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_lib.data.base import ImageData
-from ssl_lib.data.datasets.folder import FolderData
+from ssl_lib.data.datasets.folder_data import FolderData
+from ssl_lib.data.tiles import Tiles
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import locked, write_text
 
@@ -175,9 +176,11 @@ def describe_source(data: ImageData) -> dict[str, Any]:
     """Describes the images of a data set: file names, labels and classes, but not the contents of the files."""
     labels = b"" if data.labels is None else data.labels.numpy().tobytes() + json.dumps(data.class_names).encode()
     source: dict[str, Any] = {"images": len(data), "channels": data.channels, "labels": digest(labels)}
+    if isinstance(data, Tiles):
+        return {**describe_source(data.data), **source, "tile": data.size}
     if not isinstance(data, FolderData):
-        return {"type": type(data).__name__, **source, "mean": list(data.mean)}
-    names = "\0".join(data.path(index).removeprefix(data.root) for index in range(len(data)))
+        return {"type": type(data).__name__, **source, "mean": list(data.mean or ())}
+    names = "\0".join(os.sep + data.name(index) for index in range(len(data)))
     return {"folder": os.path.realpath(data.root), **source, "names": digest(os.fsencode(names))}
 
 

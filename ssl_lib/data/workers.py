@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_lib.data.base import ImageData, ImageDataset, SkipImage
-from ssl_lib.data.preprocessing import resize_and_crop
-from ssl_lib.data.worker_errors import worker_crashes
+from ssl_lib.data.worker_errors import check_main_guard, worker_crashes
 from ssl_lib.distributed import local_world_size
 from ssl_lib.distributed.signals import leave_signals_to_parent
 from ssl_lib.errors import DataError
@@ -80,10 +79,10 @@ def read_next(data: ImageData, index: int, skipped: list[str]) -> tuple[Tensor, 
 
 
 class EvaluationBatches(Dataset[ReadBatch | DataError]):
-    """Evaluation batches, see `resize_and_crop`. An image that raises SkipImage is left out."""
+    """Evaluation batches of arranged images, see `Preprocessing`. An image that raises SkipImage is left out."""
 
-    def __init__(self, data: ImageData, size: int, shorter_side: int | None = None) -> None:
-        self.data, self.size, self.shorter_side = data, size, shorter_side
+    def __init__(self, data: ImageData, arrange: Callable[[Tensor], Tensor]) -> None:
+        self.data, self.arrange = data, arrange
 
     def __getitem__(self, request: Request) -> ReadBatch | DataError:
         images, read, skipped = [], [], list[str]()
@@ -91,7 +90,7 @@ class EvaluationBatches(Dataset[ReadBatch | DataError]):
             _prepare(self.data, request[1])
             for index in request[1]:
                 try:
-                    images.append((resize_and_crop(self.data.read(index), self.size, self.shorter_side),))
+                    images.append((self.arrange(self.data.read(index)),))
                 except SkipImage as error:
                     skipped.append(error.path)
                 else:
@@ -146,6 +145,8 @@ class WorkerPool:
 
     def _read(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
         requests = self._requests.pending = [(epoch, indices.tolist()) for indices in batches]
+        if self._loader.num_workers:
+            check_main_guard()
         results = iter(self._loader)
         for _ in requests:
             result = next(results, None)

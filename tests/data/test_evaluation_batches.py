@@ -19,7 +19,7 @@ def test_arrays_of_the_target_size_are_unchanged(tmp_path, size, mapped):
     batches = list(evaluation_batches(data, batch_size=10, size=size))
     assert [len(batch.indices) for batch in batches] == [10, 10, 3]
     assert torch.equal(torch.cat([batch.images for batch in batches]), data.gather(torch.arange(23)))
-    assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(0, 46, 2))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(23))[::-1]
 
 
 def test_resize_also_crops_arrays_of_the_target_size():

@@ -52,7 +52,7 @@ def test_each_epoch_has_every_image_once_in_a_different_order(tmp_path, mapped):
         for batch in batches:
             assert batch.images.dtype == torch.uint8 and batch.images.shape[1:] == (1, 4, 4)
             assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.indices)
-            assert torch.equal(batch.labels, batch.indices * 2)
+            assert torch.equal(batch.labels, 22 - batch.indices)
         orders.append(torch.cat([batch.indices for batch in batches]).tolist())
         assert sorted(orders[-1]) == list(range(23)) != orders[-1]
     assert orders[0] != orders[1] != orders[2]

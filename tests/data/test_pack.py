@@ -82,8 +82,11 @@ def test_pack_folder_packs_every_split(folder, tmp_path):
     train, test = tmp_path / "out" / "train", tmp_path / "out" / "test"
     assert (train / "classes.json").read_bytes() == (test / "classes.json").read_bytes()
     paths = {"labels": train / "labels.npy", "test_path": test / "images.npy", "test_labels": test / "labels.npy"}
-    assert arrays(train / "images.npy", **paths, split="test").labels.tolist() == [1]
+    data = arrays(train / "images.npy", **paths, split="test")
+    assert data.labels.tolist() == [1]
     assert len(arrays(train / "images.npy", **paths)) == 11
+    data = arrays(tmp_path / "out", split="test")
+    assert [data.class_names[label] for label in data.labels] == ["class1"]
 
 
 def test_pack_folder_without_splits_or_labels(tmp_path):
@@ -92,3 +95,16 @@ def test_pack_folder_without_splits_or_labels(tmp_path):
     (packed,) = pack_folder(tmp_path / "wild", tmp_path / "out", SIZE, workers=0).values()
     assert packed.labels is None and arrays(packed.images).labels is None
     assert sorted(contents(tmp_path / "out" / "train")) == ["images.npy", "pack.json"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_float_images_are_refused(tmp_path, workers):
+    class Floats(FolderData):
+        def read(self, index):
+            return super().read(index) / 255
+
+    Image.new("RGB", (SIZE, SIZE), "white").save(tmp_path / "a.png")
+    bright = ArrayData(np.ones((3, SIZE, SIZE), np.float32))
+    for number, data in enumerate((bright, Floats(tmp_path))):
+        with pytest.raises(DataError, match="pack writes 8-bit images"):
+            pack(data, tmp_path / f"out{number}", SIZE, workers=workers)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lib import Evaluator
+from ssl_lib.data import ArrayData, FolderData, leakage
+from ssl_lib.data.base import DataWarning
+from ssl_lib.data.leakage import shared_images, warn_of_shared_images
+from ssl_lib.evaluation import KNN
+from tests.conftest import TinyBackbone
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images with different pixels and files of one size."""
+    for name in "abcd":
+        save(tmp_path / "train" / f"{name}.bmp")
+    (tmp_path / "test").mkdir()
+    return tmp_path
+
+
+def save(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (6, 7, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("place", [shutil.copyfile, os.symlink, os.link])
+def test_copies_and_links_are_found_among_files_of_one_size(folder, place):
+    save(folder / "test" / "new.bmp")
+    place(folder / "train" / "c.bmp", folder / "test" / "old.bmp")
+    train, test = FolderData(folder / "train"), FolderData(folder / "test")
+    assert shared_images(train, test) == [(1, 2)]
+    with pytest.warns(UserWarning, match=r"1 of 2 test images are also training images, such as old\.bmp and c\.bmp"):
+        warn_of_shared_images(train, test)
+
+
+def test_same_folder_by_another_path(folder):
+    (folder / "link").symlink_to(folder / "train")
+    pairs = shared_images(FolderData(folder / "train"), FolderData(folder / "link"))
+    assert pairs == [(index, index) for index in range(4)]
+
+
+def test_different_images_are_not_reported(folder, recwarn):
+    save(folder / "test" / "a.bmp")
+    warn_of_shared_images(FolderData(folder / "train"), FolderData(folder / "test"))
+    assert not recwarn
+
+
+def test_pages_of_one_file_are_different_images(tmp_path):
+    for split, first in (("train", 0), ("test", 0)):
+        pages = [Image.new("L", (5, 5), first + page) for page in range(3)]
+        (tmp_path / split).mkdir()
+        pages[0].save(tmp_path / split / "a.tif", save_all=True, append_images=pages[1:])
+    train, test = (FolderData(tmp_path / split, 1, pages="all") for split in ("train", "test"))
+    assert shared_images(train, test) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_arrays_are_compared_by_their_pixels():
+    images = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    train, test = ArrayData(images[:4]), ArrayData(images[[5, 2, 4]])
+    assert shared_images(train, test) == [(1, 2)]
+    assert shared_images(train, ArrayData(images[4:])) == []
+    assert shared_images(train, train) == [(index, index) for index in range(4)]
+
+
+def test_arrays_of_other_shapes_and_types_are_different():
+    train = ArrayData(np.zeros((1, 4, 4), np.uint8))
+    assert shared_images(train, ArrayData(np.zeros((1, 2, 8), np.uint8))) == []
+    assert shared_images(train, ArrayData(np.zeros((1, 4, 1), np.float32))) == []  # as many bytes
+
+
+def test_copies_are_counted_even_if_another_image_has_the_same_path(folder):
+    shutil.copyfile(folder / "train" / "a.bmp", folder / "train" / "copy.bmp")
+    whole = FolderData(folder / "train")
+    assert whole.name(3) == "copy.bmp"
+    train, test = whole.subset(torch.tensor([0, 1, 2])), whole.subset(torch.tensor([1, 3, 4]))
+    assert shared_images(train, test) == [(0, 1), (1, 0)]
+
+
+def test_names_with_a_number_sign_are_no_pages(folder):
+    (folder / "train" / "a.bmp").rename(folder / "train" / "a#1.bmp")
+    shutil.copyfile(folder / "train" / "a#1.bmp", folder / "test" / "z.bmp")
+    train, test = FolderData(folder / "train"), FolderData(folder / "test")
+    assert [train.name(found) for _, found in shared_images(train, test)] == ["a#1.bmp"]
+
+
+def test_large_sets_are_compared_by_path_alone(folder, monkeypatch):
+    monkeypatch.setattr(leakage, "_MOST", 5)
+    shutil.copyfile(folder / "train" / "a.bmp", folder / "test" / "a.bmp")
+    save(folder / "test" / "b.bmp")
+    (folder / "link").symlink_to(folder / "train")
+    train, test = FolderData(folder / "train"), FolderData(folder / "test")
+    assert shared_images(train, test) == []
+    assert len(shared_images(train, FolderData(folder / "link"))) == 4
+
+
+def test_missing_files_are_left_to_the_reader(folder):
+    shutil.copytree(folder / "train", folder / "test", dirs_exist_ok=True)
+    train, test = FolderData(folder / "train"), FolderData(folder / "test")
+    (folder / "test" / "b.bmp").unlink()
+    assert shared_images(train, test) == [(0, 0), (2, 2), (3, 3)]
+
+
+def test_evaluator_warns_of_test_images_among_the_training_images():
+    """Without a warning, 100 % on noise looks like a good result."""
+    images = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    labels = RNG.integers(0, 4, 40)
+    train = ArrayData(images, labels, mean=(0.5,), std=(0.25,))
+    settings = {"protocols": [KNN(k=1, also=())], "random_encoder": TinyBackbone()}
+    with pytest.warns(DataWarning, match="10 of 10 test images are also training images, such as 0 and 5"):
+        evaluator = Evaluator(train, ArrayData(images[5:15], labels[5:15]), **settings)
+    assert evaluator(TinyBackbone())["raw pixels"]["knn"] == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        Evaluator(train, ArrayData(255 - images[:10], labels[:10]), **settings)
