@@ -187,9 +187,8 @@ def _export(commands: Any) -> None:
     add_changes(parser, "evaluation.image_size=96")
     formats = "torchvision, timm, safetensors, onnx, torch_export or huggingface"
     parser.add_argument("--to", required=True, dest="export_format", metavar="FORMAT", help=formats)
-    parser.add_argument(
-        "-o", "--output", metavar="PATH", help="file, or folder for huggingface; default: in RUN/export"
-    )
+    output = "file, or folder for huggingface; default: in RUN/export"
+    parser.add_argument("-o", "--output", metavar="PATH", help=output)
     parser.add_argument("--part", choices=("teacher", "student"), help="default: the part that is evaluated")
 
 
@@ -218,6 +217,7 @@ def _pack(commands: Any) -> None:
     parser.add_argument("source", metavar="SRC", help="class folders, any tree of images, or train and val folders")
     parser.add_argument("destination", metavar="DST", help="folder for the arrays; an interrupted pack continues there")
     parser.add_argument("--size", type=int, default=256, help="side of the squares in pixels (default: 256)")
+    parser.add_argument("--tile", action="store_true", help="cut large images into squares instead of resizing them")
     parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="3 for RGB, 1 for gray (default: 3)")
     parser.add_argument("--workers", type=int, help="processes that decode images; default: one per CPU, at most 8")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")

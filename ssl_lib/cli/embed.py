@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from torch import nn
 
@@ -16,7 +18,7 @@ from ssl_lib.data import FolderData, ImageData
 from ssl_lib.data.io.decode import OnError
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.embedding import Embedded, embed
-from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.errors import ConfigError
 from ssl_lib.experiment.load import load_run
 from ssl_lib.experiment.trained_backbone import TrainedBackbone
 from ssl_lib.runs.files import run_folder
@@ -37,12 +39,16 @@ def run_embed(options: argparse.Namespace) -> None:
     if options.size is not None:
         preprocessing = preprocessing.at(options.size)
     settings = {
-        "size": preprocessing.size,
-        "resize": preprocessing.resize,
+        "preprocessing": preprocessing,
         "batch_size": options.batch_size,
         "precision": options.precision,
         "root": os.path.realpath(os.path.expanduser(folder)) if folder else None,
     }
+    if isinstance(data, FolderData) and _is_inside(options.output, data.root):
+        raise ConfigError(
+            f"--output: {options.output} is in the folder of the images, where it would be taken for one of them: "
+            "choose another place, such as -o ../embeddings.npz"
+        )
     encoder = encoder.to(resolve_device(options.device))
     try:
         made = call("embed", embed, encoder, data, options.output, workers=options.workers, **settings)
@@ -61,16 +67,16 @@ def _load(options: argparse.Namespace, folder: str | None) -> tuple[nn.Module, P
             changes["data.on_error"] = "skip"
         run = load_run(options.run, changes, protocols=None)
         return run.method.encoder, run.preprocessing, run.train
-    try:
-        backbone = TrainedBackbone.from_run(options.run, changes=changes)
-    except DataError as error:
-        raise DataError(
-            f"{error}. The run's training images define the normalization: give their folder with data.root=..., or "
-            "describe them, as in data='{name: image_folder, root: IMAGES}', with data.mean and data.std if they are "
-            "not ImageNet's"
-        ) from error
+    known = {f"data.{field.name}" for field in dataclasses.fields(Preprocessing)}
+    if unused := [key for key in changes if key.partition(".")[0] == "data" and key not in known]:
+        raise ConfigError(f"{unused[0]} has no effect on the images of {folder}: leave out the change, or the folder")
+    backbone = TrainedBackbone.from_run(options.run, changes=changes)
     on_error: OnError = "skip" if options.skip_unreadable else "raise"
     return backbone.net, backbone.preprocessing, open_images(folder, backbone.preprocessing, on_error)
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return Path(path).expanduser().resolve().is_relative_to(Path(folder).resolve())
 
 
 def _print_summary(made: Embedded, encoder: nn.Module, data: ImageData) -> None:

@@ -12,7 +12,7 @@ from ssl_lib.cli.common import find_config
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import call, resolve
 from ssl_lib.data import FolderData, ImageData, arrays, decode_image
-from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.io.decode import OnError, Reading
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.data.resumable import describe_source
 from ssl_lib.embedding import EmbeddingTable
@@ -24,13 +24,14 @@ __all__ = ["image_reader", "open_images"]
 
 
 def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -> ImageData:
-    """Opens the images of a folder, with a run's channels and normalization.
+    """Opens the images of a folder, which are read as the run's training images.
 
     Raises:
         DataError: The folder is missing or has no images, or holds several packed splits or other channels.
     """
     if not _is_packed(folder):
-        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error)
+        reading = Reading(range=like.range, depth=like.depth, bands=like.bands)
+        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error, **reading)
     parts = [part for part in ("train", "test") if (Path(folder).expanduser() / part / "images.npy").exists()]
     if len(parts) > 1:
         raise DataError(f"{folder} holds {' and '.join(parts)}: give {os.path.join(folder, 'train')} or the other")
@@ -41,9 +42,7 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
             f"{folder}: the images have {found.channels} channels, the run has {like.channels}: pack them with "
             f"--channels {like.channels}"
         )
-    data = call("IMAGES", arrays, folder, mean=like.mean, std=like.std)
-    assert data is not None
-    return data
+    return found
 
 
 def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:

@@ -9,7 +9,9 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ssl_lib.cli.arguments import make_parser
 from ssl_lib.cli.console import ctrl_c_ends, end_quietly_on_ctrl_c, print_error, print_interrupted, prints_for_all
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `ssl-lib`; None takes those of this process, which then only has to end.
     """
     handler = signal.getsignal(signal.SIGINT)
-    with robust_streams():
+    with robust_streams(), _plain_warnings():
         try:
             return _run(sys.argv[1:] if arguments is None else list(arguments))
         finally:
@@ -35,6 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 end_quietly_on_ctrl_c()
             elif signal.getsignal(signal.SIGINT) is not handler:
                 signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints the warnings of this library without the line of code that issued them."""
+    usual = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], filename: str, *line: Any) -> str:
+        own = f"{os.sep}ssl_lib{os.sep}" in filename
+        return f"warning: {message}\n" if own else usual(message, category, filename, *line)
+
+    warnings.formatwarning = plain  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _run(arguments: list[str]) -> int:

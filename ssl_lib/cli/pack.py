@@ -16,7 +16,7 @@ __all__ = ["run_pack"]
 def run_pack(options: argparse.Namespace) -> None:
     """Runs `ssl-lib pack`."""
     on_error = "skip" if options.skip_unreadable else "raise"
-    arguments = {"channels": options.channels, "on_error": on_error, "workers": options.workers}
+    arguments = {"channels": options.channels, "on_error": on_error, "workers": options.workers, "tile": options.tile}
     packed = call("pack", pack_folder, options.source, options.destination, options.size, **arguments)
     for split, part in packed.items():
         new = f", {part.written:,} of them now" if part.written < part.count else ""

@@ -26,7 +26,7 @@ def run_views(options: argparse.Namespace) -> None:
     if count < 1:
         raise ConfigError(f"--images must be at least 1, got {options.images}")
     originals, made = preview(data, pipeline, count, config.seed)
-    picture = draw_views(originals, made, data.mean, data.std, title)
+    picture = draw_views(originals, made, pipeline.mean, pipeline.std, title)
     save_picture(picture, options.output)
     print(f"{options.output}: {count} images and their {len(pipeline.views)} views")
 

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_lib.data import Batch, FolderData, ImageData, evaluation_batches, image_name
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.embedding.storage import storage_of
 from ssl_lib.embedding.table import EmbeddingTable
 from ssl_lib.errors import DataError
-from ssl_lib.evaluation.features import device_of, encode, frozen
+from ssl_lib.evaluation.features import check_features, device_of, encode, frozen
 from ssl_lib.utils.precision import Precision
 
 __all__ = ["Embedded", "embed"]
@@ -58,6 +59,7 @@ def embed(
     workers: int | None = None,
     precision: str = "fp32",
     progress: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> Embedded:
     """Encodes every image in eval mode and without augmentation, and writes an `EmbeddingTable`.
 
@@ -66,16 +68,17 @@ def embed(
 
     Args:
         encoder: (N, C, H, W) -> (N, out_dim). It runs on the device of its parameters.
-        data: The images, normalized with its `mean` and `std`. Images that raise `SkipImage` are skipped.
+        data: The images. Images that raise `SkipImage` are skipped.
         destination: A .npz file, or a .parquet file (needs the extra `parquet`).
         root: Folder that the image names are relative to, stored to find the images again; defaults to the root of a
             `FolderData`.
-        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
-        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        size: Side of the images fed to the encoder in pixels; see `Preprocessing.of`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `Preprocessing.of`.
         batch_size: Images per forward pass.
         workers: Number of worker processes that decode images, for data not in memory.
         precision: `fp32`, `bf16`, `fp16` or `auto`. The table always holds float32.
         progress: Whether to show a progress bar on a terminal.
+        preprocessing: Resizes and normalizes the images; None is `Preprocessing.of(data, size, resize)`.
 
     Raises:
         DataError: An image cannot be read, its features are not finite, the destination exists with different images,
@@ -92,17 +95,18 @@ def embed(
     if batch_size < 1 or (workers is not None and workers < 0):
         raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     computed = Precision.resolve(precision, device_of(encoder))
-    read = functools.partial(evaluation_batches, data, batch_size, size, workers, resize=resize)
+    inputs = preprocessing or Preprocessing.of(data, size, resize)
+    read = functools.partial(evaluation_batches, data, batch_size, workers=workers, preprocessing=inputs)
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
-    made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder), "size": size, "resize": resize}
-    made_of |= {"batch size": batch_size, "precision": computed.name, "mean": list(data.mean), "std": list(data.std)}
+    made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder)}
+    made_of |= {"batch size": batch_size, "precision": computed.name, **inputs.plain()}
     if path.exists():
         return _existing(path, made_of)
     with _unfinished_rows(path, len(data), width, made_of) as rows:
         before = rows.count
         with frozen(encoder), computed.autocast():
-            _fill(rows, encoder, data, batch_size, read, progress)
+            _fill(rows, encoder, inputs, data, batch_size, read, progress)
         _build_table(rows, data, root, made_of).save(path)
     return Embedded(path, rows.count, rows.count - before, tuple(rows.skipped.values()))
 
@@ -130,6 +134,7 @@ def _unfinished_rows(path: Path, total: int, width: int, made_of: dict[str, Any]
 def _fill(
     rows: RowFile,
     encoder: nn.Module,
+    preprocessing: Preprocessing,
     data: ImageData,
     batch_size: int,
     read: Callable[..., Iterable[Batch]],
@@ -142,8 +147,10 @@ def _fill(
     with rows.opened() as file, bar:
         for batch in read(indices=torch.arange(rows.done, len(data))):
             assert isinstance(batch.images, Tensor)
-            features = encode(encoder, batch.images, data.mean, data.std)
-            _check_features(features, rows.width, data, batch.indices)
+            features = encode(encoder, batch.images, preprocessing)
+            if features.shape[1:] != (rows.width,):
+                raise ValueError(f"the encoder's out_dim is {rows.width}, but its features are {tuple(features.shape)}")
+            check_features(features, data, batch.indices)
             end = min(len(data), (int(batch.indices[-1]) // batch_size + 1) * batch_size)
             bar.update(end - rows.done)
             rows.append(file, end, features.numpy(), _skipped(data, range(rows.done, end), batch.indices.tolist()))
@@ -157,14 +164,6 @@ def _fill(
 def _skipped(data: ImageData, wanted: range, read: Iterable[int]) -> dict[int, str]:
     """Indices and names of the images that were not read."""
     return {index: image_name(data, index) for index in sorted(set(wanted).difference(read))}
-
-
-def _check_features(features: Tensor, width: int, data: ImageData, indices: Tensor) -> None:
-    if features.shape[1:] != (width,):
-        raise ValueError(f"the encoder's out_dim is {width}, but its features are {tuple(features.shape)}")
-    if (bad := ~features.isfinite().all(1)).any():
-        name = image_name(data, int(indices[bad][0]))
-        raise DataError(f"{name}: the encoder returns NaN or infinity; try another precision, or check the run's loss")
 
 
 def _build_table(rows: RowFile, data: ImageData, root: str | None, made_of: dict[str, Any]) -> EmbeddingTable:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lib.data import ImageData
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.evaluation.features import extract_features
 from ssl_lib.runs.results import Metric
 from ssl_lib.views import ViewPipeline
@@ -64,12 +65,13 @@ class EvaluatedEncoder:
         queries: Labeled test images.
         bank_indices: Positions of the training images to use; None uses all.
         query_indices: Positions of the test images to use; None uses all.
-        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
-        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        size: Side of the images fed to the encoder in pixels, if `preprocessing` is None.
+        resize: Length in pixels that the shorter side is resized to before cropping, if `preprocessing` is None.
         workers: Number of worker processes that decode images.
         center: Whether to subtract the mean of the bank from all features.
         device: Device on which protocols compute. The features stay on the CPU.
         views: Creates the views that the run was trained with; None if they are not known.
+        preprocessing: Resizes and normalizes all images; None is `Preprocessing.of(bank, size, resize)`.
     """
 
     title: str
@@ -84,6 +86,12 @@ class EvaluatedEncoder:
     center: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     views: ViewPipeline | None = None
+    preprocessing: Preprocessing | None = None
+
+    @cached_property
+    def inputs(self) -> Preprocessing:
+        """The preprocessing of all images, training and test."""
+        return self.preprocessing or Preprocessing.of(self.bank, self.size, self.resize)
 
     @property
     def bank_places(self) -> Tensor:
@@ -107,8 +115,7 @@ class EvaluatedEncoder:
             self.encoder,
             data,
             indices=indices,
-            size=self.size,
-            resize=self.resize,
+            preprocessing=self.inputs,
             workers=self.workers,
             title=self.title,
         )

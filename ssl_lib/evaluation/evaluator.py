@@ -12,6 +12,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ssl_lib.data import as_image_data
+from ssl_lib.data.labels import matched
+from ssl_lib.data.leakage import warn_of_shared_images
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.errors import DataError, SSLError
 from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Scores, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
@@ -32,15 +35,17 @@ class Evaluator:
         queries: Labeled test images.
         protocols: The protocols to run.
         random_encoder: A backbone with random weights, used as a baseline.
-        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
-        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        size: Side of the images fed to the encoder in pixels, if `preprocessing` is None.
+        resize: Length in pixels that the shorter side is resized to before cropping, if `preprocessing` is None.
         workers: Number of worker processes that decode images, for data not in memory.
         limit: Maximum number of images of each set, a fixed random subset; None uses all images.
         views: Creates the views that the run was trained with, for protocols that use them.
+        preprocessing: Resizes and normalizes all images; None is `Preprocessing.of(bank, size, resize)`.
 
     Raises:
-        ValueError: Bank or queries have no labels, are too few for a protocol, or do not fit the encoder; or two
-            protocols return a metric of the same name.
+        DataError: The test images have a class that the training images do not have.
+        ValueError: Bank or queries have no labels, are too few for a protocol, or do not fit the encoder; there is no
+            preprocessing and the bank has no mean and std; or two protocols return a metric of the same name.
         ConfigError: A protocol needs a package that is not installed.
     """
 
@@ -56,24 +61,31 @@ class Evaluator:
         workers: int | None = None,
         limit: int | None = None,
         views: ViewPipeline | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         bank, queries = as_image_data(bank), as_image_data(queries)
         if bank.labels is None or queries.labels is None:
             raise ValueError("evaluation needs labels for the training images (bank) and for the test images (queries)")
-        self.bank, self.queries, self.protocols = bank, queries, tuple(protocols)
-        self.random_encoder, self.size, self.resize, self.limit = random_encoder, size, resize, limit
+        self.bank, self.queries, self.protocols = bank, matched(queries, bank), tuple(protocols)
+        self.random_encoder, self.limit = random_encoder, limit
+        self.preprocessing = preprocessing or Preprocessing.of(bank, size, resize)
+        self.size, self.resize = self.preprocessing.size, self.preprocessing.resize
+        warn_of_shared_images(bank, queries)
         keys = [measure.key for protocol in protocols for measure in protocol.measures]
         if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(
                 f"several protocols return the metric {', '.join(duplicates)}: run them in separate evaluations"
             )
-        self._options: dict[str, Any] = {"size": size, "resize": resize, "workers": workers, "views": views}
+        self._options: dict[str, Any] = {
+            "workers": workers,
+            "views": views,
+            "preprocessing": self.preprocessing,
+        }
         self._indices = draw(len(bank), limit), draw(len(queries), limit)
         self._baselines: dict[str, list[Scores]] = {}
         for protocol in protocols:
             protocol.check(bank.labels[self._indices[0]])
-        if size is not None:
-            self._check_size(size)
+        self._check_input()
 
     def limited(self, count: int | None) -> Evaluator:
         """The same evaluator with at most `count` images of each set."""
@@ -135,13 +147,13 @@ class Evaluator:
             raise DataError(f"evaluation: {error}; unreadable training images skipped: {skipped}") from error
 
     @torch.no_grad()
-    def _check_size(self, size: int) -> None:
+    def _check_input(self) -> None:
         """Feeds one black image to the random encoder, to detect an unsupported image size immediately."""
-        image = torch.zeros(1, self.bank.channels, size, size, device=device_of(self.random_encoder))
+        image = torch.zeros(1, *self.preprocessing.shape, device=device_of(self.random_encoder))
         try:
             self.random_encoder.eval()(image)
         except (RuntimeError, AssertionError) as error:
-            shape = f"{self.bank.channels} x {size} x {size}"
+            shape = " x ".join(map(str, self.preprocessing.shape))
             raise ValueError(
                 f"the backbone does not accept images of {shape} (channels, height, width): {error}"
             ) from error

@@ -12,15 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssl_lib.data import ImageData, evaluation_batches
+from ssl_lib.data import ImageData, evaluation_batches, image_name
 from ssl_lib.data.base import SkipImage
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
+from ssl_lib.errors import DataError
 from ssl_lib.types import Batch
 from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.views import ViewPipeline
-from ssl_lib.views.color import normalize
 
-__all__ = ["RawPixels", "device_of", "encode", "extract_features", "frozen", "progress", "view_features"]
+__all__ = [
+    "RawPixels",
+    "check_features",
+    "device_of",
+    "encode",
+    "extract_features",
+    "frozen",
+    "progress",
+    "view_features",
+]
 
 T = TypeVar("T")
 
@@ -59,11 +69,37 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def encode(encoder: nn.Module, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normalizes uint8 images (N, C, H, W) and encodes them: features (N, D) in float32, on the CPU."""
-    images = normalize(images.to(device_of(encoder)).float() / 255, mean, std)
-    features: Tensor = encoder(images.contiguous(memory_format=torch.channels_last)).float().cpu()
-    return features
+def encode(encoder: nn.Module, raw: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Encodes a batch of arranged images: features (N, D) in float32, on the CPU.
+
+    All features of frozen networks are computed here.
+
+    Args:
+        encoder: (N, C, H, W) -> (N, D). It runs on the device of its parameters.
+        raw: Images from `Preprocessing.arrange`, (N, C, size, size).
+        preprocessing: Normalizes the images.
+
+    Raises:
+        ValueError: The encoder returns something else.
+    """
+    images = preprocessing(raw, device_of(encoder))
+    features = encoder(images.contiguous(memory_format=torch.channels_last))
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(raw):
+        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"the encoder must return features (N, D) of {len(raw)} images, got {got}")
+    return features.float().cpu()
+
+
+def check_features(features: Tensor, data: ImageData, indices: Tensor) -> None:
+    """Checks that the features (N, D) of the images at `indices` (N,) are finite.
+
+    Raises:
+        DataError: A value is NaN or infinite; the message names the image.
+    """
+    bad = ~features.isfinite().all(1)
+    if bad.any():
+        name = image_name(data, int(indices[bad][0]))
+        raise DataError(f"{name}: the encoder returns NaN or infinity; try another precision, or check the run's loss")
 
 
 def extract_features(
@@ -76,6 +112,7 @@ def extract_features(
     batch_size: int = 512,
     workers: int | None = None,
     title: str = "features",
+    preprocessing: Preprocessing | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Encodes every image once, in order, with the encoder in eval mode; its mode is restored afterwards.
 
@@ -83,25 +120,34 @@ def extract_features(
 
     Args:
         encoder: (N, C, H, W) -> (N, D). It runs on the device of its parameters.
-        data: The images, normalized with its `mean` and `std`, without augmentation.
+        data: The images, without augmentation.
         indices: (N,), positions of the images to encode; None encodes all.
-        size: Height and width of the images fed to the encoder; see `evaluation_batches`.
-        resize: Length in pixels that the shorter side is resized to before cropping; see `evaluation_batches`.
+        size: Side of the images fed to the encoder in pixels; see `Preprocessing.of`.
+        resize: Length in pixels that the shorter side is resized to before cropping; see `Preprocessing.of`.
         batch_size: Images per forward pass.
         workers: Number of worker processes that decode images, for data not in memory.
         title: Title of the progress bar.
+        preprocessing: Resizes and normalizes the images; None is `Preprocessing.of(data, size, resize)`. Pass that of
+            the training images if `data` are other images.
 
     Returns:
         Features (N, D) in float32 and labels (N,) or None, on the CPU. N does not count unreadable images that the data
         set skips.
+
+    Raises:
+        DataError: An image cannot be read, or its features are not finite.
+        ValueError: There is no preprocessing, and `data` has no mean and std, or `size` is None for images of various
+            sizes.
     """
+    preprocessing = preprocessing or Preprocessing.of(data, size, resize)
     mine = share(torch.arange(len(data)) if indices is None else indices)
     features, order, count = torch.empty(0, 0), torch.empty(len(mine), dtype=torch.int64), 0
-    batches = evaluation_batches(data, batch_size, size, workers, mine, resize)
+    batches = evaluation_batches(data, batch_size, workers=workers, indices=mine, preprocessing=preprocessing)
     with frozen(encoder):
         for batch in progress(batches, title, -(-len(mine) // batch_size), unit="batch"):
             assert isinstance(batch.images, Tensor)
-            some = encode(encoder, batch.images, data.mean, data.std)
+            some = encode(encoder, batch.images, preprocessing)
+            check_features(some, data, batch.indices)
             if not count:  # allocate the result once: concatenating batches would need twice the memory
                 features = some.new_empty(len(mine), some.shape[1])
             start, count = count, count + len(some)
@@ -139,6 +185,9 @@ def view_features(
 
     Returns:
         (N, count, D) in float32, on the CPU.
+
+    Raises:
+        DataError: An image cannot be read, or its features are not finite.
     """
     large = [view for view in views.views if view.size == views.size]
     pipeline = ViewPipeline([large[place % len(large)] for place in range(count)], views.mean, views.std)
@@ -147,18 +196,20 @@ def view_features(
     with frozen(encoder):
         batches = mine.split(max(1, batch_size // count))
         for batch in progress(batches, title, unit="batch"):
-            crops, numbers = [], []
+            crops, numbers, read = [], [], list[int]()
             for place in batch.tolist():
                 generator = seeded_generator("views", seed, place)
                 with contextlib.suppress(SkipImage):
                     crops.append(pipeline.crop(data.read(place), generator))
                     numbers.append(pipeline.draw(1, generator))
+                    read.append(place)
             if crops:
                 stacked = tuple(torch.stack(view) for view in zip(*crops, strict=True))
                 images = Batch(stacked, labels=None, indices=torch.empty(0), numbers=torch.cat(numbers))
                 large_views = torch.stack(pipeline(images.to(device)).large, 1)  # (n, count, C, H, W)
                 features = encoder(large_views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
                 found.append(features.float().cpu().unflatten(0, (-1, count)))
+                check_features(found[-1].flatten(1), data, torch.tensor(read))
     return _gather_features(torch.cat(found) if found else torch.empty(0, count, 0))
 
 

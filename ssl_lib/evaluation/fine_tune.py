@@ -126,8 +126,7 @@ class FineTune:
         encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
         set_drop_path(encoder, self.drop_path)
         with torch.no_grad():
-            side = _side(subject)
-            black = torch.zeros(1, subject.bank.channels, side, side, device=subject.device)
+            black = torch.zeros(1, *subject.inputs.shape, device=subject.device)
             width = encoder.eval()(black).shape[1]
         head = nn.Linear(width, classes)
         nn.init.trunc_normal_(head.weight, std=2e-5)
@@ -147,7 +146,7 @@ class FineTune:
         """Trains the model in place; returns the mean loss per epoch, over the images of this process."""
         places, device = subject.bank_places, subject.device
         batch_size = min(self.batch_size, len(places)) // world_size() * world_size()
-        views = self._views(_side(subject), subject.bank.mean, subject.bank.std)
+        views = self._views(subject.inputs.size, subject.inputs.mean, subject.inputs.std)
         loader = Loader(subject.bank, views, batch_size, seed=self.seed, workers=subject.workers, indices=places)
         optimizer = AdamW(layer_decay_groups(model, self.weight_decay, decay), lr=self.lr)
         schedule, precision = self._schedule(), Precision.resolve(self.precision, device)
@@ -210,7 +209,3 @@ def set_drop_path(network: nn.Module, rate: float) -> None:
     paths = [module for module in network.modules() if type(module).__name__ in names]
     for place, path in enumerate(paths):
         setattr(path, names[type(path).__name__], rate * place / max(len(paths) - 1, 1))
-
-
-def _side(subject: EvaluatedEncoder) -> int:
-    return subject.size or int(subject.bank.read(int(subject.bank_places[0])).shape[-1])

@@ -156,7 +156,7 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
     text = to_yaml(config)
     asked = any(arguments is not None for arguments in config.evaluation.protocols.values())
     evaluable = evaluator is not None if asked else None  # without protocols, the labels are not looked for
-    stored = {"config": text, "preprocessing": dataclasses.asdict(preprocessing)}
+    stored = {"config": text, "preprocessing": preprocessing.plain()}
     saved = call("trainer", Checkpoints, run_dir / CHECKPOINTS, **stored, **_settings(config, Checkpoints))
     callbacks: list[Callback] = [
         ConfigFile(run_dir / CONFIG_FILE, text),
@@ -179,7 +179,7 @@ def build_evaluator(
         config: The config, including the backbone's channels and image size.
         train: The training images. They are the bank if they have labels.
         views: The training views.
-        preprocessing: The evaluation images' `size` and `resize`.
+        preprocessing: Resizes and normalizes the evaluation images.
 
     Raises:
         ConfigError: The settings do not fit the images.
@@ -211,8 +211,7 @@ def build_evaluator(
         queries,
         protocols,
         random_encoder=random_encoder,
-        size=preprocessing.size,
-        resize=preprocessing.resize,
+        preprocessing=preprocessing,
         workers=config.trainer["workers"],
         views=views,
     )

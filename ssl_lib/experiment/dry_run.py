@@ -37,16 +37,13 @@ def dry_run(method: Method, views: ViewPipeline, data: ImageData, micro_batch: i
     if is_distributed():
         micro_batch = max(2, micro_batch)  # a batch of 1 is valid if batch statistics are synchronized
     count = min(few, micro_batch, len(data))
-    shapes = [(count, data.channels, view.size, view.size) for view in views.views]
     labels = None if data.labels is None else data.labels[:count]
     progress = Progress(step=0, total_steps=1, steps_per_epoch=1)
     with torch.random.fork_rng(devices=[]):
         try:
             trial = copy.deepcopy(method).train()
             check_method(trial)
-            images = [torch.zeros(shape, dtype=torch.uint8) for shape in shapes]
-            batch = views(images, torch.Generator().manual_seed(0))
-            batch = dataclasses.replace(batch, labels=labels, indices=torch.arange(count))
+            batch = dataclasses.replace(views.blank(count, data.channels), labels=labels, indices=torch.arange(count))
             checked_output(trial(batch, progress), trial).loss.backward()
             for teacher, parts in trial.ema_pairs():
                 teacher.check(parts, trial.ema_momentum(progress))

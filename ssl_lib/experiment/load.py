@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.config.load import saved_config
-from ssl_lib.config.resolve import BAD_ARGUMENTS, derive_backbone, resolve, without_weights
+from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive_backbone, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.data.preprocessing import Preprocessing
@@ -45,7 +45,7 @@ class TrainedRun:
         method: The method with the trained weights, in eval mode on the CPU; `method.encoder` is its backbone.
         evaluator: The evaluator; None if the data have no labeled images or no evaluator was requested.
         steps: Number of optimizer updates.
-        train: The training images, whose `mean` and `std` normalize all inputs.
+        train: The training images.
         view_size: Side of the large training views in pixels.
         preprocessing: Preprocessing of the images the encoder is fed, including the evaluator's.
     """
@@ -82,7 +82,7 @@ def load_run(
     train, views = build_views(config)
     config = derive_backbone(config, train, views)
     method = trained_method(config, checkpoint)
-    preprocessing = trained_preprocessing(checkpoint, config, train, views)
+    preprocessing = trained_preprocessing(checkpoint, config, changes)
     evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)
     return TrainedRun(config, method, evaluator, checkpoint.step, train, views.size, preprocessing)
 
@@ -120,15 +120,33 @@ def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) 
 
 
 def trained_preprocessing(
-    checkpoint: Checkpoint, config: RunConfig, train: ImageData, views: ViewPipeline
+    checkpoint: Checkpoint, config: RunConfig, changes: Mapping[str, Any] | None = None
 ) -> Preprocessing:
-    """Returns the preprocessing of a run, which resizes as in training even if the changes name other data.
+    """Returns the preprocessing of a run: that of its training images, even if the changes name other data.
+
+    Args:
+        checkpoint: The checkpoint.
+        config: Its resolved config, with the changes. `evaluation.image_size` is the size, if it is set.
+        changes: Changes to the config. Only the attributes of a `Preprocessing` in `data`, such as `data.mean`, count;
+            a mean or std of None does not.
 
     Raises:
         CheckpointError: The checkpoint's preprocessing is missing or invalid.
+        ConfigError: A change does not fit.
     """
-    known = saved_preprocessing(checkpoint).at(config.evaluation.image_size or views.size)
-    return dataclasses.replace(known, mean=train.mean, std=train.std)
+    size = config.evaluation.image_size or call("views", ViewPipeline, config.views, (0.5,), (0.5,)).size
+    known = saved_preprocessing(checkpoint).at(size)
+    names = {field.name for field in dataclasses.fields(known)}
+    data = (changes or {}).get("data")
+    given = dict(data) if isinstance(data, Mapping) else {}
+    given |= {key.removeprefix("data."): value for key, value in (changes or {}).items() if key.startswith("data.")}
+    for name in ("mean", "std"):
+        if given.get(name, ()) is None:  # not given
+            del given[name]
+    changed: Preprocessing = call(
+        "data", dataclasses.replace, known, **{name: given[name] for name in names & given.keys()}
+    )
+    return changed
 
 
 def saved_preprocessing(checkpoint: Checkpoint) -> Preprocessing:

@@ -19,8 +19,7 @@ from ssl_lib.config.run_config import Component
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation.features import device_of
-from ssl_lib.experiment.build import build_views
-from ssl_lib.experiment.load import load_saved, saved_preprocessing, trained_method, trained_preprocessing
+from ssl_lib.experiment.load import load_saved, trained_method, trained_preprocessing
 from ssl_lib.methods import Method
 from ssl_lib.registry import BACKBONES
 from ssl_lib.runs.files import EVALUATION_FILE, evaluation_file, run_folder
@@ -80,7 +79,8 @@ class TrainedBackbone(nn.Module):
 
     def preprocess(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
         """Preprocesses uint8 (N, C, H, W) or PIL images on the network's device; see `Preprocessing`."""
-        return self.preprocessing(images, device_of(self))
+        arranged = self.preprocessing.arrange(images) if isinstance(images, Tensor) else images
+        return self.preprocessing(arranged, device_of(self))
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -91,9 +91,10 @@ class TrainedBackbone(nn.Module):
             "part": self.part,
             "out_dim": self.out_dim,
             "preprocessing": {
+                "kind": self.preprocessing.kind,
                 "channels": self.preprocessing.channels,
                 "interpolation": "bicubic",
-                **dataclasses.asdict(self.preprocessing),
+                **self.preprocessing.plain(),
             },
             "license": None,
             **self.origin,
@@ -113,7 +114,6 @@ class TrainedBackbone(nn.Module):
         Raises:
             ConfigError: The method has no such part, or a change is wrong.
             CheckpointError: See `load_run`.
-            DataError: A change selects other data, which are missing.
         """
         checkpoint, config = load_saved(run, changes)
         method = trained_method(config, checkpoint)
@@ -125,9 +125,7 @@ class TrainedBackbone(nn.Module):
         origin: dict[str, Any] = {"method": config.method.name, "steps": checkpoint.step}
         if net is method.encoder:
             origin["evaluation"] = _evaluation(checkpoint)
-        preprocessing = saved_preprocessing(checkpoint)
-        if any(key.startswith(("data", "evaluation")) for key in changes or {}):  # which may select other images
-            preprocessing = trained_preprocessing(checkpoint, config, *build_views(config))
+        preprocessing = trained_preprocessing(checkpoint, config, changes)
         name, arguments = config.backbone.name, config.backbone.arguments
         return cls(net, preprocessing, name=name, arguments=arguments, part=part or evaluated, origin=origin)
 
@@ -148,7 +146,9 @@ class TrainedBackbone(nn.Module):
             header = json.loads(header_texts[HEADER])
             name, arguments = header["backbone"]["name"], header["backbone"]["arguments"]
             images = header["preprocessing"]
-            kept = {field.name: images[field.name] for field in dataclasses.fields(Preprocessing)}
+            kept = {
+                field.name: images[field.name] for field in dataclasses.fields(Preprocessing) if field.name in images
+            }
             preprocessing = Preprocessing(**kept)
             origin = {key: header[key] for key in ("method", "steps", "evaluation") if key in header}
             part = str(header["part"])

@@ -22,7 +22,6 @@ from ssl_lib.report.projection import PROJECTIONS, principal_components, project
 from ssl_lib.report.records import Missing, Observed, PictureTable, image_title
 from ssl_lib.utils.precision import resolve_device
 from ssl_lib.views import ViewPipeline
-from ssl_lib.views.color import normalize
 from ssl_lib.views.image_grid import pixels
 
 __all__ = ["cls_attention", "observe", "one_per_class", "token_maps"]
@@ -51,12 +50,10 @@ def observe(run: str | Path, changes: Mapping[str, Any], projection: str) -> Obs
         return Missing(f"The run could not be rebuilt: {type(error).__name__}: {error}")
     encoders = {"random init": build_method(trained.config).encoder.eval(), "trained": trained.method.encoder}
     subjects = {"raw pixels": RawPixels(), **{title: encoder.to(device) for title, encoder in encoders.items()}}
-    features = {title: extract_features(encoder, sample, title=title)[0] for title, encoder in subjects.items()}
-    if broken := int((~features["trained"].isfinite()).any(1).sum()):
-        return Missing(
-            f"The trained weights give NaN or infinite features for {broken:,} of {len(sample):,} images. Try an "
-            "earlier checkpoint: `ssl-lib report RUN/checkpoints/FILE.pt`."
-        )
+    try:
+        features = {title: extract_features(encoder, sample, title=title)[0] for title, encoder in subjects.items()}
+    except DataError as error:
+        return Missing(f"{error}. Try an earlier checkpoint: `ssl-lib report RUN/checkpoints/FILE.pt`.")
     features["raw pixels"] -= features["raw pixels"].mean(0)  # as the evaluation does
     return Observed(
         steps=trained.steps,
@@ -86,7 +83,7 @@ def _views(train: ImageData, pipeline: ViewPipeline, seed: int) -> PictureTable 
     except SSLError as error:
         return Missing(f"The views could not be generated: {error}")
     views = {
-        f"{size} {number}": list(pixels(view, train.mean, train.std))
+        f"{size} {number}": list(pixels(view, pipeline.mean, pipeline.std))
         for size, group in (("large", batch.large), ("small", batch.small))
         for number, view in enumerate(group, start=1)
     }
@@ -106,12 +103,12 @@ def _draw_sample(data: ImageData, preprocessing: Preprocessing, workers: int | N
         some = classes[torch.randperm(len(classes), generator=generator)[:limit]]
         chosen = chosen[torch.isin(data.labels[chosen], some)]
     indices = chosen[:_IMAGES].sort().values
-    batches = list(evaluation_batches(data, 256, preprocessing.size, workers, indices, preprocessing.resize))
+    batches = list(evaluation_batches(data, 256, workers=workers, indices=indices, preprocessing=preprocessing))
     if not batches:
         raise DataError("no image can be read")
     images = torch.cat([batch.images for batch in batches if isinstance(batch.images, Tensor)])
     labels = None if data.labels is None else data.labels[torch.cat([batch.indices for batch in batches])]
-    return ArrayData(images, labels, data.class_names, data.mean, data.std), limit
+    return ArrayData(images, labels, data.class_names, preprocessing.mean, preprocessing.std), limit
 
 
 def one_per_class(labels: Tensor | None, count: int, most: int) -> list[int]:
@@ -135,7 +132,7 @@ def token_maps(encoders: Mapping[str, nn.Module], sample: ArrayData, device: tor
         return Missing("The backbone has no patch tokens: token maps need one of ssl_lib's vision transformers.")
     indices = one_per_class(sample.labels, len(sample), _TOKEN_IMAGES)
     images = sample.gather(torch.tensor(indices))
-    inputs = normalize(images.to(device).float() / 255, sample.mean, sample.std)
+    inputs = Preprocessing.of(sample)(images, device)
     maps, attention = dict[str, list[Tensor]](), dict[str, list[Tensor]]()
     for title, network in networks.items():
         attended, tokens = cls_attention(network, inputs)

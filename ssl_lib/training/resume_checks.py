@@ -16,17 +16,12 @@ _FINGERPRINT = "fingerprint"
 
 
 def describe_data(loader: Loader) -> dict[str, Any]:
-    """What a checkpoint stores about the images and their order.
-
-    Its `fingerprint` is what the loader's method of this name returns, if the loader has one: plain values that
-    identify the images wherever they are stored, such as digests of their names and sizes; or None.
-    """
-    fingerprint = getattr(loader, _FINGERPRINT, None)
+    """What a checkpoint stores about the images and their order."""
     return {
         "seed": loader.seed,
         "batch_size": loader.batch_size,
         "images": len(loader.data),
-        _FINGERPRINT: None if fingerprint is None else fingerprint(),
+        _FINGERPRINT: loader.fingerprint(),
     }
 
 
@@ -43,10 +38,7 @@ def check_data(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     ]
     before, now = saved.get(_FINGERPRINT), here[_FINGERPRINT]
     if before is not None and now is not None and before != now:  # None: unknown, or saved by an earlier version
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            differ = [str(key) for key in {**before, **now} if before.get(key) != now.get(key)]
-        else:
-            differ = ["names or sizes"]
+        differ = [str(key) for key in {**before, **now} if before.get(key) != now.get(key)]
         changes.append(f"the images have other {' and '.join(differ)}")
     if changes:
         raise CheckpointError(

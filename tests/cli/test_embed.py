@@ -41,7 +41,7 @@ def test_evaluate_on_a_folder_uses_channels_and_statistics_of_the_run(quick_run,
     ]
     assert main(command) == 0
     assert json.loads(output.read_text())["results"]["trained"]["knn"] > 0.85  # the bank contains every test image
-    assert main(["evaluate", str(quick_run), "knn", "--data", str(photos)]) == 2
+    assert main(["evaluate", str(quick_run), "knn", "--data", str(photos / "bag")]) == 2  # images without classes
     assert "no labeled training and test images. It must be a folder with `train` and `val`" in capsys.readouterr().err
     assert main(["evaluate", str(quick_run), "kn"]) == 2
     assert "unknown protocol 'kn'. Did you mean 'knn'?" in capsys.readouterr().err
@@ -152,9 +152,9 @@ def test_embed_errors_name_the_cause(quick_run, photos, tmp_path, capsys):
     assert "nowhere does not exist" in error_of(capsys, "embed", quick_run, tmp_path / "nowhere")
     assert "--size must be at least 1 pixel, got 0" in error_of(capsys, "embed", quick_run, photos, "--size", "0")
     assert "must end in .npz or .parquet" in error_of(capsys, "embed", quick_run, photos, "-o", tmp_path / "e.csv")
-    error = error_of(
-        capsys, "embed", quick_run, photos, "data={name: image_folder, root: gone}", "-o", tmp_path / "n.npz"
-    )
-    assert "define the normalization: give their folder with data.root=" in error
+    error = error_of(capsys, "embed", quick_run, photos, "data.root=gone", "-o", tmp_path / "n.npz")
+    assert f"data.root has no effect on the images of {photos}" in error
+    error = error_of(capsys, "embed", quick_run, photos, "-o", photos / "n.npz")
+    assert "n.npz is in the folder of the images" in error
     assert "backbone.width cannot be changed" in error_of(capsys, "embed", quick_run, photos, "backbone.width=3")
     assert "unrecognized arguments: --nonsense" in error_of(capsys, "embed", quick_run, photos, "--nonsense")

@@ -30,24 +30,24 @@ def train_command(images: Path, run: Path, *changes: str) -> list[str]:
 def test_unreadable_images_are_skipped_counted_and_listed(tmp_path, capsys):
     for split in ("train", "val"):
         for name in ("a", "b"):
-            write_random_images(tmp_path / split / name, 8)
-    broken, run = tmp_path / "train" / "b" / "5.png", tmp_path / "run"
+            write_random_images(tmp_path / "data" / split / name, 8)
+    broken, run = tmp_path / "data" / "train" / "b" / "5.png", tmp_path / "run"
     broken.write_bytes(b"no image")
-    error = error_of(capsys, *train_command(tmp_path, run)).strip().splitlines()[-1]
+    error = error_of(capsys, *train_command(tmp_path / "data", run)).strip().splitlines()[-1]
     assert error.count(str(broken)) == 1 and "data.on_error=skip" in error
-    assert main(train_command(tmp_path, run, "data.on_error=skip")) == 0
+    assert main(train_command(tmp_path / "data", run, "data.on_error=skip")) == 0
     assert f"1 unreadable image left out:\n  {broken}" in capsys.readouterr().err
     expected = {"bank": 15, "queries": 16, "skipped": 1, "size": 12, "resize": 14, "limit": None}
     assert results_of(run)["images"] == expected
 
 
 def test_run_resumes_after_an_evaluation_that_failed(tmp_path, capsys):
-    write_class_folders(tmp_path)
-    broken, run = tmp_path / "val" / "a" / "2.png", tmp_path / "run"
+    write_class_folders(tmp_path / "data")
+    broken, run = tmp_path / "data" / "val" / "a" / "2.png", tmp_path / "run"
     content = broken.read_bytes()
     broken.write_bytes(b"no image")
     changes = ["schedule={epochs: 2}", "evaluation.every_epochs=1"]
-    assert str(broken) in error_of(capsys, *train_command(tmp_path, run, *changes))
+    assert str(broken) in error_of(capsys, *train_command(tmp_path / "data", run, *changes))
     broken.write_bytes(content)
     assert main(["train", str(run), "--resume"]) == 0
     evaluated = [(line["step"], "knn" in line) for line in logged_lines(run)]

@@ -60,7 +60,7 @@ def test_too_few_readable_images_raise_with_number_of_skipped_images(protocol, t
 
 
 def test_image_shape_that_the_backbone_does_not_accept_raises(images):
-    color = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2)
+    color = ArrayData(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8) % 2, (), (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(ValueError, match=r"does not accept images of 3 x 8 x 8 \(channels, height, width\)"):
         Evaluator(color, color, [KNN(k=2)], random_encoder=TinyBackbone(), size=8)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lib import CheckpointError, ConfigError, DataError, TrainedBackbone, load_method, load_run
+from ssl_lib import CheckpointError, ConfigError, TrainedBackbone, load_method, load_run
 from ssl_lib.cli.main import main
 from ssl_lib.data import FolderData
 from ssl_lib.data.preprocessing import Preprocessing
@@ -73,8 +73,11 @@ def test_checkpoint_contains_the_preprocessing_and_needs_no_data(run, tmp_path):
         command = ["embed", str(source), str(run.parent / "val"), "-o", str(tmp_path / f"{name}.npz"), "--workers", "0"]
         assert main(command) == 0
     assert (tmp_path / "here.npz").read_bytes() == (tmp_path / "there.npz").read_bytes()
-    with pytest.raises(DataError, match="/gone"):
-        TrainedBackbone.from_run(tmp_path / "new.pt", changes={"evaluation.image_size": 16})
+    changed = TrainedBackbone.from_run(tmp_path / "new.pt", changes={"evaluation.image_size": 16}).preprocessing
+    assert changed == expected.at(16)
+    other = {"data.mean": [0.1, 0.2, 0.3], "data.range": [0, 4095]}
+    changed = TrainedBackbone.from_run(tmp_path / "new.pt", changes=other).preprocessing
+    assert (changed.mean, changed.range, changed.std) == ((0.1, 0.2, 0.3), (0, 4095), expected.std)
     for damaged in ({"size": 12}, None):
         save_checkpoint(tmp_path / "bad.pt", {**saved, "preprocessing": damaged})
         with pytest.raises(CheckpointError, match=r"bad\.pt has no valid preprocessing"):
@@ -97,7 +100,8 @@ def test_pictures_are_rotated_by_their_exif_orientation():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(2, 3, 8, 8), r"must be uint8 \(N, 3, H, W\) or PIL images, got float32 \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 3, 8, 8).double(), r"must be uint8 \(N, 3, H, W\) or PIL images, got float64 \(2, 3, 8, 8\)"),
+        (torch.full((2, 3, 8, 8), 1.5), r"float images must be in \[0, 1\], got 1.5 to 1.5"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got uint8 \(3, 8, 8\)"),
         (torch.zeros(1, 4, 8, 8, dtype=torch.uint8), r"got uint8 \(1, 4, 8, 8\)"),
         ([], "at least one PIL image, got none"),

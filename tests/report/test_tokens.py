@@ -47,7 +47,9 @@ def test_cls_attention_matches_the_softmax_in_the_last_block(registers):
 
 
 def test_token_maps_have_the_grid_size_and_a_white_brightest_patch():
-    sample = ArrayData(torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8), torch.arange(9) % 3)
+    sample = ArrayData(
+        torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8), torch.arange(9) % 3, mean=(0.5,), std=(0.5,)
+    )
     result = token_maps({"trained": transformer()}, sample, torch.device("cpu"))
     assert result.names == ["class 0", "class 1", "class 2"]
     assert torch.equal(torch.stack(result.images), sample.gather(torch.arange(3)))
