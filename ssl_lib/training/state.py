@@ -64,7 +64,7 @@ class TrainState:
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:
-        """The loader's seed, batch size, number of images and, if it has one, their fingerprint."""
+        """The loader's seed, batch size, number of images and their fingerprint."""
         return describe_data(self.loader)
 
     @property
