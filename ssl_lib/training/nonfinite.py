@@ -199,7 +199,7 @@ def _cause(method: nn.Module, record: ForwardPass, precision: str, at_once: bool
     if at_once and EMBEDDINGS not in record.scalars:
         return f"the weights are finite, so it arose in the forward pass in {precision} or in the loss"
     if at_once:
-        fix = _DIVERGED if precision == "fp32" else "try precision bf16 or fp32"
+        fix = "try precision bf16 or fp32" if precision == "fp16" else _DIVERGED  # bf16 has the range of fp32
         return f"the weights are finite, so the forward pass overflowed in {precision}: {fix}"
     return f"training diverged, or the forward pass overflowed in {precision}; {_DIVERGED}, or try precision fp32"
 
