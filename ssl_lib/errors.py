@@ -5,7 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteLossError", "SSLError", "did_you_mean", "listed"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NonFiniteLossError",
+    "SSLError",
+    "closest",
+    "did_you_mean",
+    "listed",
+]
 
 
 class SSLError(Exception):
@@ -37,11 +46,16 @@ def did_you_mean(word: str, known: Iterable[str], section: str = "") -> str:
         section: Section of a config in which the words are keys; the suggestion is a full key such as `optimizer.lr`.
     """
     words = sorted(map(str, known))
-    close = difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
-    hint = f" Did you mean {'.'.join(filter(None, (section, close[0])))!r}?" if close else ""
+    close = closest(str(word), words)
+    hint = f" Did you mean {'.'.join(filter(None, (section, close)))!r}?" if close else ""
     if len(words) <= 24:
         return f"{hint} Known: {', '.join(words)}." if words else f"{hint} None are known here."
     return hint or f" {len(words)} names are known: see `ssl-lib list`."
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Returns the known word that is closest to a misspelled one; empty if none is close."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)), "")
 
 
 def listed(names: Iterable[object], most: int = 6) -> str:

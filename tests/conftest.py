@@ -21,6 +21,7 @@ from torch import nn
 from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
 from ssl_lib.data import ArrayData
 from ssl_lib.registry import BACKBONES, DATASETS, OPTIMIZERS, PRESETS, PROTOCOLS
+from ssl_lib.utils.warn_once import forget_warnings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs ignore SIGINT
 
@@ -93,6 +94,12 @@ def session_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Itera
 def working_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs every test in an empty temporary directory of its own."""
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(autouse=True)
+def shown_warnings() -> None:
+    """Lets every test see the warnings that are shown once per process."""
+    forget_warnings()
 
 
 @pytest.fixture(autouse=True)

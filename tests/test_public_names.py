@@ -1,9 +1,11 @@
-"""Tests of the lazy imports of `ssl_lib`: public names, registries, threads, and when torch is imported."""
+"""Tests of the public names of `ssl_lib`: lazy imports, registries, threads, and the table in docs/parts.md."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 
 import ssl_lib
+
+PACKAGE = Path(ssl_lib.__file__).parent
+PARTS = (PACKAGE.parent / "docs" / "parts.md").read_text(encoding="utf-8")
 
 
 def python(code: str) -> str:
@@ -121,3 +126,24 @@ def test_torch_is_imported_only_when_a_name_needs_it():
         "ssl_lib.Schedule; print('torch' in sys.modules)"
     )
     assert out == "False\nTrue\n"
+
+
+def test_parts_page_names_every_public_name():
+    named = set(re.findall(r"`([\w.]+)`", PARTS))
+    modules = {name for name in ssl_lib.__all__ if inspect.ismodule(getattr(ssl_lib, name))}
+    assert set(ssl_lib.__all__) - modules <= named
+    rows = re.findall(r"^\| `(ssl_lib\.[\w.]+)` \| (.*) \|$", PARTS, flags=re.M)
+    assert len(rows) >= 10
+    for package, text in rows:
+        module, names = importlib.import_module(package), set(re.findall(r"`(\w+)`", text))
+        public = set(module.__all__)
+        assert names <= public, f"{package} has no {sorted(names - public)}"
+        assert public <= names or not hasattr(module, "__path__"), f"{package}: add {sorted(public - names)}"
+
+
+def test_packages_without_a_row_on_the_parts_page_have_no_public_names_of_their_own():
+    listed = set(re.findall(r"^\| `(ssl_lib\.[\w.]+)` \|", PARTS, flags=re.M))
+    for path in PACKAGE.rglob("__init__.py"):
+        package = ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+        own = set(getattr(importlib.import_module(package), "__all__", ())) - set(ssl_lib.__all__)
+        assert package in listed or not own, f"{package}: {sorted(own)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,9 +108,14 @@ def _read_file(path: str) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the error type of torch.load depends on where the file is damaged
-        raise ConfigError(
-            f"cannot read the weights {path!r} as a file of plain tensors: it is damaged or not written by torch.save"
-        ) from error
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = "it is damaged or not written by torch.save"
+        if refused:
+            reason = (
+                f"it holds an object of {refused[1]}, and loading objects could run code. Load it where you trust it, "
+                "and save its state dict alone: torch.save(content['model'], 'weights.pt')"
+            )
+        raise ConfigError(f"cannot read the weights {path!r} as a file of plain tensors: {reason}") from error
     if isinstance(content, Mapping) and isinstance(encoder := content.get("encoder"), str):  # a run's checkpoint
         prefix = f"{encoder}."
         content = {key.removeprefix(prefix): v for key, v in content["method"].items() if key.startswith(prefix)}

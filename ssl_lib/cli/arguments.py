@@ -139,6 +139,8 @@ def _embed(commands: Any) -> None:
     parser.add_argument("--workers", type=int, help="processes that decode images; default: one per CPU, at most 8")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16, fp16 or auto (default: fp32)")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+    mirrored = "flip the images from left to right, for `duplicates --flips`"
+    parser.add_argument("--mirrored", action="store_true", help=mirrored)
 
 
 def _of_embeddings(commands: Any, name: str, summary: str, module: str = "curate") -> argparse.ArgumentParser:
@@ -160,8 +162,8 @@ def _nearest(commands: Any) -> None:
 def _duplicates(commands: Any) -> None:
     parser = _of_embeddings(commands, "duplicates", "find exact copies and groups of near-duplicates", "duplicates")
     parser.add_argument("--threshold", type=float, default=0.98, help="cosine of two duplicates (default: 0.98)")
-    flips = "embeddings of the same images, mirrored: a flipped copy counts as a duplicate"
-    parser.add_argument("--flips", metavar="MIRRORED", help=flips)
+    flips = "also find mirrored copies: the run that embedded the images, or a table by `ssl-lib embed --mirrored`"
+    parser.add_argument("--flips", metavar="RUN", help=flips)
     shown = "number of groups, largest first, to print (default: 10) and on the page (default: 100)"
     parser.add_argument("--show", type=int, help=shown)
     output = "a page with the groups (.html), or the list of the paths to drop: all but one of each group"
@@ -216,6 +218,7 @@ def _pack(commands: Any) -> None:
     parser = add_command(commands, "pack", "resize a folder of images once, into arrays that load fast", about=about)
     parser.add_argument("source", metavar="SRC", help="class folders, any tree of images, or train and val folders")
     parser.add_argument("destination", metavar="DST", help="folder for the arrays; an interrupted pack continues there")
+    add_changes(parser, "data.bands=all")
     parser.add_argument("--size", type=int, default=256, help="side of the squares in pixels (default: 256)")
     parser.add_argument("--tile", action="store_true", help="cut large images into squares instead of resizing them")
     parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="3 for RGB, 1 for gray (default: 3)")

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ssl_lib.cli.common import counted
+from ssl_lib.cli.flips import mirrored_embeddings
 from ssl_lib.cli.image_source import image_reader
 from ssl_lib.cli.path_lists import check_list, write_list
 from ssl_lib.config.resolve import call
 from ssl_lib.embedding import EmbeddingTable, SameFiles, duplicate_groups, same_files
-from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.errors import ConfigError
 from ssl_lib.report.duplicates import Group, Member, duplicates_page
 from ssl_lib.utils.files import check_writable, write_text
 from ssl_lib.utils.printable import visible
@@ -37,7 +38,7 @@ def run_duplicates(options: argparse.Namespace) -> None:
     read = image_reader(table, options.images) if page else None
     if read:
         read(0)  # fails before the work if the images are elsewhere
-    mirrored = _mirrored(options.flips, table)
+    mirrored = mirrored_embeddings(options, table)
     files = _same_files(table, options.images)
     settings = {"order": None if files is None else files.order, "device": options.device, "progress": True}
     groups = call("duplicates", duplicate_groups, table.embeddings, options.threshold, mirrored=mirrored, **settings)
@@ -65,24 +66,14 @@ def _check_output(options: argparse.Namespace, table: EmbeddingTable) -> bool:
     return page
 
 
-def _mirrored(path: str | None, table: EmbeddingTable) -> npt.NDArray[np.float32] | None:
-    if path is None:
-        return None
-    mirrored = EmbeddingTable.load(path)
-    if not np.array_equal(mirrored.paths, table.paths) or mirrored.embeddings.shape != table.embeddings.shape:
-        raise DataError(
-            f"{path}: it must hold the embeddings of the same images, mirrored, in the same order and of the same "
-            f"width: {table.embeddings.shape} with the first path '{visible(table.paths[0])}', not "
-            f"{mirrored.embeddings.shape} with '{visible(mirrored.paths[0])}'"
-        )
-    return mirrored.embeddings
-
-
 def _same_files(table: EmbeddingTable, images: str | None) -> SameFiles | None:
     """Links and exact copies; None if the table's images are not files, or their folder is unknown."""
     paths = table.paths.tolist()
     root = images or table.root
     if all(path.isdecimal() for path in paths):  # indices of arrays, or of a packed folder
+        return None
+    if table.made_of.get("pages") == "all":
+        print("note: the images are pages of files, so exact copies are not recognized by the files", file=sys.stderr)
         return None
     if images is None and not (root and (Path(root) / paths[0]).exists()):
         place = Path(root) / paths[0] if root else Path(paths[0])

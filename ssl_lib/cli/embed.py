@@ -7,24 +7,30 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from ssl_lib.cli.common import counted, is_setting, parse_changes, print_left_out
 from ssl_lib.cli.image_source import open_images
+from ssl_lib.config.convert import arguments_of, convert
 from ssl_lib.config.resolve import call
-from ssl_lib.data import FolderData, ImageData
+from ssl_lib.data import FolderData, ImageData, image_folder
 from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.io.formats import extensions
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.embedding import Embedded, embed
 from ssl_lib.errors import ConfigError
 from ssl_lib.experiment.load import load_run
 from ssl_lib.experiment.trained_backbone import TrainedBackbone
-from ssl_lib.runs.files import run_folder
+from ssl_lib.runs.files import CONFIG_FILE, run_folder
 from ssl_lib.utils.precision import resolve_device
 
 __all__ = ["run_embed"]
+
+_FILES = ("exclude", "files", "layout", "max_pixels", "pages")
+"""Keys of `data` that choose among the files of a folder; the others determine what the network gets."""
 
 
 def run_embed(options: argparse.Namespace) -> None:
@@ -42,9 +48,10 @@ def run_embed(options: argparse.Namespace) -> None:
         "preprocessing": preprocessing,
         "batch_size": options.batch_size,
         "precision": options.precision,
+        "mirrored": options.mirrored,
         "root": os.path.realpath(os.path.expanduser(folder)) if folder else None,
     }
-    if isinstance(data, FolderData) and _is_inside(options.output, data.root):
+    if isinstance(data, FolderData) and _would_be_listed(options.output, data.roots):
         raise ConfigError(
             f"--output: {options.output} is in the folder of the images, where it would be taken for one of them: "
             "choose another place, such as -o ../embeddings.npz"
@@ -68,15 +75,21 @@ def _load(options: argparse.Namespace, folder: str | None) -> tuple[nn.Module, P
         run = load_run(options.run, changes, protocols=None)
         return run.method.encoder, run.preprocessing, run.train
     known = {f"data.{field.name}" for field in dataclasses.fields(Preprocessing)}
+    given = {name: changes.pop(f"data.{name}") for name in _FILES if f"data.{name}" in changes}
+    files = {name: convert(value, arguments_of(image_folder)[name].annotation, name) for name, value in given.items()}
     if unused := [key for key in changes if key.partition(".")[0] == "data" and key not in known]:
         raise ConfigError(f"{unused[0]} has no effect on the images of {folder}: leave out the change, or the folder")
     backbone = TrainedBackbone.from_run(options.run, changes=changes)
     on_error: OnError = "skip" if options.skip_unreadable else "raise"
-    return backbone.net, backbone.preprocessing, open_images(folder, backbone.preprocessing, on_error)
+    images = open_images(folder, backbone.preprocessing, on_error, **files)
+    return backbone.net, backbone.preprocessing, images
 
 
-def _is_inside(path: str, folder: str) -> bool:
-    return Path(path).expanduser().resolve().is_relative_to(Path(folder).resolve())
+def _would_be_listed(path: str, roots: Sequence[str]) -> bool:
+    """Whether a new file would be taken for an image of these folders; the folders of runs are not listed."""
+    file = Path(path).expanduser().resolve()
+    inside = any(file.is_relative_to(Path(root).resolve()) for root in roots)
+    return inside and file.name.lower().endswith(extensions()) and not (file.parent / CONFIG_FILE).is_file()
 
 
 def _print_summary(made: Embedded, encoder: nn.Module, data: ImageData) -> None:

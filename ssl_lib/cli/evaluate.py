@@ -13,7 +13,7 @@ from ssl_lib.distributed import rank, started
 from ssl_lib.doctor.next_steps import LABELED_FOLDER
 from ssl_lib.errors import ConfigError, did_you_mean
 from ssl_lib.evaluation import add_results, write_results
-from ssl_lib.experiment.load import TrainedRun, load_run
+from ssl_lib.experiment.load import TrainedRun, load_run, saved_preprocessing
 from ssl_lib.registry import DATASETS
 from ssl_lib.runs.files import evaluation_file
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
@@ -90,9 +90,9 @@ def _data(given: str | None, checkpoint: Checkpoint) -> dict[str, Any]:
             hint = did_you_mean(given, DATASETS)
             raise ConfigError(f"--data: {given} is neither a folder nor a data set.{hint} Or give {LABELED_FOLDER}")
         return {"data": parse_yaml(given, "--data")}
-    known = checkpoint.state.get("preprocessing") or {}
-    like = {key: list(known[key]) for key in ("mean", "std") if known}
+    known = saved_preprocessing(checkpoint)
+    like = {"mean": list(known.mean), "std": list(known.std)}
     if (root / "train" / "images.npy").exists():
         return {"data": {"name": "arrays", "path": str(root), **like}}
-    channels = {"channels": len(like["mean"])} if like else {}
-    return {"data": {"name": "image_folder", "root": str(root), **channels, **like}}
+    reading = {key: value for key, value in known.plain().items() if key in known.reading}
+    return {"data": {"name": "image_folder", "root": str(root), "channels": known.channels, **like, **reading}}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ssl_lib.cli.common import find_config
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import call, resolve
-from ssl_lib.data import FolderData, ImageData, arrays, decode_image
-from ssl_lib.data.io.decode import OnError, Reading
+from ssl_lib.data import FolderData, ImageData, arrays
+from ssl_lib.data.base import ImageDataset
+from ssl_lib.data.datasets.scan import report_unused
+from ssl_lib.data.io.decode import Decoder, OnError
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.data.resumable import describe_source
 from ssl_lib.embedding import EmbeddingTable
@@ -20,18 +25,23 @@ from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.experiment.build import build_views
 from ssl_lib.runs.files import CONFIG_FILE
 
-__all__ = ["image_reader", "open_images"]
+__all__ = ["TableImages", "image_reader", "open_images", "table_images"]
 
 
-def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -> ImageData:
+def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise", **options: Any) -> ImageData:
     """Opens the images of a folder, which are read as the run's training images.
+
+    `options` are further arguments of `FolderData`, such as `pages` and `exclude`.
 
     Raises:
         DataError: The folder is missing or has no images, or holds several packed splits or other channels.
     """
     if not _is_packed(folder):
-        reading = Reading(range=like.range, depth=like.depth, bands=like.bands)
-        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error, **reading)
+        report_unused([folder], options.get("exclude", ()))
+        options = {**like.reading, **options}
+        return call("IMAGES", FolderData, folder, like.channels, like.mean, like.std, on_error, **options)
+    if options:
+        raise ConfigError(f"data.{next(iter(options))} has no effect on the packed images in {folder}: leave it out")
     parts = [part for part in ("train", "test") if (Path(folder).expanduser() / part / "images.npy").exists()]
     if len(parts) > 1:
         raise DataError(f"{folder} holds {' and '.join(parts)}: give {os.path.join(folder, 'train')} or the other")
@@ -45,8 +55,34 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise") -
     return found
 
 
-def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
-    """Returns a function that reads the image of a table's row, uint8 (C, H, W).
+class TableImages(ImageDataset):
+    """The images of a table's rows, read as they were when they were embedded.
+
+    Args:
+        names: The paths in the table.
+        read_name: Reads the image of a path.
+        preprocessing: The preprocessing with which they were embedded.
+    """
+
+    def __init__(self, names: Sequence[str], read_name: Callable[[str], Tensor], preprocessing: Preprocessing) -> None:
+        self.preprocessing, self._names, self._read_name = preprocessing, names, read_name
+        self.mean, self.std, self.channels = preprocessing.mean, preprocessing.std, preprocessing.channels
+        self.labels, self.class_names = None, ()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int) -> Tensor:
+        """Returns the image of a row."""
+        return self._read_name(self._names[index])
+
+    def name(self, index: int) -> str:
+        """Returns the path of a row."""
+        return self._names[index]
+
+
+def table_images(table: EmbeddingTable, images: str | None) -> TableImages:
+    """Opens the images of a table.
 
     `images` is the folder, or the run whose training images were embedded; None uses the folder that the table names.
 
@@ -59,10 +95,11 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
         raise ConfigError(
             "the table names no folder of images: give the folder, or the run whose images they are, with --images"
         )
-    folder = Path(place).expanduser()
+    folder, names, like = Path(place).expanduser(), table.paths.tolist(), _preprocessing(table)
     if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
         if not _is_packed(place):
-            return lambda row: _decode(folder / str(table.paths[row]))
+            paged = table.made_of.get("pages") == "all"
+            return TableImages(names, functools.partial(_decode, folder, like.decoder(), paged), like)
         data = arrays(folder)
     else:
         data, _ = build_views(resolve(load_config(find_config(images))))
@@ -70,12 +107,36 @@ def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], T
     found = describe_source(data)
     if any(table.made_of.get(key) != found[key] for key in ("images", "labels")):
         raise DataError(f"{place}: its images are not the {len(table):,} images of the table")
-    return lambda row: data.read(int(table.paths[row]))
+    return TableImages(names, functools.partial(_read_position, data), like)
 
 
-def _decode(path: Path) -> Tensor:
+def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
+    """Returns a function that reads the image of a table's row for display, uint8 (1 or 3, H, W).
+
+    The arguments and errors are those of `table_images`.
+    """
+    source = table_images(table, images)
+    return lambda row: source.preprocessing.picture(source.read(row))
+
+
+def _preprocessing(table: EmbeddingTable) -> Preprocessing:
+    """How the images of a table were read; the default if the table does not say it."""
+    names = {field.name for field in dataclasses.fields(Preprocessing)} & table.made_of.keys()
+    plain: dict[str, Any] = {"size": 1, "resize": 1, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return Preprocessing(**(plain | {name: table.made_of[name] for name in names}))
+
+
+def _read_position(data: ImageData, name: str) -> Tensor:
+    return data.read(int(name))
+
+
+def _decode(folder: Path, decoder: Decoder, paged: bool, name: str) -> Tensor:
+    page = ""
+    if paged and not (folder / name).exists():
+        name, _, page = name.rpartition("#")
+    path = folder / name
     try:
-        return decode_image(path)
+        return decoder.decode(path, int(page or 0))
     except Exception as error:  # Pillow raises many types on damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path} cannot be read ({reason}); give another folder with --images") from error

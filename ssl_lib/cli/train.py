@@ -18,10 +18,20 @@ from ssl_lib.config.run_config import RunConfig
 from ssl_lib.distributed import barrier, gather_objects, is_distributed, rank, started, world_size
 from ssl_lib.distributed.signals import stop_on_signals
 from ssl_lib.doctor import RunStatus, format_outside, format_steps, next_steps
-from ssl_lib.errors import CheckpointError, ConfigError, NonFiniteLossError
+from ssl_lib.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
 from ssl_lib.experiment.build import Experiment, build_resolved, check_trainer
+from ssl_lib.experiment.resume import check_resumed_config
 from ssl_lib.optim.schedules import Schedule
-from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, NONFINITE_FILE, delete_run, list_checkpoints
+from ssl_lib.runs.files import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    METRICS_FILE,
+    NONFINITE_FILE,
+    delete_run,
+    list_checkpoints,
+    numbered_checkpoints,
+    suggested_run,
+)
 from ssl_lib.runs.folder import RunFolder
 from ssl_lib.training.callbacks import Diagnosis
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
@@ -48,7 +58,7 @@ def run_train(options: argparse.Namespace) -> int:
             f"{run_dir} already holds a run. Resume it with `ssl-lib train {shlex.quote(str(run_dir))} --resume`, "
             "delete it with --overwrite, or choose another folder with run_dir=..."
         )
-    checkpoint = _find_last(run_dir, config) if options.resume else None
+    checkpoint = _find_last(run_dir, config, from_run) if options.resume else None
     if not from_run and checkpoint is None and source.resolve() == (run_dir / CONFIG_FILE).resolve():
         raise ConfigError(f"the run would overwrite {source} with its own config.yaml: choose another run_dir=...")
     experiment = build_resolved(config)
@@ -70,6 +80,8 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Checkpoint | None, s
             state = experiment.fit(resume=checkpoint or False)
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error}{_how_to_debug(experiment, run_dir)}") from error
+    except DataError as error:
+        raise DataError(f"{error}{_what_is_saved(experiment, run_dir, resume)}") from error
     except KeyboardInterrupt:
         saved = f"stopped immediately, after the last checkpoint; {resume}"
         _print_once(f"\n{saved if list_checkpoints(run_dir) else 'nothing is saved yet: start again'}", sys.stderr)
@@ -88,6 +100,17 @@ def _fit(experiment: Experiment, run_dir: Path, checkpoint: Checkpoint | None, s
     if rank() == 0:
         _print_once(_summary(experiment, run_dir), sys.stdout)
     return 0
+
+
+def _what_is_saved(experiment: Experiment, run_dir: Path, resume: str) -> str:
+    """How to continue after an error: after the last update, only the evaluation can have failed."""
+    if not list_checkpoints(run_dir):
+        return ""
+    steps = next(iter(numbered_checkpoints(run_dir / CHECKPOINTS)), (0,))[0]
+    if steps < experiment.config.schedule.total_steps(experiment.loader.steps_per_epoch):
+        return f"; the run is saved, {resume}"
+    again = f"ssl-lib evaluate {shlex.quote(str(run_dir))}"
+    return f"; the training is finished and saved, evaluate again with: {again}, with other settings if needed"
 
 
 def _how_to_debug(experiment: Experiment, run_dir: Path) -> str:
@@ -119,10 +142,33 @@ def _print_once(text: str, stream: TextIO) -> None:
         print(visible(text), file=stream, flush=True)
 
 
-def _find_last(run_dir: Path, config: RunConfig) -> Checkpoint | None:
-    """The checkpoint to resume from; None if the run was interrupted before its first one, and starts again."""
-    if list_checkpoints(run_dir) or not (run_dir / CONFIG_FILE).is_file():
-        return open_checkpoint(run_dir)
+def _find_last(run_dir: Path, config: RunConfig, from_run: bool) -> Checkpoint | None:
+    """The checkpoint to resume from; None if the run was interrupted before its first one, and starts again.
+
+    Settings that do not fit the checkpoint are refused; `from_run` says that they are the run's own, with changes.
+    """
+    if not list_checkpoints(run_dir):
+        _check_restart(run_dir, config)
+        _print_once(f"note: {run_dir} holds no checkpoint yet: the run starts again", sys.stderr)
+        return None
+    checkpoint = open_checkpoint(run_dir)
+    try:
+        check_resumed_config(config, checkpoint)
+    except CheckpointError as error:
+        if from_run or not (run_dir / CONFIG_FILE).is_file():
+            raise
+        own = f"ssl-lib train {shlex.quote(str(run_dir))} --resume"
+        raise CheckpointError(f"{error}. To resume with the run's own config: {own}") from error
+    return checkpoint
+
+
+def _check_restart(run_dir: Path, config: RunConfig) -> None:
+    """Refuses to start a run again that does not exist, or whose checkpoints have been lost."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise CheckpointError(
+            f"there is no run to resume at {run_dir}{suggested_run(run_dir) or '.'} To resume a run, give its folder: "
+            "ssl-lib train RUN --resume; to start this one, leave out --resume"
+        )
     lines = RunFolder(run_dir).metrics() or []  # an epoch's last line, after a save if one was due, has neither key
     epochs = max((line["epoch"] + (not {"loss", "skipped"} & line.keys()) for line in lines), default=0)
     saving = any((run_dir / CHECKPOINTS).glob("*.partial"))  # the run was killed during its first save
@@ -131,8 +177,6 @@ def _find_last(run_dir: Path, config: RunConfig) -> Checkpoint | None:
             f"the checkpoints of {run_dir} are missing, although its metrics.jsonl has {counted(epochs, 'epoch')}: the "
             "run cannot be resumed. Start again in another run_dir=..., or with --overwrite, which deletes the run"
         )
-    _print_once(f"note: {run_dir} holds no checkpoint yet: the run starts again", sys.stderr)
-    return None
 
 
 def _description(experiment: Experiment) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError
+from ssl_lib.utils.warn_once import warn_once
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -87,11 +87,19 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W)."""
+        """Returns one image (C, H, W), uint8, or float32 in [0, 1]."""
 
     def name(self, index: int) -> str:
         """Returns the name of an image in messages and tables; the index by default."""
         return str(index)
+
+    def key(self, index: int) -> str:
+        """Returns a name of an image that does not change if all data are moved; by default `name`."""
+        return self.name(index)
+
+    def place(self, index: int) -> Hashable | None:
+        """Returns where an image is stored, equal for the same image of two data sets; None if it is not known."""
+        return None
 
     def file_size(self, index: int) -> int:
         """Returns the size of an image's file in bytes; 0 if it has none."""
@@ -170,9 +178,9 @@ class DataWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Issues a `DataWarning` in the first process. Python shows the same message only once."""
+    """Issues a `DataWarning` in the first process, once, though every split of a data set looks at the same files."""
     if rank() == 0:
-        warnings.warn(message, DataWarning, stacklevel=2)
+        warn_once(message, DataWarning)
 
 
 class SkipImage(DataError):

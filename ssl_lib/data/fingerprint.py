@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, image_name
+from ssl_lib.data.base import ImageData, ImageDataset
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.resumable import digest
 
@@ -19,7 +19,8 @@ _SIZES = 10_000  # images whose sizes are compared, evenly spaced: a file system
 def fingerprint(data: ImageData, indices: Tensor) -> dict[str, Any]:
     """Describes images by their number and digests of their names and sizes, as JSON types.
 
-    The sizes are those of the files, of up to 10,000 evenly spaced images; for an `ArrayData`, the shape of an image.
+    Sizes are the file sizes of up to 10,000 evenly spaced images; for an `ArrayData`, the shape of an image. The folder
+    or the URL of the data may change.
 
     Args:
         data: The data set.
@@ -30,6 +31,7 @@ def fingerprint(data: ImageData, indices: Tensor) -> dict[str, Any]:
         names, sizes = str(len(data)), f"{data.channels} x {data.height} x {data.width}"
     else:
         some = places[:: max(1, -(-len(places) // _SIZES))]
-        names = "\0".join(image_name(data, place) for place in places)
-        sizes = " ".join(str(data.file_size(place)) for place in some) if isinstance(data, ImageDataset) else ""
+        own = data if isinstance(data, ImageDataset) else None
+        names = "\0".join(own.key(place) if own else str(place) for place in places)
+        sizes = " ".join(str(own.file_size(place)) for place in some) if own else ""
     return {"images": len(places), "names": digest(os.fsencode(names)), "sizes": digest(sizes.encode())}

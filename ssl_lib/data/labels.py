@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset
+from ssl_lib.data.base import ImageData, ImageDataset, warn
 from ssl_lib.errors import DataError, listed
 from ssl_lib.utils.seeding import seeded_generator
 
@@ -23,8 +23,9 @@ _EXACT = 2**53  # larger floating-point numbers are rounded
 def class_labels(values: Any, names: Sequence[object] = ()) -> tuple[Tensor, tuple[str, ...]]:
     """Converts the classes of images to class indices, so that their range follows the number of classes.
 
-    Indices of `names` stay as they are, and so do other integers, unless the largest is at least 4 times the number of
-    classes that occur plus 100. Such integers and texts become indices of their sorted values, which become the names.
+    Texts become indices of `names`, if they are given, and indices of `names` stay as they are. So do other integers,
+    unless the largest is at least 4 times the number of classes that occur plus 100. Such integers, and texts without
+    `names`, become indices of their sorted values, which become the names.
 
     Args:
         values: One class per image: integers, booleans, whole floating-point numbers, or texts.
@@ -34,14 +35,20 @@ def class_labels(values: Any, names: Sequence[object] = ()) -> tuple[Tensor, tup
         int64 (N,), and the names; empty for integers without names.
 
     Raises:
-        ValueError: The values are not one class per image, or an index is negative or not below the number of names.
+        ValueError: The values are not one class per image, an index is negative or not below the number of names, or a
+            text is none of the names.
     """
     array, given = _plain(values), tuple(map(str, names))
     found, labels = np.unique(array, return_inverse=True)
     highest = int(found[-1]) if len(found) and array.dtype.kind != "U" else -1
     if array.dtype.kind != "U" and len(found) and int(found[0]) < 0:
         raise ValueError(f"labels must not be negative, got {int(found[0])}: use images with labels")
-    if array.dtype.kind == "U":
+    if array.dtype.kind == "U" and given:
+        places = {name: place for place, name in enumerate(given)}
+        if unknown := [text for text in found.tolist() if text not in places]:
+            raise ValueError(f"the label {unknown[0]!r} is none of the classes {listed(given, 8)}")
+        labels = np.array([places[text] for text in found.tolist()])[labels.reshape(-1)]
+    elif array.dtype.kind == "U":
         given = tuple(found.tolist())
     elif given:
         if highest >= len(given):
@@ -51,6 +58,10 @@ def class_labels(values: Any, names: Sequence[object] = ()) -> tuple[Tensor, tup
         labels = array
     else:
         given = tuple(str(int(value)) for value in found)
+        warn(
+            f"class ids from {given[0]} to {given[-1]} became the indices 0 to {len(given) - 1}, and the names hold "
+            "the ids: compare the labels of two data sets by name, as Evaluator does"
+        )
     return torch.from_numpy(np.ascontiguousarray(labels.reshape(-1)).astype(np.int64)), given
 
 
@@ -96,7 +107,10 @@ def matched(queries: ImageData, bank: ImageData) -> ImageData:
     """
     assert queries.labels is not None and bank.labels is not None
     named, known = tuple(queries.class_names), tuple(bank.class_names)
-    if named == known or (not (named and known) and not all(name.isdigit() for name in named or known)):
+    if named == known:
+        return queries
+    if not (named and known) and not all(name.isdigit() for name in named or known):
+        _check_numbers(queries.labels, named, bank.labels, known)
         return queries
     labels = renumbered(queries.labels, named, known or names_of(bank))
     if isinstance(queries, ImageDataset):
@@ -119,6 +133,24 @@ def hold_out_indices(labels: Tensor, fraction: float) -> Tensor:
         order = torch.randperm(len(places), generator=seeded_generator("hold-out", label))
         held.append(places[order[:count]])
     return torch.cat(held).sort().values
+
+
+def _check_numbers(labels: Tensor, named: tuple[str, ...], bank_labels: Tensor, known: tuple[str, ...]) -> None:
+    """Warns that classes are matched by number, because only one data set has names.
+
+    Raises:
+        DataError: A number is not below the number of names.
+    """
+    names, numbers = named or known, bank_labels if named else labels
+    if len(numbers) and int(numbers.max()) >= len(names):
+        raise DataError(
+            f"the {'training' if named else 'test'} images have class {int(numbers.max())}, and the other images only "
+            f"the classes {listed(names)}: give both the same class names"
+        )
+    warn(
+        f"only the {'test' if named else 'training'} images have class names, so classes are matched by number: 0 is "
+        f"{names[0]!r}; give both data sets class_names if this is wrong"
+    )
 
 
 class _Relabeled(ImageDataset):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from ssl_lib.data.base import ImageData, image_name, warn
+from ssl_lib.data.base import ImageData, ImageDataset, image_name, warn
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.folder import FolderData
-from ssl_lib.data.tiles import page_of
+from ssl_lib.data.datasets.webdataset import ShardData
+from ssl_lib.data.datasets.wrapped import WrappedDataset
 from ssl_lib.distributed import rank
 
 __all__ = ["shared_images", "warn_of_shared_images"]
 
-_MOST = 100_000  # images of both sets; larger sets are compared by path alone
+_MOST = 100_000  # images of both sets; larger sets are compared by real path alone
 _MOST_BYTES = 2**32
 
 
@@ -34,15 +34,18 @@ def warn_of_shared_images(train: ImageData, test: ImageData) -> None:
 def shared_images(train: ImageData, test: ImageData) -> list[tuple[int, int]]:
     """Returns the positions of test images that are training images, each with the position of one training image.
 
-    Files are the same if they have the same path or the same content, as copies and links have. Images of arrays are
-    the same if their shapes and all their pixels are. The contents of more than 100,000 images or 4 GiB of arrays, and
-    of other kinds of data sets, are not compared.
+    Files are the same if they are the same through links, or have the same content, as copies have; the contents of
+    sets of more than 100,000 images are not compared. Images in shards are the same if their shard and place are, all
+    images of a torch data set if it is the same object. Images of arrays are the same if their shapes and all their
+    pixels are, up to 100,000 images and 4 GiB. The contents of other data sets are not compared.
     """
-    if train is test:
+    if train is test or _wrapped(train) is _wrapped(test):
         return [(index, index) for index in range(len(test))]
     small = len(train) + len(test) <= _MOST
+    if isinstance(train, ShardData) and isinstance(test, ShardData):
+        return _common(train, test, _place)
     if isinstance(train, FolderData) and isinstance(test, FolderData):
-        found = dict(_common(train, test, _path))
+        found = dict(_common(train, test, _place))
         if small and len(found) < len(test):
             found = {**dict(_common(train, test, _Digests(train, test))), **found}
         return sorted(found.items())
@@ -70,9 +73,13 @@ def _common(
     return [(index, places[found]) for index, found in keys if found in places]
 
 
-def _path(data: ImageData, index: int) -> Hashable:
-    assert isinstance(data, FolderData)
-    return os.path.join(os.path.realpath(data.root), data.name(index))
+def _place(data: ImageData, index: int) -> Hashable | None:
+    return data.place(index) if isinstance(data, ImageDataset) else None
+
+
+def _wrapped(data: ImageData) -> object:
+    """The torch data set that is wrapped, or the data set itself."""
+    return data.dataset if isinstance(data, WrappedDataset) else data
 
 
 class _Digests:
@@ -90,4 +97,4 @@ class _Digests:
             content = hashlib.sha256(Path(data.path(index)).read_bytes()).digest()
         except OSError:  # reported when the image is read
             return None
-        return content, page_of(data, index)
+        return content, data.page(index)

@@ -7,10 +7,11 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from ssl_lib.data.base import ImageData, Split
 from ssl_lib.data.datasets.folder import image_folder
@@ -24,10 +25,12 @@ from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.data.workers import EvaluationBatches, WorkerPool
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import whole_file, write_text
+from ssl_lib.utils.progress_bar import progress_bar
 
 __all__ = ["Packed", "pack", "pack_folder"]
 
 _BATCH = 32  # images per batch of a worker: 6 MB at 256 pixels
+_TILES = 256  # tiles of one image per batch of a worker
 _LABELS = ("labels.npy", "classes.json")
 _EMPTY = np.empty((0,), np.uint8)
 _EIGHT_BITS = "pack writes 8-bit images: read the images with data.depth=8, and data.range if they are dark"
@@ -104,18 +107,20 @@ def pack_folder(
     workers: int | None = None,
     progress: bool = True,
     tile: bool = False,
+    **options: Any,
 ) -> dict[Split, Packed]:
     """Packs every split of an image folder into a subfolder with its name: `train` and, if it exists, `test`.
 
-    `root`, `channels` and `on_error` are passed to `image_folder`, the other arguments to `pack`. Both functions
-    document the errors. The destination must not be inside `root`, where it would become an additional class. With
-    `tile`, images of any size are cut into tiles of `size` pixels instead of being resized, see `Tiles`.
+    `root`, `channels`, `on_error` and further `options`, such as `bands` and `exclude`, are passed to `image_folder`,
+    the other arguments to `pack`. Both functions document the errors. The destination must not be inside `root`, where
+    it would become an additional class. With `tile`, images of any size are cut into tiles of `size` pixels instead of
+    being resized, see `Tiles`.
     """
     source, target = Path(root).expanduser().resolve(), Path(destination).expanduser().resolve()
     if target == source or source in target.parents:
         raise DataError(f"{destination} is inside the folder of the images, {root}; choose a folder outside of it")
-    limit = sys.maxsize if tile else MAX_PIXELS
-    read = partial(image_folder, root, channels=channels, on_error=on_error, hold_out=0, max_pixels=limit)
+    options = {"max_pixels": sys.maxsize if tile else MAX_PIXELS, **options}
+    read = partial(image_folder, root, channels=channels, on_error=on_error, hold_out=0, **options)
     packed: dict[Split, Packed] = {}
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
@@ -141,11 +146,11 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
 
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:
     """Appends the images that are not written yet."""
-    batches = torch.arange(rows.done, len(data)).split(_BATCH)
+    batches = _batches(data, rows.done)
     reader = WorkerPool(
         EvaluationBatches(data, partial(resize_and_crop, size=size, shorter_side=size)), workers, len(batches), []
     )
-    bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
+    bar = progress_bar(total=len(data), initial=rows.done, unit="image", leave=True, show=progress)
     with rows.opened() as file, bar:
         for indices, read in zip(batches, reader.read(0, batches), strict=True):
             images = read.images[0].permute(0, 2, 3, 1).numpy() if len(read.indices) else _EMPTY
@@ -154,6 +159,15 @@ def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None
             left_out = sorted(set(indices.tolist()).difference(read.indices.tolist()))
             rows.append(file, rows.done + len(indices), images, dict(zip(left_out, read.skipped, strict=True)))
             bar.update(len(indices))
+
+
+def _batches(data: ImageData, start: int) -> list[Tensor]:
+    """Splits the images from `start` on; tiles of one image stay together, as each batch decodes its images."""
+    indices = torch.arange(start, len(data))
+    if not isinstance(data, Tiles):
+        return list(indices.split(_BATCH))
+    counts = data.images[start:].unique_consecutive(return_counts=True)[1].tolist()
+    return [part for tiles in indices.split(counts) for part in tiles.split(_TILES)]
 
 
 def _finish(data: ImageData, rows: RowFile) -> None:

@@ -17,9 +17,10 @@ from ssl_lib.data.base import ImageData, checked_statistics
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.io.decode import Decoder, Depth, OnError, Reading
 from ssl_lib.data.io.raw import Bands, Range
+from ssl_lib.views._checks import check_unit_range
 from ssl_lib.views.color import normalize, to_floats
 
-__all__ = ["Preprocessing", "resize_and_crop", "usual_resize"]
+__all__ = ["Preprocessing", "chosen_preprocessing", "resize_and_crop", "usual_resize"]
 
 _LONG = 8  # images with one side more than 8 times the other are cropped before they are resized
 
@@ -114,10 +115,14 @@ class Preprocessing:
         """Shape of an arranged image and of the network's input: (C, size, size)."""
         return self.channels, self.size, self.size
 
+    @property
+    def reading(self) -> Reading:
+        """How image files are read for this preprocessing."""
+        return Reading(range=self.range, depth=self.depth, bands=self.bands)
+
     def decoder(self, on_error: OnError = "raise") -> Decoder:
         """Returns the decoder of image files for this preprocessing."""
-        reading = Reading(range=self.range, depth=self.depth, bands=self.bands)
-        return Decoder(channels=self.channels, on_error=on_error, **reading)
+        return Decoder(channels=self.channels, on_error=on_error, **self.reading)
 
     def arrange(self, item: Tensor | Image.Image) -> Tensor:
         """Resizes and crops one image, or a batch of images of one size, in a worker process.
@@ -173,10 +178,22 @@ class Preprocessing:
         if not known or images.shape[-3] not in (1, self.channels):
             got = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
             raise ValueError(f"images must be uint8 (N, {self.channels}, H, W) or PIL images, got {got}")
-        if images.is_floating_point() and images.numel():
-            low, high = (value.item() for value in images.aminmax())
-            if not 0 <= low <= high <= 1:  # also true for NaN
-                raise ValueError(f"float images must be in [0, 1], got {low:.3g} to {high:.3g}")
+        check_unit_range(images)
+
+
+def chosen_preprocessing(
+    preprocessing: Preprocessing | None, data: ImageData, size: int | None, resize: int | None
+) -> Preprocessing:
+    """Returns the given preprocessing, or that of the data.
+
+    Raises:
+        ValueError: A size is given, too; or see `Preprocessing.of`.
+    """
+    if preprocessing is None:
+        return Preprocessing.of(data, size, resize)
+    if size is not None or resize is not None:
+        raise ValueError("give preprocessing or size and resize, not both; preprocessing.at(size) changes its size")
+    return preprocessing
 
 
 def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:

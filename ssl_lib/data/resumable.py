@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ssl_lib.data.base import ImageData
 from ssl_lib.data.datasets.folder_data import FolderData
+from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.tiles import Tiles
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import locked, write_text
@@ -180,6 +181,9 @@ def describe_source(data: ImageData) -> dict[str, Any]:
         return {**describe_source(data.data), **source, "tile": data.size}
     if not isinstance(data, FolderData):
         return {"type": type(data).__name__, **source, "mean": list(data.mean or ())}
+    for name in ("range", "depth", "bands", "pages"):
+        if (value := getattr(data.decoder, name)) != getattr(Decoder(), name):
+            source[name] = list(value) if isinstance(value, tuple) else value
     names = "\0".join(os.sep + data.name(index) for index in range(len(data)))
     return {"folder": os.path.realpath(data.root), **source, "names": digest(os.fsencode(names))}
 

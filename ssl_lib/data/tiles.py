@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import torch
@@ -13,7 +12,7 @@ from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.io.pillow import opened
 from ssl_lib.data.io.raw import orientation_of
 
-__all__ = ["Tiles", "page_of"]
+__all__ = ["Tiles"]
 
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 
@@ -44,6 +43,11 @@ class Tiles(ImageDataset):
         self._tiles = tiles.to(torch.int32)  # (N, 3): image, top, left
         self.labels = None if data.labels is None else data.labels[tiles[:, 0]]
         self._decoded: tuple[int, Tensor | SkipImage] | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """Index of the image of each tile (N,)."""
+        return self._tiles[:, 0]
 
     def __len__(self) -> int:
         return len(self._tiles)
@@ -78,7 +82,7 @@ class Tiles(ImageDataset):
         """Height and width of an upright image; 0 and 0 if it cannot be read, which `read` reports."""
         try:
             with opened(self.data.path(index), sys.maxsize) as image:
-                image.seek(page_of(self.data, index))
+                image.seek(self.data.page(index))
                 tags = getattr(image, "tag_v2", None)  # Pillow swaps the sides of a turned TIFF file itself
                 width, height = image.size if tags is None else (tags[_WIDTH], tags[_HEIGHT])
                 return (width, height) if orientation_of(image) >= 5 else (height, width)
@@ -92,12 +96,6 @@ class Tiles(ImageDataset):
         except SkipImage:
             return 0, 0
         return height, width
-
-
-def page_of(data: FolderData, index: int) -> int:
-    """Returns the page of an image in its file, from 0."""
-    page = os.path.join(data.root, data.name(index)).removeprefix(data.path(index))  # empty, or # and the page
-    return int(page[1:] or 0)
 
 
 def _tiles(image: int, height: int, width: int, size: int) -> Tensor:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ssl_lib.data.base import ImageData, ImageDataset, SkipImage
+from ssl_lib.data.base import ImageData, ImageDataset, SkipImage, image_name
 from ssl_lib.data.worker_errors import check_main_guard, worker_crashes
 from ssl_lib.distributed import local_world_size
 from ssl_lib.distributed.signals import leave_signals_to_parent
@@ -30,6 +31,8 @@ __all__ = [
     "read_next",
     "start_worker",
 ]
+
+Fitted = TypeVar("Fitted")
 
 Request: TypeAlias = tuple[int, list[int]]
 """The epoch and the image indices of a batch. Workers are stateless: they receive nothing else."""
@@ -60,11 +63,20 @@ class CropBatches(Dataset[ReadBatch | DataError]):
             _prepare(self.data, indices)
             for index in indices:
                 image, position = read_next(self.data, index, skipped)
-                crops.append(self.views.crop(image, seeded_generator("crops", self.seed, epoch, index)))
+                crop = partial(self.views.crop, generator=seeded_generator("crops", self.seed, epoch, index))
+                crops.append(_fitted(self.data, position, image, crop))
                 read.append(position)
         except DataError as error:
             return error
         return ReadBatch(_stack(crops), torch.tensor(read), skipped)
+
+
+def _fitted(data: ImageData, index: int, image: Tensor, function: Callable[[Tensor], Fitted]) -> Fitted:
+    """Crops or arranges an image; an error names it."""
+    try:
+        return function(image)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{image_name(data, index)}: {error}") from error
 
 
 def read_next(data: ImageData, index: int, skipped: list[str]) -> tuple[Tensor, int]:
@@ -90,7 +102,7 @@ class EvaluationBatches(Dataset[ReadBatch | DataError]):
             _prepare(self.data, request[1])
             for index in request[1]:
                 try:
-                    images.append((self.arrange(self.data.read(index)),))
+                    images.append((_fitted(self.data, index, self.data.read(index), self.arrange),))
                 except SkipImage as error:
                     skipped.append(error.path)
                 else:

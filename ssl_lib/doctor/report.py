@@ -11,7 +11,7 @@ from ssl_lib.doctor.doctor import Doctor
 from ssl_lib.doctor.figures import FIGURES, Figure
 from ssl_lib.doctor.history import History, RunFacts
 from ssl_lib.errors import DataError
-from ssl_lib.runs.files import DIAGNOSIS_FILE, METRICS_FILE
+from ssl_lib.runs.files import DIAGNOSIS_FILE, METRICS_FILE, suggested_run
 from ssl_lib.runs.folder import RunFolder
 from ssl_lib.utils.files import write_json
 from ssl_lib.utils.tables import text_table
@@ -78,7 +78,7 @@ def diagnose(folder: str | Path) -> Doctor:
     if missing := [name for name, found in ((METRICS_FILE, lines), (DIAGNOSIS_FILE, diagnosis)) if found is None]:
         raise DataError(
             f"{folder} has no {' and no '.join(missing)}: pass the folder of a run that has logged at least one line, "
-            "trained with ssl-lib train or with the callback Diagnosis"
+            f"trained with ssl-lib train or with the callback Diagnosis{suggested_run(folder)}"
         )
     assert lines is not None and diagnosis is not None
     doctor = Doctor(_facts(diagnosis.get("facts"), run.path / DIAGNOSIS_FILE))

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_lib.utils.precision import resolve_device
+from ssl_lib.utils.progress_bar import progress_bar
 
 __all__ = ["Blocks", "coverage", "farthest_points", "nearest"]
 
@@ -100,8 +101,8 @@ def nearest(
         )
     blocks, query_blocks = Blocks(embeddings, device), Blocks(queries, device)
     found = []
-    total, hidden = len(query_blocks.starts) * len(blocks.starts), None if progress else True
-    with tqdm(total=total, unit="block", leave=False, disable=hidden) as bar:
+    total = len(query_blocks.starts) * len(blocks.starts)
+    with progress_bar(total=total, unit="block", show=progress) as bar:
         for number in range(len(query_blocks.starts)):
             found.append(_nearest(query_blocks.unit(number, torch.float64), blocks, k, bar))
     cosines, rows = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
@@ -135,7 +136,7 @@ def farthest_points(
     chosen = np.empty(count, np.int64)
     cosine = torch.full((blocks.count,), -2.0, device=blocks.device)  # to the nearest selected image
     row = int(np.random.default_rng(seed).integers(blocks.count))
-    for place in tqdm(range(count), unit="image", disable=None if progress else True):
+    for place in progress_bar(range(count), unit="image", leave=True, show=progress):
         chosen[place] = row
         center = blocks.rows(chosen[place : place + 1])[0]
         for number, start in enumerate(blocks.starts):
@@ -172,7 +173,7 @@ def coverage(
     cosine = torch.full((blocks.count,), -1.0, device=blocks.device)
     for part in np.split(rows, range(_ROWS, len(rows), _ROWS)):
         centers = blocks.rows(part)
-        bar = tqdm(blocks.starts, "distances", unit="block", leave=False, disable=None if progress else True)
+        bar = progress_bar(blocks.starts, "distances", unit="block", show=progress)
         for number, start in enumerate(bar):
             here = slice(start, start + _ROWS)
             torch.maximum(cosine[here], (blocks.unit(number) @ centers.T).amax(1), out=cosine[here])

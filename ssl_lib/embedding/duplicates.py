@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssl_lib.embedding.curate import Blocks
+from ssl_lib.utils.progress_bar import progress_bar
 
 __all__ = ["ROUNDING", "duplicate_groups"]
 
@@ -75,7 +75,7 @@ def _leaders(variants: list[Blocks], least: float, progress: bool) -> Indices:
     plain = variants[0]
     leaders = np.arange(plain.count)
     pairs = plain.count * (plain.count - 1) // 2
-    with tqdm(total=pairs, unit="pair", unit_scale=True, disable=None if progress else True) as bar:
+    with progress_bar(total=pairs, unit="pair", unit_scale=True, leave=True, show=progress) as bar:
         for number, start in enumerate(plain.starts):
             rows = [blocks.unit(number) for blocks in variants]
             best = torch.full((len(rows[0]),), -torch.inf, device=plain.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssl_lib.data import Batch, FolderData, ImageData, evaluation_batches, image_name
-from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.data.preprocessing import Preprocessing, chosen_preprocessing
 from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.embedding.storage import storage_of
@@ -26,8 +25,9 @@ from ssl_lib.embedding.table import EmbeddingTable
 from ssl_lib.errors import DataError
 from ssl_lib.evaluation.features import check_features, device_of, encode, frozen
 from ssl_lib.utils.precision import Precision
+from ssl_lib.utils.progress_bar import progress_bar
 
-__all__ = ["Embedded", "embed"]
+__all__ = ["Embedded", "embed", "fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def embed(
     precision: str = "fp32",
     progress: bool = True,
     preprocessing: Preprocessing | None = None,
+    mirrored: bool = False,
 ) -> Embedded:
     """Encodes every image in eval mode and without augmentation, and writes an `EmbeddingTable`.
 
@@ -79,6 +80,7 @@ def embed(
         precision: `fp32`, `bf16`, `fp16` or `auto`. The table always holds float32.
         progress: Whether to show a progress bar on a terminal.
         preprocessing: Resizes and normalizes the images; None is `Preprocessing.of(data, size, resize)`.
+        mirrored: Whether to flip the images from left to right, for `duplicate_groups(..., mirrored=...)`.
 
     Raises:
         DataError: An image cannot be read, its features are not finite, the destination exists with different images,
@@ -95,12 +97,13 @@ def embed(
     if batch_size < 1 or (workers is not None and workers < 0):
         raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
     computed = Precision.resolve(precision, device_of(encoder))
-    inputs = preprocessing or Preprocessing.of(data, size, resize)
-    read = functools.partial(evaluation_batches, data, batch_size, workers=workers, preprocessing=inputs)
+    inputs = chosen_preprocessing(preprocessing, data, size, resize)
+    read = _reader(data, batch_size, workers, inputs, mirrored)
     if root is None and isinstance(data, FolderData):
         root = os.path.realpath(data.root)
-    made_of = {**describe_source(data), "root": root, "encoder": _fingerprint(encoder)}
+    made_of = {**describe_source(data), "root": root, "encoder": fingerprint(encoder)}
     made_of |= {"batch size": batch_size, "precision": computed.name, **inputs.plain()}
+    made_of |= {"mirrored": True} if mirrored else {}
     if path.exists():
         return _existing(path, made_of)
     with _unfinished_rows(path, len(data), width, made_of) as rows:
@@ -109,6 +112,20 @@ def embed(
             _fill(rows, encoder, inputs, data, batch_size, read, progress)
         _build_table(rows, data, root, made_of).save(path)
     return Embedded(path, rows.count, rows.count - before, tuple(rows.skipped.values()))
+
+
+def _reader(
+    data: ImageData, batch_size: int, workers: int | None, preprocessing: Preprocessing, mirrored: bool
+) -> Callable[[Tensor], Iterable[Batch]]:
+    """Returns a function that reads the batches of the images at given positions."""
+
+    def read(indices: Tensor) -> Iterator[Batch]:
+        options: dict[str, Any] = {"workers": workers, "preprocessing": preprocessing, "indices": indices}
+        for batch in evaluation_batches(data, batch_size, **options):
+            assert isinstance(batch.images, Tensor)
+            yield dataclasses.replace(batch, images=batch.images.flip(-1)) if mirrored else batch
+
+    return read
 
 
 @contextlib.contextmanager
@@ -137,15 +154,15 @@ def _fill(
     preprocessing: Preprocessing,
     data: ImageData,
     batch_size: int,
-    read: Callable[..., Iterable[Batch]],
+    read: Callable[[Tensor], Iterable[Batch]],
     progress: bool,
 ) -> None:
     """Appends the missing features. Batch boundaries are the same as in an uninterrupted call."""
     if rows.target.exists():
         return
-    bar = tqdm(total=len(data), initial=rows.done, unit="image", disable=None if progress else True)
+    bar = progress_bar(total=len(data), initial=rows.done, unit="image", leave=True, show=progress)
     with rows.opened() as file, bar:
-        for batch in read(indices=torch.arange(rows.done, len(data))):
+        for batch in read(torch.arange(rows.done, len(data))):
             assert isinstance(batch.images, Tensor)
             features = encode(encoder, batch.images, preprocessing)
             if features.shape[1:] != (rows.width,):
@@ -189,7 +206,7 @@ def _existing(path: Path, made_of: dict[str, Any]) -> Embedded:
     return Embedded(path, len(table), 0, table.skipped)
 
 
-def _fingerprint(encoder: nn.Module) -> str:
+def fingerprint(encoder: nn.Module) -> str:
     """Hash of the structure and the weights of an encoder."""
     digest = hashlib.sha256(repr(encoder).encode())
     for key, value in encoder.state_dict().items():

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ssl_lib.errors import DataError
+from ssl_lib.utils.progress_bar import progress_bar
 
 __all__ = ["SameFiles", "same_files"]
 
@@ -105,7 +105,7 @@ def _contents(files: dict[int, str], progress: bool) -> dict[int, Hashable]:
     sizes = _by_key({row: found[row].st_size for row in readers.values()})
     digests: dict[int, Hashable] = {}
     alike = [row for rows in sizes.values() if len(rows) > 1 for row in rows]
-    for row in tqdm(alike, "exact copies", unit="file", leave=False, disable=None if progress else True):
+    for row in progress_bar(alike, "exact copies", unit="file", show=progress):
         digests[row] = _digest(files[row])
     return {row: digests.get(readers[inode], inode) for row, inode in inodes.items()}
 

@@ -16,7 +16,7 @@ from ssl_lib.utils.files import whole_file
 from ssl_lib.utils.optional import needs
 from ssl_lib.utils.printable import visible
 
-__all__ = ["storage_of"]
+__all__ = ["SUFFIXES", "storage_of"]
 
 Reader: TypeAlias = Callable[[Path], dict[str, Any]]
 Writer: TypeAlias = Callable[[Path, Mapping[str, Any]], None]
@@ -120,3 +120,6 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 _STORAGES = {".npz": (_read_npz, _write_npz), ".parquet": (_read_parquet, _write_parquet)}
+
+SUFFIXES = tuple(_STORAGES)
+"""The suffixes of the files of tables."""

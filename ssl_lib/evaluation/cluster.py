@@ -32,8 +32,8 @@ class Cluster:
     section 3): as many clusters as classes, on unit-length features; see `cluster_scores`.
 
     Attributes:
-        clusters: Number of clusters; None uses the number of classes of the training images, one more than the largest
-            label.
+        clusters: Number of clusters; None uses the number of classes, one more than the largest label of the training
+            and test images.
         restarts: Number of k-means runs; the run with the lowest inertia is kept, so labels play no role.
         max_steps: Maximum number of k-means iterations per run.
         seed: Seed for the initial centers.
@@ -62,7 +62,7 @@ class Cluster:
         """Raises an error if there are more clusters than images or if scikit-learn is not installed."""
         with needs("scikit-learn", "the protocol cluster"):
             importlib.import_module("sklearn")
-        if (clusters := self._count(bank_labels)) > len(bank_labels):
+        if (clusters := self.clusters or int(bank_labels.max()) + 1) > len(bank_labels):
             number = f"{clusters}" if self.clusters else f"null, the number of classes, {clusters},"
             raise ValueError(
                 f"cluster.clusters {number} is more than the {len(bank_labels)} labeled training images: use more "
@@ -72,7 +72,7 @@ class Cluster:
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Returns the three metrics; the details hold the number of clusters, and inertia and iterations per run."""
         f = subject.features
-        clusters = self._count(f.bank_labels)
+        clusters = self.clusters or f.num_classes
         check_finite("queries", f.queries)
         bank, queries = unit_rows(f.bank), unit_rows(f.queries)
         generator = torch.Generator().manual_seed(self.seed)
@@ -83,9 +83,6 @@ class Cluster:
         inertias, steps = [run[1] for run in runs], [run[2] for run in runs]
         details = {"clusters": clusters, "inertia": inertia, "inertias": inertias, "steps": steps}
         return Scores(cluster_scores(assigned, f.query_labels), details)
-
-    def _count(self, bank_labels: Tensor) -> int:
-        return self.clusters or int(bank_labels.max()) + 1
 
 
 @torch.no_grad()
@@ -142,6 +139,8 @@ def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
     """Agreement between clusters and classes, computed with scikit-learn and SciPy.
 
+    Memory follows the number of images, not the number of clusters times the number of classes.
+
     Args:
         clusters: (N,) cluster indices.
         labels: (N,) class indices.
@@ -155,17 +154,34 @@ def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
         ConfigError: scikit-learn is not installed.
     """
     with needs("scikit-learn", "the protocol cluster"):
-        from scipy.optimize import linear_sum_assignment
         from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-    size = int(max(clusters.max(), labels.max())) + 1
-    counts = torch.bincount(clusters * size + labels, minlength=size**2).view(size, size).numpy()
-    matched = counts[linear_sum_assignment(counts, maximize=True)].sum()
     truth, found = labels.numpy(), clusters.numpy()
     return {
-        "cluster_accuracy": float(matched) / len(labels),
+        "cluster_accuracy": _best_matching(clusters, labels) / len(labels),
         "nmi": float(normalized_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
     }
+
+
+def _best_matching(clusters: Tensor, labels: Tensor) -> int:
+    """Number of images in the class that the best one-to-one matching gives to their cluster.
+
+    Memory is bounded by the pairs of a cluster and a class that occur. Every cluster also has a pair of its own without
+    images, so that a matching of all clusters exists, and every pair counts one image more, because the solver leaves
+    out pairs of weight 0. Neither changes which matching is the best.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    rows, columns = (x.unique(return_inverse=True)[1] for x in (clusters, labels))  # only those that occur
+    height, width = (int(x.max()) + 1 for x in (rows, columns))
+    pairs, counts = (rows * width + columns).unique(return_counts=True)
+    own = torch.arange(height)
+    places = torch.cat([pairs // width, own]), torch.cat([pairs % width, width + own])
+    weights = torch.cat([counts, torch.zeros_like(own)]).double() + 1
+    table = csr_matrix((weights.numpy(), tuple(x.numpy() for x in places)), shape=(height, width + height))
+    chosen = min_weight_full_bipartite_matching(table, maximize=True)
+    return round(float(table[chosen].sum())) - height
 
 
 def _check_range(x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Covariance eigenvalues and singular values of features, with a second solver for when the first one fails."""
+"""Eigenvalues, eigenvectors and singular values of features, with a second solver for when the first one fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["singular_values", "variances"]
+__all__ = ["eigenvectors", "singular_values", "variances"]
 
 
 def variances(x: Tensor) -> Tensor:
@@ -30,6 +30,25 @@ def singular_values(x: Tensor) -> Tensor:
     return _first(
         lambda: torch.linalg.svdvals(x), lambda: torch.linalg.eigvalsh(_gram(x)).flip(0).clamp_min(0.0).sqrt()
     )
+
+
+def eigenvectors(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Computes eigenvalues (K,) in ascending order and eigenvectors (K, K), as columns, of a Gram matrix (K, K).
+
+    Raises:
+        ValueError: No solver converges.
+    """
+
+    def by_svd() -> Tensor:
+        left, values, _ = torch.linalg.svd(gram)
+        return torch.cat([values.flip(0)[None], left.flip(1)])
+
+    def by_eigh() -> Tensor:
+        values, vectors = torch.linalg.eigh(gram)
+        return torch.cat([values[None], vectors])
+
+    found = _first(by_eigh, by_svd)
+    return found[0], found[1:]
 
 
 def _gram(x: Tensor) -> Tensor:

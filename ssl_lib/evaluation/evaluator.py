@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from ssl_lib.data import as_image_data
 from ssl_lib.data.labels import matched
 from ssl_lib.data.leakage import warn_of_shared_images
-from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.data.preprocessing import Preprocessing, chosen_preprocessing
 from ssl_lib.errors import DataError, SSLError
 from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Scores, draw
 from ssl_lib.evaluation.features import RawPixels, device_of
@@ -68,7 +69,7 @@ class Evaluator:
             raise ValueError("evaluation needs labels for the training images (bank) and for the test images (queries)")
         self.bank, self.queries, self.protocols = bank, matched(queries, bank), tuple(protocols)
         self.random_encoder, self.limit = random_encoder, limit
-        self.preprocessing = preprocessing or Preprocessing.of(bank, size, resize)
+        self.preprocessing = chosen_preprocessing(preprocessing, bank, size, resize)
         self.size, self.resize = self.preprocessing.size, self.preprocessing.resize
         warn_of_shared_images(bank, queries)
         keys = [measure.key for protocol in protocols for measure in protocol.measures]
@@ -81,19 +82,25 @@ class Evaluator:
             "views": views,
             "preprocessing": self.preprocessing,
         }
-        self._indices = draw(len(bank), limit), draw(len(queries), limit)
         self._baselines: dict[str, list[Scores]] = {}
-        for protocol in protocols:
-            protocol.check(bank.labels[self._indices[0]])
+        self._choose()
         self._check_input()
 
     def limited(self, count: int | None) -> Evaluator:
         """The same evaluator with at most `count` images of each set."""
         if count == self.limit:
             return self
-        return Evaluator(
-            self.bank, self.queries, self.protocols, random_encoder=self.random_encoder, limit=count, **self._options
-        )
+        part = copy.copy(self)
+        part.limit, part._baselines = count, {}
+        part._choose()
+        return part
+
+    def _choose(self) -> None:
+        """Draws the images of both sets, and checks the protocols with the labels of the bank."""
+        self._indices = draw(len(self.bank), self.limit), draw(len(self.queries), self.limit)
+        assert self.bank.labels is not None
+        for protocol in self.protocols:
+            protocol.check(self.bank.labels[self._indices[0]])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -112,7 +119,8 @@ class Evaluator:
         which trains with TF32, so that results during and after training are the same.
 
         Raises:
-            DataError: Unreadable images were skipped and too few are left for a protocol.
+            DataError: A protocol cannot be computed, for instance because unreadable images were skipped and too few
+                are left; the message names it.
         """
         device = device_of(encoder)
         generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -138,13 +146,17 @@ class Evaluator:
     def _score(self, title: str, encoder: nn.Module, device: torch.device, center: bool = False) -> list[Scores]:
         options = {"center": center, "device": device, **self._options}
         subject = EvaluatedEncoder(title, encoder, self.bank, self.queries, *self._indices, **options)
-        try:
-            return [protocol(subject) for protocol in self.protocols]
-        except ValueError as error:  # check() saw the labels of all images, including those skipped later
-            skipped = len(getattr(self.bank, "skipped", ()))
-            if not skipped or isinstance(error, SSLError):
+        scores = []
+        for protocol in self.protocols:
+            try:
+                scores.append(protocol(subject))
+            except SSLError:
                 raise
-            raise DataError(f"evaluation: {error}; unreadable training images skipped: {skipped}") from error
+            except ValueError as error:  # check() saw the labels of all images, including those skipped later
+                skipped = len(getattr(self.bank, "skipped", ()))
+                left_out = f"; unreadable training images skipped: {skipped}" if skipped else ""
+                raise DataError(f"evaluation.{protocol_name(protocol)}, {title}: {error}{left_out}") from error
+        return scores
 
     @torch.no_grad()
     def _check_input(self) -> None:

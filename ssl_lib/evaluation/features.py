@@ -10,14 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssl_lib.data import ImageData, evaluation_batches, image_name
 from ssl_lib.data.base import SkipImage
-from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.data.preprocessing import Preprocessing, chosen_preprocessing
 from ssl_lib.distributed import gather_objects, gather_uneven, is_distributed, rank, share
 from ssl_lib.errors import DataError
 from ssl_lib.types import Batch
+from ssl_lib.utils.progress_bar import progress_bar
 from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.views import ViewPipeline
 
@@ -52,8 +52,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 def progress(items: Iterable[T], title: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Yields the items with a progress bar, which only the first process shows and which is cleared at the end."""
-    hidden = True if rank() else None  # None hides the bar without a terminal
-    yield from tqdm(items, title, total, leave=False, disable=hidden, unit=unit)
+    yield from progress_bar(items, title, total=total, unit=unit, show=not rank())
 
 
 @contextlib.contextmanager
@@ -137,9 +136,9 @@ def extract_features(
     Raises:
         DataError: An image cannot be read, or its features are not finite.
         ValueError: There is no preprocessing, and `data` has no mean and std, or `size` is None for images of various
-            sizes.
+            sizes; or there are both.
     """
-    preprocessing = preprocessing or Preprocessing.of(data, size, resize)
+    preprocessing = chosen_preprocessing(preprocessing, data, size, resize)
     mine = share(torch.arange(len(data)) if indices is None else indices)
     features, order, count = torch.empty(0, 0), torch.empty(len(mine), dtype=torch.int64), 0
     batches = evaluation_batches(data, batch_size, workers=workers, indices=mine, preprocessing=preprocessing)

@@ -137,10 +137,10 @@ def knn_scores(
         neither overflow nor all underflow: the nearest image has weight 1.
 
     Raises:
-        ValueError: Shapes do not match, a feature is NaN or infinite, k is not in [1, B], or the temperature is not
-            above 0.
+        ValueError: Shapes do not match, a feature is NaN or infinite, a label is out of range, k is not in [1, B], or
+            the temperature is not above 0.
     """
-    _check(bank, bank_labels, temperature)
+    _check(bank, bank_labels, num_classes, temperature)
     return _votes(*bank_neighbors(queries, bank, k), bank_labels, num_classes, k, temperature)
 
 
@@ -154,14 +154,19 @@ def knn_accuracy(
     temperature: float = 0.07,
 ) -> float:
     """Accuracy in [0, 1] of the class with the highest score of `knn_scores`, in bounded memory."""
-    _check(bank, bank_labels, temperature)
+    _check(bank, bank_labels, num_classes, temperature)
+    if query_labels.shape != queries.shape[:1] or not len(queries):
+        raise ValueError(f"query_labels must be ({len(queries)},) and not empty, got {tuple(query_labels.shape)}")
     classes = _winners(*bank_neighbors(queries, bank, k), bank_labels, num_classes, k, temperature)
     return (classes == query_labels).double().mean().item()
 
 
-def _check(bank: Tensor, bank_labels: Tensor, temperature: float) -> None:
+def _check(bank: Tensor, bank_labels: Tensor, num_classes: int, temperature: float) -> None:
     if bank_labels.shape != bank.shape[:1]:
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
+    if len(bank_labels) and not 0 <= bank_labels.min() <= bank_labels.max() < num_classes:
+        low, high = int(bank_labels.min()), int(bank_labels.max())
+        raise ValueError(f"bank_labels must be in [0, {num_classes}), got {low} to {high}: leave out unlabeled images")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sys
 
 from ssl_lib.config.load import refuse_changes, saved_config
-from ssl_lib.config.resolve import call
+from ssl_lib.config.resolve import DERIVED
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.distributed import rank
 from ssl_lib.training.checkpoint_folder import Checkpoint
 
-__all__ = ["resumed_config"]
+__all__ = ["check_resumed_config", "resumed_config"]
 
 
 def resumed_config(config: RunConfig, checkpoint: Checkpoint) -> RunConfig:
@@ -23,12 +24,36 @@ def resumed_config(config: RunConfig, checkpoint: Checkpoint) -> RunConfig:
     Raises:
         CheckpointError: Another setting differs, or the checkpoint holds no config.
     """
-    saved = saved_config(checkpoint.state)
-    epochs, restarts = saved.schedule.epochs, saved.schedule.restarts
-    finished = checkpoint.step >= checkpoint.state.get("total_steps", math.inf)
-    schedule = call("schedule", config.schedule.resumed, epochs, restarts, finished=finished)
-    config = dataclasses.replace(config, schedule=schedule)
-    changes = refuse_changes(saved, config)
+    config, changes = _continued(config, saved_config(checkpoint.state), checkpoint)
     if changes and rank() == 0:
         print(f"note: resuming with changed settings: {'; '.join(changes)}", file=sys.stderr)
     return config
+
+
+def check_resumed_config(config: RunConfig, checkpoint: Checkpoint) -> None:
+    """Checks the settings as `resumed_config` does, before the data are loaded and anything is built.
+
+    Args:
+        config: A resolved config. Values that the build derives, such as the backbone's channels, are not compared.
+        checkpoint: The checkpoint.
+
+    Raises:
+        CheckpointError: A setting differs that affects the training, or the checkpoint holds no config.
+    """
+    saved = saved_config(checkpoint.state)
+    backbone, schedule = config.backbone, config.schedule
+    if saved.backbone.name == backbone.name:
+        derived = {name: value for name, value in saved.backbone.arguments.items() if name in DERIVED}
+        backbone = dataclasses.replace(backbone, arguments={**derived, **backbone.arguments})
+    scaling = schedule.lr_scaling or saved.schedule.lr_scaling
+    schedule = dataclasses.replace(schedule, lr_scaling=scaling)
+    _continued(dataclasses.replace(config, backbone=backbone, schedule=schedule), saved, checkpoint)
+
+
+def _continued(config: RunConfig, saved: RunConfig, checkpoint: Checkpoint) -> tuple[RunConfig, list[str]]:
+    """Returns the config with its restarts, and the accepted changes."""
+    finished = checkpoint.step >= checkpoint.state.get("total_steps", math.inf)
+    with contextlib.suppress(ValueError):  # a warmup longer than the run, for instance: refused below, as a change
+        schedule = config.schedule.resumed(saved.schedule.epochs, saved.schedule.restarts, finished=finished)
+        config = dataclasses.replace(config, schedule=schedule)
+    return config, refuse_changes(saved, config)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.errors import ConfigError
+from ssl_lib.evaluation.eigenvalues import eigenvectors
+from ssl_lib.utils.optional import missing_package
 
 __all__ = ["PROJECTIONS", "choose_projection", "principal_components", "project"]
 
@@ -25,10 +27,10 @@ def principal_components(features: Tensor, count: int) -> Tensor:
     x = features.double()
     x = x - x.mean(0)
     if len(x) < x.shape[1]:  # the smaller of the two Gram matrices
-        values, vectors = torch.linalg.eigh(x @ x.T)
+        values, vectors = eigenvectors(x @ x.T)
         places = vectors * values.clamp_min(0).sqrt()
     else:
-        places = x @ torch.linalg.eigh(x.T @ x).eigenvectors
+        places = x @ eigenvectors(x.T @ x)[1]
     places = places.flip(1)[:, :count]
     largest = places.gather(0, places.abs().argmax(0, keepdim=True))
     places = places * torch.where(largest < 0, -1.0, 1.0)
@@ -73,7 +75,7 @@ def choose_projection(name: str | None) -> str:
     module = PROJECTIONS[name][1]
     if not importlib.util.find_spec(module):
         package = {"umap": "umap-learn", "sklearn": "scikit-learn"}[module]
-        raise ConfigError(f"--map {name} needs {package}: pip install {package}; --map pca needs no other package")
+        raise ConfigError(f"--map {name} {missing_package(package)}; --map pca needs no other package")
     return name
 
 

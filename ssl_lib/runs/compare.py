@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.errors import CheckpointError, DataError
+from ssl_lib.runs.files import suggested_run
 from ssl_lib.runs.folder import RunFolder
 from ssl_lib.runs.results import Results, mean_and_spread
 from ssl_lib.utils.tables import text_table
@@ -146,7 +147,8 @@ def summarize(folder: str | Path) -> RunSummary:
     lines = run.metrics()
     if lines is None:
         what = "is a file" if folder.is_file() else "has no metrics.jsonl" if folder.is_dir() else "does not exist"
-        raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart")
+        near = suggested_run(folder)
+        raise CheckpointError(f"{folder} {what}: give the folder of a run, such as runs/quickstart{near}")
     config, evaluation = run.config() or {}, run.evaluation()
     settings = flat({key: value for key, value in config.items() if key != "source"})  # it changes nothing
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from ssl_lib.errors import ConfigError
+from ssl_lib.errors import ConfigError, closest
 
 __all__ = [
     "BEST",
@@ -27,6 +28,7 @@ __all__ = [
     "list_checkpoints",
     "numbered_checkpoints",
     "run_folder",
+    "suggested_run",
 ]
 
 CONFIG_FILE = "config.yaml"
@@ -60,7 +62,20 @@ def run_folder(run: str | Path) -> Path:
     if any((path / name).exists() for name in _ANY_OF):
         return path
     what = f"holds none of {', '.join(_ANY_OF)}" if path.is_dir() else "is neither a folder nor a checkpoint file"
-    raise ConfigError(f"no run at {run}: it {what}")
+    raise ConfigError(f"no run at {run}: it {what}{suggested_run(run)}")
+
+
+def suggested_run(run: str | Path) -> str:
+    """Returns the end of an error message: `; did you mean runs/quickstart?`, if there is a run of a similar path.
+
+    The run is looked for next to `run` and in `runs`.
+    """
+    near = closest(str(run), _runs_in({Path(run).parent, Path("runs")}) - {str(run)})
+    return f"; did you mean {near}?" if near else ""
+
+
+def _runs_in(folders: Iterable[Path]) -> set[str]:
+    return {str(found.parent) for folder in folders for name in _ANY_OF for found in folder.glob(f"*/{name}")}
 
 
 def evaluation_file(run: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ def judge(evaluation: Evaluation) -> Verdict:
         gaps, signs, trained = [], list[int](), results["trained"][measure.key]
         for row in sides:
             if math.isfinite(value := results[row].get(measure.key, math.nan)):
-                gap, sign = _difference(trained, value, evaluation.queries)
+                gap, sign = _difference(trained, evaluation.queries, value, evaluation.queries)
                 sides[row].append(sign)
                 signs.append(sign)
                 gaps.append(f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {_row(row)}")
@@ -78,27 +79,49 @@ def _sentence(sides: dict[str, list[int]], figures: str) -> Verdict:
 
 
 def best_of(evaluations: Sequence[tuple[str, Evaluation]]) -> Verdict | None:
-    """Names the best of several runs by the first run's first main metric; None unless two runs have this metric."""
-    measures = main_measures(evaluations[0][1].results) if evaluations else []
-    if not measures:
+    """Names the best of several runs by a main metric in percent, and the runs that are not clearly worse.
+
+    The metric is the first one that most runs have. The best run is compared with every other run by the difference of
+    `judge`; each accuracy has the standard error of its own number of test images.
+
+    Returns:
+        The verdict; None unless two runs have a metric of the same name and heading.
+    """
+    runs = {name: {m.key: m for m in main_measures(evaluation.results)} for name, evaluation in evaluations}
+    counts = Counter((m.key, m.title) for measures in runs.values() for m in measures.values())
+    (key, title), count = max(counts.items(), key=lambda item: item[1], default=(("", ""), 0))
+    if count < 2:
         return None
-    measure, known = measures[0], dict[str, float]()
-    for name, evaluation in evaluations:
-        accuracy = evaluation.results.values.get("trained", {}).get(measure.key, math.nan)
-        if math.isfinite(accuracy):
-            known[name] = accuracy
-    if len(known) < 2:
-        return None
-    first, second = sorted(known, key=lambda name: -known[name])[:2]
-    _, sign = _difference(known[first], known[second], dict(evaluations)[first].queries)
-    figures = "; ".join(f"{name} {100 * accuracy:.1f}\u00a0%" for name, accuracy in known.items())
-    headline = f"{first} is best" if sign > 0 else f"{first} and {second} are about equal"
-    return Verdict(headline, f"{measure.title}: {figures}.", "good" if sign > 0 else "mixed")
+    known = {
+        name: (evaluation.results["trained"][key], evaluation.queries)
+        for name, evaluation in evaluations
+        if key in runs[name] and runs[name][key].title == title
+    }
+    best, *others = sorted(known, key=lambda name: -known[name][0])
+    equal = [name for name in others if _difference(*known[best], *known[name])[1] <= 0]
+    if not equal:
+        headline = f"{best} is best"
+    elif equal == others:
+        headline = f"{_enumerated([best, *equal])} are about equal"
+    else:
+        headline = f"{best} is best, but not clearly better than {_enumerated(equal)}"
+    figures = "; ".join(f"{name} {100 * accuracy:.1f}\u00a0%" for name, (accuracy, _) in known.items())
+    return Verdict(headline, f"{title}: {figures}.", "mixed" if equal else "good")
 
 
-def _difference(one: float, other: float, queries: int | None) -> tuple[float, int]:
-    """Returns the difference of two accuracies, and its sign, or 0 if it is within two standard errors."""
-    variance = sum(max(0.0, accuracy * (1 - accuracy)) / queries for accuracy in (one, other)) if queries else 0.0
+def _enumerated(names: Sequence[str]) -> str:
+    """Joins names: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _difference(one: float, tested: int | None, other: float, others_tested: int | None) -> tuple[float, int]:
+    """Compares two accuracies, each with its number of test images, None if it is not known.
+
+    Returns:
+        The difference, and its sign, or 0 if the difference is within two standard errors.
+    """
+    counts = ((one, tested), (other, others_tested))
+    variance = sum(max(0.0, accuracy * (1 - accuracy)) / count for accuracy, count in counts if count)
     gap, noise = one - other, 2 * math.sqrt(variance)
     return gap, (gap > noise) - (gap < -noise)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError
-from ssl_lib.runs.files import STEP, list_checkpoints, numbered_checkpoints
+from ssl_lib.runs.files import STEP, list_checkpoints, numbered_checkpoints, suggested_run
 from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
 from ssl_lib.utils.files import link_or_copy
 
@@ -151,7 +151,9 @@ def _newest(run: Path, read: Callable[[Path], T]) -> T:
             print(f"warning: {'; '.join(damaged)}; using {path} instead", file=sys.stderr, flush=True)
         return result
     if not damaged:
-        raise CheckpointError(f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt")
+        raise CheckpointError(
+            f"no run at {run}: expected a checkpoint file, or a folder with checkpoints/last.pt{suggested_run(run)}"
+        )
     raise CheckpointError(f"no checkpoint of {run} is intact, so the run must start over: {'; '.join(damaged)}")
 
 

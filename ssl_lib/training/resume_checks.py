@@ -38,8 +38,8 @@ def check_data(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     ]
     before, now = saved.get(_FINGERPRINT), here[_FINGERPRINT]
     if before is not None and now is not None and before != now:  # None: unknown, or saved by an earlier version
-        differ = [str(key) for key in {**before, **now} if before.get(key) != now.get(key)]
-        changes.append(f"the images have other {' and '.join(differ)}")
+        kinds = [key for key in {**before, **now} if key != "images" and before.get(key) != now.get(key)]
+        changes.append(f"the images have other {' and '.join(kinds)}")
     if changes:
         raise CheckpointError(
             f"the checkpoint was saved with other data: {'; '.join(changes)}. Resume with the original config and "

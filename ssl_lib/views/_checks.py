@@ -12,6 +12,14 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images must be floats of shape (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
 
 
+def check_unit_range(images: Tensor) -> None:
+    """Raises a ValueError if a floating-point value is NaN or not in [0, 1]."""
+    if images.is_floating_point() and images.numel():
+        low, high = (value.item() for value in images.aminmax())
+        if not 0 <= low <= high <= 1:  # also true for NaN
+            raise ValueError(f"float images must be in [0, 1], got {low:.3g} to {high:.3g}")
+
+
 def check_colors(images: Tensor) -> None:
     """Raises a ValueError unless `images` is a float tensor with 1 or 3 channels."""
     check_images(images)

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from ssl_lib.types import Batch, Views
 from ssl_lib.views import functional
+from ssl_lib.views._checks import check_unit_range
 from ssl_lib.views.color import channel_statistics, to_floats
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import run_stages
@@ -52,7 +53,9 @@ class ViewPipeline:
         ValueError: `configs` is empty, or mean or std is out of range for pixels in [0, 1].
     """
 
-    def __init__(self, configs: Sequence[ViewConfig], mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, configs: Sequence[ViewConfig], mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> None:
         if not isinstance(configs, Sequence) or not all(isinstance(config, ViewConfig) for config in configs):
             raise TypeError(
                 f"ViewPipeline expects a list of ViewConfig, such as presets.simclr(size=32), got {configs!r}"
@@ -61,6 +64,8 @@ class ViewPipeline:
         if not self.views:
             raise ValueError("ViewPipeline needs at least one ViewConfig")
         self.size = max(view.size for view in self.views)
+        if mean is None or std is None:
+            raise ValueError("the images have no mean and std: compute them with data.pixel_statistics(images)")
         self.mean, self.std = tuple(mean), tuple(std)
         valid = self.mean and self.std and min(self.mean) >= 0 and max(self.mean) <= 1
         if not valid or not 0 < min(self.std) <= max(self.std) <= 1:
@@ -161,7 +166,10 @@ class ViewPipeline:
             ValueError: The image is not uint8 (C, H, W), or the generator is not on the CPU.
         """
         if image.dtype not in _DTYPES or image.ndim != 3:
-            raise ValueError(f"crop expects one uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}")
+            raise ValueError(
+                f"crop expects one image (C, H, W), uint8 or float32, got {image.dtype} {tuple(image.shape)}"
+            )
+        check_unit_range(image)
         rows = self.draw(1, generator)
         height, width = image.shape[-2:]
         crops = []
@@ -193,8 +201,10 @@ class ViewPipeline:
         for batch in batches:
             if batch.dtype not in _DTYPES or batch.ndim != 4:
                 raise ValueError(
-                    f"expected uint8 images (N, C, H, W) in [0, 255], got {batch.dtype} {tuple(batch.shape)}"
+                    f"expected images (N, C, H, W), uint8 or float32 in [0, 1], got {batch.dtype} {tuple(batch.shape)}"
                 )
+            if not cropped and batch.device.type == "cpu":
+                check_unit_range(batch)
         if cropped:
             sizes = [view.size for view in self.views]
             expected = [(*batches[0].shape[:2], size, size) for size in sizes] if batches else sizes

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ssl_lib.distributed import rank
+from ssl_lib.utils.warn_once import warn_once
 from ssl_lib.views import color, functional
 from ssl_lib.views.config import ViewConfig
 from ssl_lib.views.random_apply import Stage
@@ -119,10 +119,9 @@ def draw_stages(config: ViewConfig, numbers: RandomNumbers, channels: int) -> li
     """
     changes_color = config.grayscale_p > 0 or (config.jitter_p > 0 and max(config.jitter[2:]) > 0)
     if changes_color and channels not in (1, 3) and rank() == 0:
-        warnings.warn(
+        warn_once(
             f"images have {channels} channels, so saturation, hue and grayscale are left out of the views: they need "
-            "RGB. To hide this warning, set views.grayscale_p=0 and the last two strengths of views.jitter to 0",
-            stacklevel=2,
+            "RGB. To hide this warning, set views.grayscale_p=0 and the last two strengths of views.jitter to 0"
         )
     single, chance, uniform = Stage.single, numbers.chance, numbers.uniform
     blur = partial(functional.gaussian_blur, kernel_size=config.kernel_size)

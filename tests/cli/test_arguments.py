@@ -77,6 +77,18 @@ def test_errors_name_the_argument(line, message, folder, capsys):
     assert message in error_of(capsys, *shlex.split(line)).splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("train RUN --resume", "evaluate RUN", "doctor RUN", "report RUN", "compare RUN runs/other", "embed RUN"),
+        *("export RUN --to timm", "views RUN", "bench RUN", "sweep RUN seed=1,2"),
+    ],
+)
+def test_every_command_suggests_the_closest_run(line, folder, capsys):
+    error = error_of(capsys, *line.replace("RUN", "runs/othr").split())
+    assert re.search("[Dd]id you mean '?runs/other'?[?]", error)
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "export", "nearest"])
 def test_optional_arguments_are_not_reported_as_required(command, capsys):
     required = error_of(capsys, command).split("required: ")[1]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ssl_lib import TrainedBackbone, data, load_method
 from ssl_lib.cli.main import main
+from ssl_lib.data.base import DataWarning
 from ssl_lib.embedding import EmbeddingTable
 from ssl_lib.evaluation import extract_features
 from tests.cli.conftest import error_of, stdout_of
@@ -158,3 +159,60 @@ def test_embed_errors_name_the_cause(quick_run, photos, tmp_path, capsys):
     assert "n.npz is in the folder of the images" in error
     assert "backbone.width cannot be changed" in error_of(capsys, "embed", quick_run, photos, "backbone.width=3")
     assert "unrecognized arguments: --nonsense" in error_of(capsys, "embed", quick_run, photos, "--nonsense")
+
+
+def test_pictures_of_other_bands_and_of_pages_are_read_as_the_network_read_them(tmp_path, capsys):
+    pages = [Image.fromarray(np.full((24, 24), 1000 * (page + 1), np.uint16)) for page in range(3)]
+    (tmp_path / "stacks").mkdir()
+    pages[0].save(tmp_path / "stacks" / "a.tif", save_all=True, append_images=pages[1:])
+    stdout_of(capsys, *short_run(tmp_path, "stacks"), "data.pages=all", "data.range=[0,4095]", "data.depth=16")
+    for name, images in (("own.npz", []), ("given.npz", [tmp_path / "stacks", "data.pages=all"])):
+        stdout_of(capsys, "embed", tmp_path / "run", *images, "-o", tmp_path / name)
+        assert EmbeddingTable.load(tmp_path / name).paths.tolist() == ["a.tif", "a.tif#1", "a.tif#2"]
+        stdout_of(capsys, "nearest", tmp_path / name, "2", "-o", tmp_path / "pages.png")
+    picture = np.asarray(Image.open(tmp_path / "pages.png"))
+    for page in range(3):  # gray squares of 1000 / 4095 and so on
+        assert (picture == round(1000 * (page + 1) / 4095 * 255)).all(2).sum() > 5000
+    assert main(["duplicates", str(tmp_path / "own.npz")]) == 0
+    assert "the images are pages of files, so exact copies are not recognized" in capsys.readouterr().err
+
+
+def test_pictures_of_four_bands_show_the_first_three(tmp_path, capsys):
+    (tmp_path / "scenes").mkdir()
+    for index, color in enumerate([(200, 20, 30, 9), (20, 200, 30, 99)]):
+        np.save(tmp_path / "scenes" / f"{index}.npy", np.full((24, 24, 4), color, np.uint8))
+    stdout_of(capsys, *short_run(tmp_path, "scenes"), "data.bands=all", "views.preset=aerial")
+    stdout_of(capsys, "embed", tmp_path / "run", tmp_path / "scenes", "-o", tmp_path / "e.npz")
+    stdout_of(capsys, "nearest", tmp_path / "e.npz", "0", "-o", tmp_path / "bands.png")
+    picture = np.asarray(Image.open(tmp_path / "bands.png"))
+    assert all((picture == color).all(2).sum() > 5000 for color in ((200, 20, 30), (20, 200, 30)))
+
+
+def test_a_pattern_that_leaves_out_no_image_to_embed_is_reported(quick_run, photos, tmp_path, capsys):
+    command = ["embed", str(quick_run), str(photos), "-o", str(tmp_path / "e.npz")]
+    with pytest.warns(DataWarning, match=f"data.exclude: 'bags' leaves out nothing in {photos}"):
+        assert main([*command, "data.exclude=[bags,bag]"]) == 0
+    assert not any(name.startswith("bag/") for name in EmbeddingTable.load(tmp_path / "e.npz").paths)
+
+
+def short_run(folder, images):
+    """The command of a run of one update on a folder of images."""
+    changes = ["backbone.width=8", "method.hidden_dim=16", "views.size=16", "trainer={batch_size: 2, workers: 0}"]
+    settings = ["schedule={epochs: 1}", "evaluation.every_epochs=0", f"run_dir={folder / 'run'}"]
+    return ["train", "quickstart", f"data={{name: image_folder, root: {folder / images}}}", *changes, *settings]
+
+
+def test_mirrored_tables_find_mirrored_copies(quick_run, photos, tmp_path, capsys):
+    for name in ("00.png", "02.png", "04.png"):
+        image = Image.open(photos / "bag" / name)
+        image.save(tmp_path / name)
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / f"mirrored {name}")
+    plain, mirrored = tmp_path.parent / "plain.npz", tmp_path.parent / "mirrored.npz"
+    stdout_of(capsys, "embed", quick_run, tmp_path, "-o", plain)
+    stdout_of(capsys, "embed", quick_run, tmp_path, "-o", mirrored, "--mirrored")
+    first, second = EmbeddingTable.load(plain), EmbeddingTable.load(mirrored)
+    np.testing.assert_allclose(first.embeddings[:3], second.embeddings[3:], rtol=1e-4, atol=1e-5)
+    out = stdout_of(capsys, "duplicates", plain, "--flips", mirrored, "--threshold", "0.99999")
+    assert out.count("mirrored  mirrored 0") == 3
+    assert "it is not the table of the mirrored images" in error_of(capsys, "duplicates", plain, "--flips", plain)
+    assert "already exists, from another source" in error_of(capsys, "embed", quick_run, tmp_path, "-o", mirrored)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ssl_lib.cli.main import main
 from tests.cli.conftest import error_of, results_of, stdout_of, write_class_folders
@@ -70,3 +72,23 @@ def test_evaluate_accepts_fewer_images_than_a_batch(run, tmp_path):
     write_class_folders(tmp_path, splits=("train", "test"), count=3, size=28)
     data = f"data={{name: image_folder, root: {tmp_path}, channels: 1}}"
     assert main(["evaluate", str(run), data, "evaluation={linear: null, knn: {k: 3}}"]) == 0
+
+
+def test_images_of_data_are_read_like_the_training_images(tmp_path, capsys):
+    """12-bit images: with the range of 16 bits, all would be nearly black."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label, level in (("dim", 500), ("bright", 3500)):
+            (tmp_path / "images" / split / label).mkdir(parents=True)
+            for index in range(6):
+                pixels = rng.integers(level - 400, level + 400, (16, 16)).astype(np.uint16)
+                Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{index}.png")
+    data = f"data={{name: image_folder, root: {tmp_path / 'images'}, range: [0, 4095], depth: 16, bands: all}}"
+    changes = ["backbone.width=8", "method.hidden_dim=16", "views.size=16", "trainer={batch_size: 4, workers: 0}"]
+    scores = ["evaluation={knn: {k: 3}, every_epochs: 1}", "schedule={epochs: 1}", f"run_dir={tmp_path / 'run'}"]
+    stdout_of(capsys, "train", "quickstart", data, *changes, *scores)
+    own = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
+    output = tmp_path / "e.json"
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "images"), "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["results"] == own
+    assert "nearly black" not in capsys.readouterr().err

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
     [
         (["method.temprature=1"], "Did you mean 'method.temperature'"),
         (["trainer.batch_size=7000", "run_dir=/nowhere/x"], "7000 is larger than the data set"),
-        (["--resume", "run_dir=/nowhere/x"], "no run at /nowhere/x"),
+        (["--resume", "run_dir=/nowhere/x"], "there is no run to resume at /nowhere/x. To resume a run, "),
         (["trainer.device=cuda:99"], "there is no device 'cuda:99': torch finds "),
         (["trainer.batch_size=33", "trainer.accumulate=2"], "the nearest valid sizes are 32 and 34"),
         (["trainer.batch_size=1", "trainer.accumulate=2"], "the nearest valid size is 2"),

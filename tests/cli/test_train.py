@@ -91,6 +91,39 @@ def test_overwrite_deletes_nothing_if_the_new_run_cannot_start(change, run, caps
     assert sorted(path.name for path in run.rglob("*")) == before
 
 
+FAILING = """
+import dataclasses
+from ssl_lib.registry import PROTOCOLS
+
+@PROTOCOLS.register("failing")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failing:
+    measures = ()
+
+    def check(self, bank_labels):
+        pass
+
+    def __call__(self, subject):
+        raise ValueError("the features have no neighbors")
+"""
+
+
+@pytest.mark.parametrize(("epochs", "end"), [(1, "training is finished and saved"), (2, "run is saved, resume with")])
+def test_error_of_a_protocol_names_it_and_the_command_that_continues(epochs, end, tmp_path, capsys):
+    (tmp_path / "failing_protocol.py").write_text(FAILING)
+    run = tmp_path / "run"
+    changes = [f"imports=[{tmp_path / 'failing_protocol.py'}]", "evaluation={knn: null, linear: null, failing: {}}"]
+    settings = ["trainer.batch_size=3000", f"schedule={{epochs: {epochs}}}", "evaluation.every_epochs=1"]
+    small = ["backbone.width=8", "method.hidden_dim=16", f"run_dir={run}"]
+    error = error_of(capsys, "train", "quickstart", *changes, *settings, *small)
+    assert f"ssl-lib: error: evaluation.failing, raw pixels: the features have no neighbors; the {end}" in error
+    command = ["evaluate", str(run)] if epochs == 1 else ["train", str(run), "--resume"]
+    assert f"ssl-lib {shlex.join(command)}" in error
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 2
+    again = ["knn"] if epochs == 1 else ["evaluation.failing=null", "evaluation.knn={k: 5}"]
+    assert main([*command, *again]) == 0 and "kNN" in capsys.readouterr().out
+
+
 def test_run_with_a_finding_suggests_the_doctor_first(tmp_path, capsys):
     frozen = ["method=byol", "method.hidden_dim=16", "method.momentum=1.0", "trainer.log_every=1"]
     settings = [text for text in SHORT if not text.startswith("method")]

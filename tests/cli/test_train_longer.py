@@ -84,6 +84,9 @@ def test_unfinished_run_is_not_made_longer(run, capsys, monkeypatch):
         changes = ["schedule.epochs=0.2", "trainer.save_minutes=1e-9"]
         assert main(["train", str(run), "--resume", *changes]) == 130
     error = error_of(capsys, "train", run, "--resume", "schedule.epochs=0.3")
+    assert error.startswith(
+        "ssl-lib: error: a run must be resumed with its original config: "
+    )  # before the first lines
     assert "schedule.epochs was 0.2, is 0.3. Its training cannot be changed. Raising schedule.epochs makes" in error
     assert main(["train", str(run), "--resume"]) == 0
     assert main(["train", str(run), "--resume", "schedule.epochs=0.3"]) == 0

@@ -41,6 +41,44 @@ def test_resume_refuses_changes_that_affect_training_and_keeps_the_config(run, c
     assert (run / "config.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("change", ["trainer.batch_size=7000", "backbone.width=16", "schedule.lr_scaling=sqrt"])
+def test_changes_are_refused_before_the_run_is_built(change, run, capsys):
+    """The batch is larger than the data set, which the build would refuse."""
+    changes = dict.fromkeys([change, "trainer.batch_size=7000"])
+    error = error_of(capsys, "train", run, "--resume", *changes)
+    assert error.startswith("ssl-lib: error: a run must be resumed with its original config: ")
+    assert all(f"{text.partition('=')[0]} was " in error for text in changes)
+
+
+def test_run_resumes_with_the_file_that_it_was_trained_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (config_folder() / "quickstart.yaml").read_text().replace("epochs: 10, warmup_epochs: 1", "epochs: 0.05")
+    small = text.replace("pool: 4", "pool: 4, width: 8").replace("every_epochs: 10", "every_epochs: 0")
+    (tmp_path / "mine.yaml").write_text(small)
+    assert main(["train", "mine.yaml"]) == 0
+    assert main(["train", "mine.yaml", "--resume"]) == 0
+    assert "this run is finished: 2 of 2 steps are done" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").write_text(text)
+    error = error_of(capsys, "train", "mine.yaml", "--resume")
+    assert "backbone.width was 8, is " in error
+    assert error.endswith(". To resume with the run's own config: ssl-lib train runs/mine --resume\n")
+    assert main(["train", "runs/mine", "--resume"]) == 0
+
+
+def test_a_longer_warmup_than_a_finished_run_is_refused_as_a_change(run, capsys):
+    error = error_of(capsys, "train", run, "--resume", "schedule.epochs=3", "schedule.warmup_epochs=2")
+    assert "schedule.epochs was 0.1, is 3; schedule.warmup_epochs was 0" in error
+
+
+def test_resume_without_a_run_names_the_closest_run_and_the_command(run, monkeypatch, capsys):
+    monkeypatch.chdir(run.parent)
+    shutil.copytree(run, "runs/quickstart2")
+    error = error_of(capsys, "train", "quickstart", "--resume")
+    assert "there is no run to resume at runs/quickstart; did you mean runs/quickstart2? To resume a run, give" in error
+    assert "ssl-lib train RUN --resume; to start this one, leave out --resume" in error
+    assert not (run.parent / "runs" / "quickstart").exists()
+
+
 def test_resume_accepts_and_prints_changes_that_do_not_affect_training(run, capsys):
     assert main(["train", str(run), "--resume", "trainer.log_every=7", "evaluation.knn.k=3"]) == 0
     (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]

@@ -146,3 +146,21 @@ def test_bench_reads_no_test_images(photos, tmp_path):
 @pytest.mark.parametrize("seconds", ["0", "nan", "inf"])
 def test_bench_refuses_an_invalid_time(seconds, capsys):
     assert "--seconds must be above 0" in error_of(capsys, "bench", "quickstart", "--seconds", seconds)
+
+
+def test_pack_reads_files_as_the_keys_of_data_say(tmp_path, capsys):
+    scene = np.random.default_rng(0).integers(0, 256, (40, 70, 4), dtype=np.uint8)
+    (tmp_path / "scenes").mkdir()
+    np.save(tmp_path / "scenes" / "a.npy", scene)
+    command = ["pack", tmp_path / "scenes", tmp_path / "tiles", "--tile", "--size", "16", "--workers", "0"]
+    assert "data.bands=all" in error_of(capsys, *command)
+    assert "keys of `data` only, such as data.bands=all, got trainer.seed" in error_of(
+        capsys, *command, "trainer.seed=1"
+    )
+    assert "Did you mean 'data.bands'" in error_of(capsys, *command, "data.band=all")
+    stdout_of(capsys, *command, "data.bands=[3,1]")
+    tiles = np.load(tmp_path / "tiles" / "train" / "images.npy")
+    expected = [scene[4 + 16 * row :, 3 + 16 * column :][:16, :16, [3, 1]] for row in range(2) for column in range(4)]
+    np.testing.assert_array_equal(tiles, expected)
+    assert "bands: [3, 1] there, [0, 1] here" in error_of(capsys, *command, "data.bands=[0,1]")
+    assert "2 of them now" not in stdout_of(capsys, *command, "data.bands=[3,1]")  # complete: nothing is written again

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from ssl_lib.data import ArrayData
+from ssl_lib.data.base import DataWarning
 from ssl_lib.data.labels import class_labels, hold_out_indices, matched, names_of, renumbered
 from ssl_lib.errors import DataError
 
@@ -32,6 +35,7 @@ from ssl_lib.errors import DataError
         (["10", "9"], [0, 1], ("10", "9")),
     ],
 )
+@pytest.mark.filterwarnings("ignore:class ids from")
 def test_any_classes_become_indices(values, labels, names):
     found, found_names = class_labels(values)
     assert found.dtype == torch.int64 and found.tolist() == labels and found_names == names
@@ -69,7 +73,9 @@ def test_values_that_are_not_classes_raise_an_error(values, names, message):
 
 
 def labeled(labels, names=()):
-    return ArrayData(np.zeros((len(labels), 2, 2), np.uint8), np.array(labels), tuple(names))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "class ids from", DataWarning)
+        return ArrayData(np.zeros((len(labels), 2, 2), np.uint8), np.array(labels), tuple(names))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,7 @@ def labeled(labels, names=()):
         (labeled([0, 1]), labeled([0, 1]), [0, 1]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:only the training images have class names")
 def test_classes_are_matched_by_name_or_number(queries, bank, expected):
     result = matched(queries, bank)
     assert result.labels.tolist() == expected and len(result) == len(queries)
@@ -162,5 +169,22 @@ def test_time_and_memory_follow_the_number_of_classes():
     labels = torch.arange(200_000) % 20_000
     assert len(hold_out_indices(labels, 0.1)) == 20_000
     ids = np.arange(4, dtype=np.uint64) * np.uint64(2**62)
-    data = ArrayData(np.zeros((4, 2, 2), np.uint8), ids)
+    with pytest.warns(
+        DataWarning, match=r"class ids from 0 to \d+ became the indices 0 to 3, and the names"
+    ):
+        data = ArrayData(np.zeros((4, 2, 2), np.uint8), ids)
     assert data.labels.tolist() == [0, 1, 2, 3] and data.class_names == tuple(map(str, ids.tolist()))
+
+
+def test_texts_are_indices_of_given_names():
+    labels, names = class_labels(["b", "a", "b"], names=("b", "a", "c"))
+    assert labels.tolist() == [0, 1, 0] and names == ("b", "a", "c")
+    with pytest.raises(ValueError, match="the label 'd' is none of the classes a, b"):
+        class_labels(["a", "d"], names=("a", "b"))
+
+
+def test_classes_with_names_on_one_side_are_matched_by_number_with_a_warning():
+    with pytest.warns(DataWarning, match="only the test images have class names, .* matched by number: 0 is 'ant'"):
+        assert matched(labeled(["ant", "cat"]), labeled([0, 1, 1])).labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match="the test images have class 5, and the other images only the classes a, b"):
+        matched(labeled([1, 5]), labeled(["a", "b"]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import warnings
@@ -10,11 +11,13 @@ import torch
 from PIL import Image
 
 from ssl_lib import Evaluator
-from ssl_lib.data import ArrayData, FolderData, leakage
+from ssl_lib.data import ArrayData, FolderData, ShardData, leakage
 from ssl_lib.data.base import DataWarning
+from ssl_lib.data.datasets.wrapped import as_image_data
 from ssl_lib.data.leakage import shared_images, warn_of_shared_images
 from ssl_lib.evaluation import KNN
 from tests.conftest import TinyBackbone
+from tests.data.shard_samples import write
 
 RNG = np.random.default_rng(0)
 
@@ -122,3 +125,20 @@ def test_evaluator_warns_of_test_images_among_the_training_images():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         Evaluator(train, ArrayData(255 - images[:10], labels[:10]), **settings)
+
+
+def test_shards_and_torch_data_sets_that_are_the_same_are_found(tmp_path):
+    write(tmp_path / "a.tar", [(f"{index}.png", png(index)) for index in range(4)])
+    (tmp_path / "link.tar").symlink_to(tmp_path / "a.tar")
+    one, other = ShardData(str(tmp_path / "a.tar")), ShardData(str(tmp_path / "link.tar"))
+    assert shared_images(one, other) == [(index, index) for index in range(4)]
+    wrapped = [Image.new("RGB", (8, 8)) for _ in range(3)]
+    assert len(shared_images(as_image_data(wrapped), as_image_data(wrapped))) == 3
+    assert shared_images(as_image_data(wrapped), as_image_data(list(wrapped))) == []
+
+
+def png(value):
+    """The content of a PNG file."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (value, 0, 0)).save(file, "PNG")
+    return file.getvalue()

@@ -33,6 +33,11 @@ def test_embeddings_equal_features_in_the_order_of_paths(encoder, photos, tmp_pa
     assert sorted(os.listdir(tmp_path)) == ["e.npz", "photos"]
 
 
+def test_a_missing_stderr_is_no_error(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert embed(TinyBackbone(1), images, tmp_path / "e.npz", batch_size=40).count == 96
+
+
 def test_paths_of_array_data_are_indices(images, tmp_path):
     encoder = TinyBackbone(1)
     embed(encoder, images, tmp_path / "e.npz", batch_size=40)

@@ -60,6 +60,27 @@ def test_cluster_scores_equal_best_matching_and_scikit_learn():
     assert singletons["cluster_accuracy"] == pytest.approx(4 / 100)
 
 
+@pytest.mark.parametrize(("clusters", "classes"), [(1, 1), (1, 7), (7, 1), (5, 5), (30, 4), (4, 30), (200, 200)])
+def test_matching_equals_the_hungarian_method_on_all_pairs(clusters, classes):
+    optimize = pytest.importorskip("scipy.optimize")
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(clusters * 1000 + classes)
+    for count in (3, 40, 400):
+        found, labels = 3 * rng.integers(0, clusters, count), 10**9 + rng.integers(0, classes, count)
+        table = np.zeros((3 * clusters, classes), np.int64)
+        np.add.at(table, (found, labels - 10**9), 1)
+        best = table[optimize.linear_sum_assignment(table, maximize=True)].sum()
+        scores = cluster_scores(torch.from_numpy(found), torch.from_numpy(labels))
+        assert scores["cluster_accuracy"] == best / count
+
+
+def test_memory_of_the_scores_does_not_grow_with_clusters_times_classes():
+    """A table of all pairs would take 288 GB."""
+    pytest.importorskip("sklearn")
+    order = torch.randperm(190_000, generator=torch.Generator().manual_seed(0))
+    assert set(cluster_scores(order, torch.arange(190_000)).values()) == {1.0}
+
+
 def test_missing_scikit_learn_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(ConfigError, match=r"needs scikit-learn: pip install scikit-learn"):
@@ -82,12 +103,18 @@ def test_more_clusters_or_classes_than_images_are_refused_before_the_evaluation(
         Evaluator(color, color, [Cluster()], random_encoder=torch.nn.Flatten())
 
 
-def test_number_of_clusters_is_the_number_of_classes_of_the_bank(images):
+def test_number_of_clusters_is_the_number_of_classes_of_both_sets(images):
     pytest.importorskip("sklearn")
-    x, labels = blobs()
-    subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
-    subject.features = Features(x[:20], labels[:20], x, torch.where(labels == 3, 99, labels))
-    assert Cluster()(subject).details["clusters"] == 4
+    x, labels = blobs(classes=6)
+    for bank, queries, expected in (
+        (labels < 4, labels < 6, 6),
+        (labels < 6, labels < 4, 6),
+        (labels < 4, labels < 3, 4),
+    ):
+        subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
+        subject.features = Features(x[bank], labels[bank], x[queries], labels[queries])
+        assert Cluster()(subject).details["clusters"] == expected
+        assert Cluster(clusters=5)(subject).details["clusters"] == 5
 
 
 @pytest.mark.parametrize(("scale", "value"), [(1e25, "[12].*e[+]25"), (1e-25, ".*e-2[456]")])

@@ -55,7 +55,7 @@ def test_too_few_readable_images_raise_with_number_of_skipped_images(protocol, t
     (tmp_path / "b" / "3.png").write_bytes(b"broken")
     broken = FolderData(tmp_path, channels=1, on_error="skip")
     evaluator = Evaluator(broken, broken, [protocol], random_encoder=TinyBackbone(), size=8)
-    with pytest.raises(DataError, match=r"evaluation: .*; unreadable training images skipped: 1"):
+    with pytest.raises(DataError, match=r"evaluation\.\w+, raw pixels: .*; unreadable training images skipped: 1"):
         evaluator(TinyBackbone())
 
 
@@ -146,3 +146,23 @@ def test_lists_of_numbers_take_one_line_in_the_file(images, tmp_path):
     text = (tmp_path / "results.json").read_text()
     assert "[1, 2]," in text
     assert json.loads(text)["details"] == details
+
+
+def test_a_protocol_that_fails_is_named(images):
+    class Fails(KNN):
+        def __call__(self, subject):
+            raise ValueError("no neighbors")
+
+    evaluator = Evaluator(images, images, [Fails()], random_encoder=TinyBackbone())
+    with pytest.raises(DataError, match=r"evaluation\.Fails, raw pixels: no neighbors"):
+        evaluator(TinyBackbone())
+
+
+def test_limited_evaluator_equals_one_with_a_limit_and_leaves_the_other(images):
+    protocol, random = KNN(k=3, also=()), TinyBackbone()
+    whole = Evaluator(images, images, [protocol], random_encoder=random)
+    part, encoder = whole.limited(20), TinyBackbone()
+    assert part(encoder) == Evaluator(images, images, [protocol], random_encoder=random, limit=20)(encoder)
+    assert whole.settings["images"]["bank"] == 96 and part.settings["images"]["bank"] == 20
+    with pytest.raises(ValueError, match="k"):
+        whole.limited(2)

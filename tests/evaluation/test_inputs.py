@@ -64,6 +64,7 @@ def test_classes_are_matched_by_name():
         Evaluator(train, unknown, [KNN(k=1, also=())], random_encoder=RawPixels())
 
 
+@pytest.mark.filterwarnings("ignore:class ids from")
 def test_sparse_class_ids_are_matched():
     ids = np.array([7, 300, 2_000_000, 2**62])
     train = ArrayData(bright(BANK), ids[BANK], (), (0.5,), (0.5,))
@@ -98,6 +99,7 @@ def test_embeddings_equal_extracted_features(tmp_path):
     torch.testing.assert_close(features, direct)
 
 
+@pytest.mark.filterwarnings("ignore:only the training images have class names, so classes are matched by number")
 def test_classes_matched_by_number_would_all_be_wrong():
     train = ArrayData(bright(BANK), BANK, ("a", "b", "c", "d"), (0.5,), (0.5,))
     names = ("d", "c", "b", "a")
@@ -215,3 +217,28 @@ def test_check_features_counts_positions_in_the_data_set():
     with pytest.raises(DataError, match=r"^7: the encoder returns NaN or infinity"):
         check_features(features, data, torch.tensor([5, 7, 9]))
     check_features(torch.empty(0, 2), data, torch.tensor([], dtype=torch.int64))
+
+
+def test_a_missing_stderr_is_no_error(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    features, _ = extract_features(RawPixels(), ArrayData(bright(BANK), mean=(0.5,), std=(0.25,)))
+    assert features.shape == (40, 64)
+
+
+def test_an_image_that_cannot_be_arranged_is_named(tmp_path):
+    for index in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    data = FolderData(tmp_path)
+    data.read = lambda index: torch.full((3, 8, 8), float(index))  # float images end at 1
+    with pytest.raises(DataError, match=r"2\.png: float images must be in \[0, 1\], got 2 to 2"):
+        extract_features(RawPixels(), data, size=8, workers=0)
+
+
+@pytest.mark.parametrize("sizes", [{"size": 8}, {"resize": 9}])
+def test_preprocessing_and_a_size_are_refused(sizes, tmp_path):
+    data = ArrayData(bright(BANK), mean=(0.5,), std=(0.25,))
+    inputs = Preprocessing.of(data, 8)
+    with pytest.raises(ValueError, match=r"preprocessing or size and resize, not both; preprocessing\.at\(size\)"):
+        extract_features(RawPixels(), data, preprocessing=inputs, **sizes)
+    with pytest.raises(ValueError, match="not both"):
+        embed(TinyBackbone(), data, tmp_path / "e.npz", preprocessing=inputs, **sizes)

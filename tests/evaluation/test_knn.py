@@ -134,3 +134,11 @@ def test_invalid_arguments_raise(change, message):
     arguments = {"queries": torch.zeros(2, 4), "bank": torch.zeros(10, 4), "bank_labels": torch.zeros(10).long()}
     with pytest.raises(ValueError, match=message):
         knn_scores(**{**arguments, "num_classes": 2, "k": 3, **change})
+
+
+@pytest.mark.parametrize("labels", [[-1, 0, 1], [0, 1, 2]])
+def test_labels_out_of_range_are_refused(labels):
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    for function in (knn_scores, lambda *given: knn_accuracy(x, torch.tensor([0, 1, 1]), *given[1:])):
+        with pytest.raises(ValueError, match=r"bank_labels must be in \[0, 2\), got -?\d to \d: leave out unlabeled"):
+            function(x, x, torch.tensor(labels), 2, 1)

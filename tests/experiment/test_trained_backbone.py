@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -82,6 +83,29 @@ def test_checkpoint_contains_the_preprocessing_and_needs_no_data(run, tmp_path):
         save_checkpoint(tmp_path / "bad.pt", {**saved, "preprocessing": damaged})
         with pytest.raises(CheckpointError, match=r"bad\.pt has no valid preprocessing"):
             TrainedBackbone.from_run(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data.mean": None, "data.std": None}, {}),
+        ({"data.mean": [0.1, 0.2, 0.3], "data.std": None}, {"mean": (0.1, 0.2, 0.3)}),
+        ({"data": {"name": "image_folder", "root": "/gone", "mean": [0.1, 0.2, 0.3]}}, {"mean": (0.1, 0.2, 0.3)}),
+        ({"data": {"name": "image_folder", "root": "/gone", "mean": None}, "data.depth": 16}, {"depth": 16}),
+        ({"data": {"name": "image_folder", "root": "/gone", "range": "auto"}, "data.range": [0, 9]}, {"range": (0, 9)}),
+        ({"data.root": "/gone", "evaluation.every_epochs": 0}, {}),
+    ],
+)
+def test_preprocessing_with_changes_of_the_data(run, changes, expected):
+    own = TrainedBackbone.from_run(run).preprocessing
+    assert own.mean == (0.485, 0.456, 0.406)
+    assert TrainedBackbone.from_run(run, changes=changes).preprocessing == dataclasses.replace(own, **expected)
+
+
+def test_a_change_that_does_not_fit_the_preprocessing_is_refused(run):
+    for changes in ({"data.mean": [0.5]}, {"data": {"name": "image_folder", "root": "/gone", "mean": [0.5]}}):
+        with pytest.raises(ConfigError, match=r"data: .*one mean and std per channel"):
+            TrainedBackbone.from_run(run, changes=changes)
 
 
 def test_evaluation_image_size_can_be_changed(run):

@@ -51,3 +51,15 @@ def test_projection_separates_two_clusters(name):
 def test_unknown_projection_raises():
     with pytest.raises(ConfigError, match="unknown projection 'mds'"):
         choose_projection("mds")
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (6, 30)])
+def test_a_second_solver_finds_the_principal_components(shape, monkeypatch):
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = principal_components(x, 4)
+
+    def fail(*_):
+        raise torch.linalg.LinAlgError("no convergence")
+
+    monkeypatch.setattr(torch.linalg, "eigh", fail)
+    torch.testing.assert_close(principal_components(x, 4), expected, rtol=1e-8, atol=1e-10)

@@ -73,7 +73,51 @@ def test_accuracies_are_dots_on_one_scale(fractions, ends, positions):
     assert f"{ends[0]} {ends[1]}" in page.text()
 
 
+def headline(**runs):
+    return best_of(
+        [(name, run if isinstance(run, Evaluation) else evaluation(run)) for name, run in runs.items()]
+    ).headline
+
+
 def test_best_run_needs_a_clear_difference():
-    assert best_of([("a", evaluation(0.7)), ("b", evaluation(0.8))]).headline == "b is best"
-    assert best_of([("a", evaluation(0.7)), ("b", evaluation(0.71))]).headline == "b and a are about equal"
+    assert headline(a=0.7, b=0.8) == "b is best"
+    assert headline(a=0.7, b=0.71) == "b and a are about equal"
     assert best_of([("a", evaluation(0.7))]) is None
+    assert best_of([]) is None
+
+
+def test_best_run_is_compared_with_all_others():
+    assert headline(a=0.7, b=0.71, c=0.705) == "b, c and a are about equal"
+    assert headline(a=0.7, b=0.71, c=0.3) == "b is best, but not clearly better than a"
+    assert headline(a=0.7, b=0.71, c=0.705, d=0.3) == "b is best, but not clearly better than c and a"
+    assert headline(a=0.7, b=0.9, c=0.705) == "b is best"
+
+
+def test_every_run_has_the_standard_error_of_its_own_test_images():
+    """2 * sqrt(.7 * .3 / n + .76 * .24 / m) is .0397 for 1,000 images each, and .0958 with 100 for one of them."""
+    assert headline(a=0.7, b=0.76) == "b is best"
+    for few in ({"a": 100}, {"b": 100}):
+        runs = [(name, evaluation(value, queries=few.get(name, 1000))) for name, value in (("a", 0.7), ("b", 0.76))]
+        assert best_of(runs).headline == "b and a are about equal"
+
+
+def scored(*metrics):
+    """Returns an evaluation with these headings and accuracies; the key is the heading's first word."""
+    keys = [title.split()[0] for title, _ in metrics]
+    measures = [Metric(key, title) for key, (title, _) in zip(keys, metrics, strict=True)]
+    trained = {key: value for key, (_, value) in zip(keys, metrics, strict=True)}
+    return Evaluation(Results((Metric("rank", "rank", percent=False), *measures), {"trained": trained}, {}), 1000, 1)
+
+
+def test_runs_are_compared_by_the_first_metric_that_most_of_them_have():
+    runs = [
+        ("a", scored(("kNN", 0.9), ("linear", 0.5))),
+        ("b", scored(("linear", 0.6))),
+        ("c", scored(("linear", 0.4))),
+    ]
+    verdict = best_of(runs)
+    assert verdict.headline == "b is best"
+    assert verdict.figures == "linear: a 50.0\u00a0%; b 60.0\u00a0%; c 40.0\u00a0%."
+    assert best_of([("a", scored()), ("b", scored(("kNN", 0.9))), ("c", scored(("kNN", 0.5)))]).headline == "b is best"
+    assert best_of([("a", scored(("kNN", 0.9))), ("b", scored(("linear", 0.6)))]) is None
+    assert best_of([("a", scored(("kNN (k=20)", 0.9))), ("b", scored(("kNN (k=50)", 0.6)))]) is None

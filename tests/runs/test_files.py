@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssl_lib import ConfigError
-from ssl_lib.runs.files import delete_run, evaluation_file, run_folder
+from ssl_lib.runs.files import delete_run, evaluation_file, run_folder, suggested_run
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def test_run_is_found_by_its_folder_or_a_checkpoint(run):
 def test_other_path_is_not_a_run(path, run):
     with pytest.raises(ConfigError, match=f"no run at .*{path}: it is neither a folder nor a checkpoint file"):
         run_folder(run / path)
+
+
+def test_a_misspelled_run_is_suggested(run):
+    with pytest.raises(ConfigError, match=f"it is neither a folder nor a checkpoint file; did you mean {run}"):
+        run_folder(f"{run}x")
+
+
+def test_a_run_in_the_folder_runs_is_suggested(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart" / "checkpoints").mkdir(parents=True)
+    assert suggested_run("quickstrat") == suggested_run("runs/quikstart") == "; did you mean runs/quickstart?"
+    assert suggested_run("runs/quickstart") == suggested_run("entirely/other-1234") == ""
 
 
 def test_folder_without_files_of_a_run_is_not_a_run(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
+from ssl_lib.utils.warn_once import forget_warnings
 from ssl_lib.views import ViewConfig, ViewPipeline, color, functional, presets
 from ssl_lib.views.sampling import NUMBERS, RandomNumbers, draw_boxes, draw_stages
 
@@ -118,6 +119,7 @@ def test_color_operations_are_left_out_for_images_with_five_channels():
     (expected,) = pixels(size=16, **without)(images, torch.Generator().manual_seed(0)).large
     assert expected.shape == (4, 5, 16, 16)
     for colors in ({"grayscale_p": 0.9}, {"jitter": (0.4, 0.4, 0.0, 0.1)}, {"jitter": (0.4, 0.4, 0.2, 0.0)}):
+        forget_warnings()
         with pytest.warns(UserWarning, match=r"5 channels, so saturation, hue and grayscale are left out"):
             (view,) = pixels(size=16, **{**without, **colors})(images, torch.Generator().manual_seed(0)).large
         assert torch.equal(view, expected)
@@ -223,7 +225,7 @@ def test_cuda_gives_the_same_views_without_synchronization():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(2, 3, 16, 16).double(), "uint8 images .* got torch.float64"),
+        (torch.rand(2, 3, 16, 16).double(), "images .* uint8 or float32 in .* got torch.float64"),
         (torch.zeros(3, 16, 16, dtype=torch.uint8), r"\(N, C, H, W\).*\(3, 16, 16\)"),
         ((), "one batch per view"),
         ((torch.zeros(2, 3, 16, 16, dtype=torch.uint8),), r"one batch per view.*\(2, 3, 8, 8\)"),
@@ -250,7 +252,7 @@ def test_wrong_pipeline_arguments_raise_a_clear_error():
         ViewPipeline([ViewConfig()], [], [1.0])
     with pytest.raises(ValueError, match="mean must have 1 or 3 values"):
         ViewPipeline([ViewConfig(size=8)], [0.5, 0.5], [0.5])(random_images(2))
-    with pytest.raises(ValueError, match=r"one uint8 image \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"one image \(C, H, W\), uint8 or float32"):
         ViewPipeline([ViewConfig(size=8)], [0.5], [0.5]).crop(random_images(2))
 
 
@@ -262,3 +264,13 @@ def test_compiled_views_equal_uncompiled_views():
     images = random_images(64, side=32).cuda()
     for a, b in zip(compiled(images, seeded(0)).large, plain(images, seeded(0)).large, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [255.0, -0.1, float("nan")])
+def test_float_images_outside_of_the_unit_range_are_refused(value):
+    pipeline = ViewPipeline([ViewConfig(size=8)], (0.5,), (0.25,))
+    images = torch.rand(2, 1, 16, 16)
+    images[1, 0, 3, 3] = value
+    for call in (lambda: pipeline(images), lambda: pipeline.crop(images[1])):
+        with pytest.raises(ValueError, match=r"float images must be in \[0, 1\]"):
+            call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from ssl_lib.data.base import ImageData, Split, warn
 from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.datasets.layout import Layout, find_splits
-from ssl_lib.data.datasets.scan import Roots, expanded
-from ssl_lib.data.io.decode import MAX_PIXELS, Depth, OnError, Pages
+from ssl_lib.data.datasets.scan import Roots, expanded, report_unused, scan
+from ssl_lib.data.io.decode import MAX_PIXELS, Depth, OnError, Pages, Reading
 from ssl_lib.data.io.raw import Bands, Range
-from ssl_lib.errors import DataError
+from ssl_lib.errors import DataError, listed
 from ssl_lib.registry import DATASETS
 
 __all__ = ["FolderData", "image_folder"]
@@ -81,23 +82,23 @@ def image_folder(
         DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
             images have a class that the training images do not have.
     """
-    if not 0 <= hold_out < 1:
-        raise ValueError(f"hold_out must be a fraction in [0, 1), got {hold_out}")
     others = _patterns(exclude, test_root, bank_root)
-    train_root, found_test = _splits(root, layout, others)
-    settings: dict[str, Any] = {"layout": "auto" if layout == "splits" else layout, "on_error": on_error}
-    settings |= {"range": range, "depth": depth, "bands": bands, "pages": pages, "max_pixels": max_pixels}
-    train = FolderData(train_root, channels, mean, std, exclude=others, files=files, labels=labels, **settings)
-    settings |= {"channels": channels, "mean": train.mean, "std": train.std}
+    train_root, found = _splits(root, layout, others)
+    report_unused([root, test_root, bank_root, *([train_root, found] if found else ())], exclude)
+    settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error}
+    settings |= Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
+    own: Layout = "auto" if layout == "splits" else layout  # test_root and bank_root have class folders
+    train = FolderData(train_root, exclude=others, files=files, labels=labels, layout=own, **settings)
+    settings |= {"mean": train.mean, "std": train.std}
     bank = FolderData(bank_root, exclude=others, **settings) if bank_root is not None and split != "train" else None
-    settings |= {"exclude": exclude, "files": test_files, "labels": test_labels}
-    if test_root or found_test:
-        test = _test(test_root or found_test or "", train, bank, settings) if split == "test" else None
-        return _with_labels(test, not test_root) if test is not None else _held_out(train, bank, split, 0)
-    if test_files is None and test_labels is None:
+    found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, exclude)
+    inside = not (test_root or found)
+    if inside and not (test_files or test_labels):
         return _held_out(train, bank, split, hold_out)
-    test = _test(train_root, train, bank, {**settings, "labels": labels if test_labels is None else test_labels})
-    return _with_labels(test, False) if split == "test" else _held_out(train.without(test), bank, split, 0)
+    settings |= {"exclude": exclude, "files": test_files, "labels": test_labels or (labels if inside else None)}
+    settings["layout"] = "auto" if test_root else own
+    test = partial(_test, test_root or found or train_root, train, bank, settings)
+    return test() if split == "test" else _held_out(train.without(test()) if inside else train, bank, split, 0)
 
 
 def _splits(root: Roots, layout: Layout, exclude: tuple[str, ...]) -> tuple[Roots, Path | None]:
@@ -110,10 +111,29 @@ def _splits(root: Roots, layout: Layout, exclude: tuple[str, ...]) -> tuple[Root
     return roots, None
 
 
+def _source(train: FolderData, bank: FolderData | None) -> FolderData | None:
+    """Returns the labeled training images, or else the labeled bank."""
+    return next((data for data in (train, bank) if data is not None and data.labels is not None), None)
+
+
+def _with_classes(
+    folder: Path | None, train: FolderData, bank: FolderData | None, exclude: tuple[str, ...]
+) -> Path | None:
+    """Returns a folder of test images if it has class folders; one is enough if the classes are known."""
+    known = _source(train, bank) is not None
+    if folder is None or any(scan([str(folder)], str(folder), "auto", _patterns(exclude), known, True).classes):
+        return folder
+    warn(f"{folder}: not used for evaluation: it needs one subfolder per class, or data.test_labels")
+    return None
+
+
 def _test(folder: Roots, train: FolderData, bank: FolderData | None, settings: dict[str, Any]) -> FolderData:
     """Opens the test images, with the classes of the labeled training images, or else of the bank."""
-    source = train if train.labels is not None or bank is None else bank
-    return FolderData(folder, class_names=source.class_names if source.labels is not None else (), **settings)
+    source = _source(train, bank)
+    test = FolderData(folder, class_names=() if source is None else source.class_names, **settings)
+    if test.labels is None:
+        raise DataError(f"{test.root}: the test images need labels, one subfolder per class")
+    return test
 
 
 def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction: float) -> FolderData | None:
@@ -125,8 +145,12 @@ def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction
         split: The split to return.
         fraction: See `hold_out` of `image_folder`.
     """
-    source = train if train.labels is not None else bank
-    held = source.hold_out(fraction) if fraction and source is not None and source.labels is not None else _NONE
+    if not 0 <= fraction < 1:
+        raise ValueError(f"hold_out must be a fraction in [0, 1), got {fraction}")
+    source = _source(train, bank)
+    held = source.hold_out(fraction) if fraction and source is not None else _NONE
+    if fraction and source is not None and not len(held):
+        warn(f"{source.root}: no class has two images or more, so none is held out for evaluation")
     if split == "test":
         return source.subset(held) if source is not None and len(held) else None
     data = train if split == "train" else bank
@@ -135,22 +159,14 @@ def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction
     if data is None or data is not source or not len(held):
         return data
     warn(
-        f"{data.root}: no test split, so {len(held):,} of {len(data):,} images, the same part of each class, are "
-        "held out for evaluation and not trained on; set data.test_root, or data.hold_out=0 to train on all images"
+        f"{data.root}: no labeled test split, so {len(held):,} of {len(data):,} images, the same part of each of the "
+        f"{len(data.class_names)} classes ({listed(data.class_names, 3)}), are held out for evaluation and not trained "
+        "on; set data.test_root, or data.hold_out=0 to train on all images, or data.layout=flat if the folders are no "
+        "classes"
     )
     kept = torch.ones(len(data), dtype=torch.bool)
     kept[held] = False
     return data.subset(kept.nonzero()[:, 0])
-
-
-def _with_labels(test: FolderData, was_found: bool) -> FolderData | None:
-    """Returns the test images; None if they have no labels and the folder was found, not given."""
-    if test.labels is not None:
-        return test
-    if not was_found:
-        raise DataError(f"{test.root}: the test images need labels, one subfolder per class")
-    warn(f"{test.root}: the test images need labels, one subfolder per class; they are not used for evaluation")
-    return None
 
 
 def _patterns(exclude: tuple[str, ...] | str, *folders: str | Path | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data.base import ImageDataset
-from ssl_lib.data.datasets.layout import Layout, read_labels, read_paths
-from ssl_lib.data.datasets.scan import Roots, expanded, found, labeled, numbered, scan
+from ssl_lib.data.datasets.layout import Layout
+from ssl_lib.data.datasets.links import RealPaths
+from ssl_lib.data.datasets.scan import Roots, expanded, numbered, scan, selected
 from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
 from ssl_lib.data.io.survey import pages_of, survey
 from ssl_lib.data.labels import hold_out_indices
@@ -45,6 +46,8 @@ class FolderData(ImageDataset):
         reading: See `Reading`.
 
     Attributes:
+        root: The folder, or the common folder of several.
+        roots: The folders.
         skipped: The unreadable files that loaders skipped so far, in any worker process.
 
     Raises:
@@ -69,16 +72,11 @@ class FolderData(ImageDataset):
         **reading: Unpack[Reading],
     ) -> None:
         decoder = Decoder(channels=channels, on_error=on_error, **reading)
-        roots = expanded(root)
+        self.roots = roots = expanded(root)
         self.root = roots[0] if len(roots) == 1 else os.path.commonpath(list(map(os.path.abspath, roots)))
         self.skipped: list[str] = []
-        paths, classes = scan(roots, self.root, layout, exclude, bool(class_names), labels is None)
-        kept = list(range(len(paths)))
-        if files is not None:
-            kept = sorted(set(found(read_paths(files), paths, roots, self.root, files)))
-        if labels is not None:
-            kept, classes = labeled(read_labels(labels), kept, paths, roots, self.root, labels)
-        paths, classes = [paths[place] for place in kept], [classes[place] for place in kept]
+        images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None)
+        paths, classes = selected(images, roots, self.root, files, labels)
         self.labels, self.class_names = numbered(classes, class_names, self.root)
         pages = pages_of(decoder, [os.path.join(self.root, path) for path in paths])
         self._pages: Tensor | None = None
@@ -89,6 +87,8 @@ class FolderData(ImageDataset):
             self.labels = None if self.labels is None else self.labels.repeat_interleave(counts)
         # One array of bytes, not a list: updating reference counts would copy the list in every forked worker.
         self._paths = np.array(os.fsencode("\0".join(paths)).split(b"\0"))
+        self._links = np.array([path in images.links for path in paths]) if images.links else None
+        self._real_path = RealPaths()
         self.decoder, self.mean, self.std = survey(decoder, len(self), self.path, self.path, mean, std)
         self.channels, self.on_error = self.decoder.channels, on_error
 
@@ -102,7 +102,24 @@ class FolderData(ImageDataset):
     def name(self, index: int) -> str:
         """Returns the path of one image relative to the folder, followed by # and the page if it is not the first."""
         name = os.fsdecode(self._paths[index])
-        return f"{name}#{page}" if (page := self._page(index)) else name
+        return f"{name}#{page}" if (page := self.page(index)) else name
+
+    def key(self, index: int) -> str:
+        """Returns the path below the image's own root, after the number of the root if there are several."""
+        if len(self.roots) == 1:
+            return self.name(index)
+        below = [os.path.relpath(self.path(index), root) for root in self.roots]
+        number = next(place for place, path in enumerate(below) if not path.startswith(os.pardir + os.sep))
+        return f"{number}:{below[number]}#{self.page(index)}"
+
+    def place(self, index: int) -> Hashable:
+        """Returns the real path and the page."""
+        is_link = self._links is not None and bool(self._links[index])
+        return self._real_path(self.path(index), is_link), self.page(index)
+
+    def page(self, index: int) -> int:
+        """Returns the page of an image in its file, from 0."""
+        return 0 if self._pages is None else int(self._pages[index])
 
     def file_size(self, index: int) -> int:
         """Returns the size of an image's file in bytes; 0 if it is missing."""
@@ -118,12 +135,13 @@ class FolderData(ImageDataset):
             DataError: The file cannot be read. This is a SkipImage if `on_error` is "skip".
         """
         path = self.path(index)
-        return self.decoder.read(path, path, self._page(index))
+        return self.decoder.read(path, path, self.page(index))
 
     def subset(self, indices: Tensor) -> FolderData:
         """Returns a data set of some of the images, with the same classes."""
         part = copy.copy(self)
         part._paths = self._paths[indices.numpy()]
+        part._links = None if self._links is None else self._links[indices.numpy()]
         part._pages = None if self._pages is None else self._pages[indices]
         part.labels = None if self.labels is None else self.labels[indices]
         part.skipped = []
@@ -144,6 +162,3 @@ class FolderData(ImageDataset):
         if not kept:
             raise DataError(f"{self.root}: all images are test images; set data.files to the training images")
         return self.subset(torch.tensor(kept))
-
-    def _page(self, index: int) -> int:
-        return 0 if self._pages is None else int(self._pages[index])

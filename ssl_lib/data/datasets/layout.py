@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import os
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ssl_lib.data.base import warn
 from ssl_lib.data.io.formats import EXTENSIONS, extensions, hint
-from ssl_lib.data.io.index import Listing, excluded, list_images
+from ssl_lib.data.io.index import Listing, excluded, list_images, patterns_in
 from ssl_lib.errors import DataError, listed
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "check_layout",
     "class_folders",
     "find_splits",
-    "patterns_in",
     "read_labels",
     "read_paths",
     "report_listing",
@@ -121,7 +119,7 @@ def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2
     classes = layout == "classes" or len(folders) >= at_least
     for name in listing.subfolders:
         left_out = listing.left_out[name]
-        empty = classes and not os.listdir(os.path.join(root, name))
+        empty = classes and not _has_files(os.path.join(root, name))
         if name not in folders and (empty or (folders and left_out)):
             content = _counted(left_out) or "no files"
             raise DataError(
@@ -142,6 +140,11 @@ def _warn_about_masks(root: str, folders: Sequence[str]) -> None:
             "data.layout=flat for images without labels, leave out masks with data.exclude, or set "
             "data.layout=classes if they are classes"
         )
+
+
+def _has_files(folder: str) -> bool:
+    """Whether there is a file at any depth; hidden ones such as .DS_Store do not count."""
+    return any(not name.startswith(".") for _, _, names in os.walk(folder) for name in names)
 
 
 def report_listing(root: str, listing: Listing, exclude: Sequence[str] | str = ()) -> None:
@@ -182,14 +185,6 @@ def _same_stem(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _counted(endings: Counter[str]) -> str:
     return listed([f"{count:,} {ending}" for ending, count in endings.most_common()], 8)
-
-
-def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
-    """Returns the patterns relative to the root: an absolute path in it becomes a path from the root."""
-    known = tuple(f"{glob.escape(folder)}/" for folder in (os.path.realpath(root), os.path.abspath(root)))
-    given = (patterns,) if isinstance(patterns, str) else tuple(map(str, patterns))
-    starts = [next((len(start) - 1 for start in known if pattern.startswith(start)), 0) for pattern in given]
-    return tuple(pattern[start:] for pattern, start in zip(given, starts, strict=True))
 
 
 def read_paths(file: str | Path) -> list[str]:

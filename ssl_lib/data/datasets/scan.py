@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ssl_lib.data.base import warn
-from ssl_lib.data.datasets.layout import Layout, check_folder, check_layout, class_folders, patterns_in, report_listing
-from ssl_lib.data.io.index import list_images
+from ssl_lib.data.datasets.layout import (
+    Layout,
+    check_folder,
+    check_layout,
+    class_folders,
+    read_labels,
+    read_paths,
+    report_listing,
+)
+from ssl_lib.data.datasets.links import warn_of_repeated
+from ssl_lib.data.io.index import list_images, patterns_in
+from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError, listed
 
-__all__ = ["Roots", "expanded", "found", "labeled", "numbered", "scan"]
+__all__ = ["Roots", "Scanned", "expanded", "found", "labeled", "numbered", "report_unused", "scan", "selected"]
 
 Roots: TypeAlias = str | Path | Sequence[str | Path]
 
@@ -35,31 +45,82 @@ def expanded(root: Roots) -> list[str]:
     return roots
 
 
-def scan(
-    roots: list[str], base: str, layout: Layout, exclude: Sequence[str], known: bool, complete: bool
-) -> tuple[list[str], list[str | None]]:
-    """Returns the paths of the images relative to `base`, and their class folders.
+class Scanned(NamedTuple):
+    """Images in folders.
+
+    Attributes:
+        paths: Their paths relative to the common folder.
+        classes: The class folder of each, or None.
+        links: The paths that are links.
+        repeated: Whether images may be listed twice, because files or folders are links.
+    """
+
+    paths: list[str]
+    classes: list[str | None]
+    links: set[str]
+    repeated: bool
+
+
+def scan(roots: list[str], base: str, layout: Layout, exclude: Sequence[str], known: bool, complete: bool) -> Scanned:
+    """Lists the images in folders.
 
     Args:
         roots: The folders.
         base: The folder that contains them.
-        layout: See `FolderData`.
+        layout: See `FolderData`. The classes of "auto" are the subfolders of all folders together.
         exclude: See `FolderData`.
         known: Whether the classes are known, so that one class folder is enough.
         complete: Whether the class folders are the labels, so that they have to be complete.
     """
-    paths: list[str] = []
-    classes: list[str | None] = []
     check_layout(layout)
-    for root in roots:
-        listing = list_images(root, patterns_in(root, exclude))
+    listings = [list_images(root, patterns_in(root, exclude)) for root in roots]
+    names = {name for listing in listings for name in listing.with_images if name}
+    at_least = 1 if known or (len(roots) > 1 and len(names) > 1) else 2
+    places = [place for listing in listings for place in listing.folders.values()]
+    result = Scanned([], [], set(), len(set(places)) < len(places))
+    for root, listing in zip(roots, listings, strict=True):
         report_listing(root, listing, exclude)
-        folders = set(class_folders(root, listing, layout, 1 if known else 2) if complete else ())
+        folders = set(class_folders(root, listing, layout, at_least) if complete else ())
         prefix = "" if root == base else os.path.relpath(root, base) + os.sep
-        for folder, names in listing.images:
+        result.links.update(prefix + path for path in listing.links)
+        for folder, files in listing.images:
             top = folder.partition("/")[0]
-            paths.extend(prefix + folder + name for name in names)
-            classes.extend([top if top in folders else None] * len(names))
+            result.paths.extend(prefix + folder + name for name in files)
+            result.classes.extend([top if top in folders else None] * len(files))
+    return result._replace(repeated=result.repeated or bool(result.links))
+
+
+def report_unused(places: Sequence[Roots | None], exclude: Sequence[str] | str) -> None:
+    """Warns of each pattern of `exclude` that leaves out nothing, for instance because it is misspelled.
+
+    Args:
+        places: The folders of all splits of a data set, and the folder that contains them; None is skipped.
+        exclude: The patterns.
+    """
+    patterns = [exclude] if isinstance(exclude, str) else exclude
+    roots = list(dict.fromkeys(root for place in places if place for root in expanded(place))) if patterns else []
+    whole = [(root, list_images(root)) for root in roots]
+    for pattern in patterns:
+        if all(list_images(root, patterns_in(root, [pattern])) == listing for root, listing in whole):
+            warn(f"data.exclude: {pattern!r} leaves out nothing in {listed(roots)}")
+
+
+def selected(
+    images: Scanned, roots: list[str], base: str, files: str | Path | None, labels: str | Path | None
+) -> tuple[list[str], list[str | None]]:
+    """Returns the paths and classes of the images that a list of files and a table of labels choose.
+
+    Warns of images that are chosen twice, through links.
+    """
+    paths, classes = images.paths, images.classes
+    kept = list(range(len(paths)))
+    if files is not None:
+        kept = sorted(set(found(read_paths(files), paths, roots, base, files)))
+    if labels is not None:
+        kept, classes = labeled(read_labels(labels), kept, paths, roots, base, labels)
+    paths, classes = [paths[place] for place in kept], [classes[place] for place in kept]
+    if images.repeated and rank() == 0:
+        warn_of_repeated(base, paths, classes, images.links)
     return paths, classes
 
 

@@ -6,7 +6,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -119,12 +119,23 @@ class ShardData(ImageDataset):
         """Returns the name of one image as shard:member."""
         return str(self._locate(index))
 
+    def key(self, index: int) -> str:
+        """Returns the name of the shard's file and of the member."""
+        location = self._locate(index)
+        return f"{location.shard.rpartition('/')[2]}:{location.member}"
+
+    def place(self, index: int) -> Hashable:
+        """Returns the shard, by its real path, and the position in it."""
+        location = self._locate(index)
+        shard = location.shard if is_remote(location.shard) else os.path.realpath(location.shard)
+        return shard, location.offset
+
     def file_size(self, index: int) -> int:
         """Returns the size of an image in its shard in bytes."""
         return self._locate(index).size
 
     def read(self, index: int) -> Tensor:
-        """Returns one image, uint8 (C, H, W).
+        """Returns one image (C, H, W), uint8, or float32 in [0, 1] at depth 16.
 
         Raises:
             DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip" and its content is damaged.

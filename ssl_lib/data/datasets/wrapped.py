@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
 
-from ssl_lib.data.base import ImageData, ImageDataset, check_axes, checked_statistics
+from ssl_lib.data.base import ImageData, ImageDataset, check_axes, checked_statistics, warn
 from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.io.survey import sample_of
 from ssl_lib.data.labels import class_labels
@@ -63,6 +64,11 @@ class WrappedDataset(ImageDataset):
                 raise ValueError(
                     f"targets must be {len(self)} integers or texts, one per image, got {len(self.labels)}"
                 )
+        elif isinstance(dataset, Subset | ConcatDataset):
+            warn(
+                f"the labels of a {type(dataset).__name__} are not known, since it has no attribute targets: set it to "
+                "one class index per image if the labels are needed"
+            )
         self.read(0)  # raises a DataError for an unsupported image before any worker starts
 
     def __len__(self) -> int:

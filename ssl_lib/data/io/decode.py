@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ssl_lib.data.base import SkipImage
+from ssl_lib.data.io.deep import is_reduced
 from ssl_lib.data.io.pillow import MAX_PIXELS, opened, to_tensor
 from ssl_lib.data.io.raw import (
     Array,
@@ -57,7 +58,6 @@ Pages = Literal["first", "all"]
 
 # torchvision's decoder returns the same pixels as Pillow in three quarters of the time. Its public function is
 # deprecated since torchvision 0.29. If the operator is missing (removed or not built), Pillow decodes all images.
-# Its decoder of PNG files is not used: it crashes on truncated files.
 _decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
 _RGB = 3  # mode of the operator
 
@@ -194,7 +194,8 @@ class Decoder:
             ) from error
 
     def _decode(self, image: Image.Image, source: str | Path | bytes, page: int) -> Tensor:
-        if not self._is_ordinary(image):
+        overflows = image.format == "JPEG2000" and is_reduced(image, source)  # Pillow turns white into black
+        if overflows or not self._is_ordinary(image):
             return self._fit(*raw_pil(image, source, page))
         if _decode_jpeg and self.channels == 3 and _is_plain_jpeg(image):
             with contextlib.suppress(RuntimeError):  # damaged: Pillow reports the problem, or reads as much as it can
@@ -214,7 +215,8 @@ class Decoder:
     def _fit(self, pixels: Array, alpha: bool) -> Tensor:
         values = to_unit(pixels, self.range)
         if alpha and self.bands is None:
-            values[..., -1:] = to_unit(pixels[..., -1:], "auto")
+            opaque: Range = (0, 1) if np.issubdtype(pixels.dtype, np.floating) else "auto"
+            values[..., -1:] = to_unit(pixels[..., -1:], opaque)
         values = fitted(values, self.channels, self.bands, alpha)  # (H, W, channels)
         tensor = torch.from_numpy(values).permute(2, 0, 1)
         return tensor if self.depth == 16 else tensor.mul_(255).round_().to(torch.uint8)

@@ -10,7 +10,7 @@ from PIL import features
 __all__ = ["EXTENSIONS", "PILLOW_FORMATS", "ending", "extensions", "hint"]
 
 EXTENSIONS = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ico"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".npy", ".npz"),
 )
 """Endings that can always be read."""
@@ -20,7 +20,7 @@ _AVIF = (".avif",)
 _HEIF = (".heic", ".heif")
 
 # Pillow detects the format from the content. Other formats are disabled, such as EPS, which runs Ghostscript.
-PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "ICO", "PPM", "JPEG2000", "AVIF", "HEIF")
 
 
 @functools.cache

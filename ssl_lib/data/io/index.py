@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import re
 import time
@@ -21,7 +22,7 @@ from ssl_lib.data.io.formats import ending, extensions
 from ssl_lib.errors import DataError
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE
 
-__all__ = ["Listing", "excluded", "list_images"]
+__all__ = ["Listing", "excluded", "list_images", "patterns_in"]
 
 _CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
 _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
@@ -29,13 +30,15 @@ _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a reso
 _RUN = {CONFIG_FILE, f"{CHECKPOINTS}/"}  # the entries of a run's folder
 
 Stamp: TypeAlias = tuple[int, int, int, int]
+Place: TypeAlias = tuple[int, ...]
 _UNSETTLED: Stamp = (0, 0, 0, 0)
 
 
 class _Folder(NamedTuple):
     """The contents of a folder at the time of a stamp: device, inode, modification and change time in nanoseconds.
 
-    The entries are sorted by name. They are files, and subfolders with a trailing "/".
+    The entries are sorted by name. They are files, and subfolders with a trailing "/". Images that are links have a
+    leading "/".
     """
 
     stamp: Stamp
@@ -50,10 +53,14 @@ class Listing:
         images: Folders relative to the root, as "" or "a/b/", each with names of images in it. A folder appears more
             than once if the names of its subfolders sort between the names of its images.
         left_out: The number of other files by ending, for each subfolder of the root ("" for the root itself).
+        links: The paths of images that are links, relative to the root.
+        folders: The device and inode of each folder; two folders with the same ones are one, reached through a link.
     """
 
     images: list[tuple[str, list[str]]] = field(default_factory=list)
     left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+    folders: dict[str, Place] = field(default_factory=dict)
 
     @property
     def paths(self) -> Iterator[str]:
@@ -85,11 +92,14 @@ def list_images(root: str, exclude: Sequence[str] = ()) -> Listing:
     Raises:
         DataError: A folder cannot be listed, or is a link to a folder above it.
     """
-    cache = cache_file("files", os.path.realpath(root))
+    cache = cache_file("entries", os.path.realpath(root))
     known = _load(cache)
     found = dict(known) if exclude else {}  # excluded folders stay in the cache
     listing = Listing()
-    for relative, names in _walk(root, "", (), known, found, exclude):
+    for relative, place, entries in _walk(root, "", (), known, found, exclude):
+        listing.folders[relative] = place
+        names = [entry.removeprefix("/") for entry in entries]
+        listing.links.extend(relative + entry[1:] for entry in entries if entry[0] == "/")
         top = relative.partition("/")[0]
         images = [name for name in names if _is_image(name)]
         left_out = listing.left_out.setdefault(top, Counter())
@@ -111,6 +121,28 @@ def excluded(path: str, patterns: Sequence[str]) -> bool:
     return bool(patterns) and _expression(tuple(patterns)).match(path) is not None
 
 
+def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
+    """Returns the patterns relative to the root: an absolute path in it becomes a path from the root.
+
+    Absolute paths of existing places outside of the root are left out; "/raw" is a path from the root.
+    """
+    known = tuple(f"{glob.escape(folder)}/" for folder in (os.path.realpath(root), os.path.abspath(root)))
+    given = (patterns,) if isinstance(patterns, str) else tuple(map(str, patterns))
+    relative = []
+    for pattern in given:
+        start = next((start for start in known if pattern.startswith(start)), None)
+        if start is not None:
+            relative.append(pattern[len(start) - 1 :])
+        elif not (os.path.isabs(pattern) and os.path.lexists(_unescaped(pattern))):
+            relative.append(pattern)
+    return tuple(relative)
+
+
+def _unescaped(pattern: str) -> str:
+    """Undoes `glob.escape`."""
+    return re.sub(r"\[([*?[])\]", r"\1", pattern)
+
+
 @functools.cache
 def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
     parts = []
@@ -128,12 +160,12 @@ def _is_image(name: str) -> bool:
 def _walk(
     root: str,
     relative: str,
-    above: tuple[tuple[int, ...], ...],
+    above: tuple[Place, ...],
     known: dict[str, _Folder],
     found: dict[str, _Folder],
     exclude: Sequence[str],
-) -> Iterator[tuple[str, list[str]]]:
-    """Yields the names of the files of each folder, at least once per folder."""
+) -> Iterator[tuple[str, Place, list[str]]]:
+    """Yields each folder, its device and inode, and entries of it that are files, at least once per folder."""
     path = os.path.join(root, relative)
     try:
         stamp = _stamp(path)
@@ -147,13 +179,13 @@ def _walk(
     found[relative] = folder
     if not _RUN.isdisjoint(folder.entries) and set(folder.entries) >= _RUN:
         return
-    yield relative, []
+    yield relative, stamp[:2], []
     entries = folder.entries
     if exclude:
-        entries = [entry for entry in entries if not excluded(relative + entry.rstrip("/"), exclude)]
+        entries = [entry for entry in entries if not excluded(relative + entry.strip("/"), exclude)]
     for is_folder, names in groupby(entries, key=lambda entry: entry.endswith("/")):
         if not is_folder:
-            yield relative, list(names)
+            yield relative, stamp[:2], list(names)
             continue
         for name in names:
             yield from _walk(root, relative + name, (*above, stamp[:2]), known, found, exclude)
@@ -176,11 +208,12 @@ def _scan(path: str, stamp: Stamp) -> _Folder:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            is_folder = entry.is_dir()
-            found.append((entry.name, is_folder))
-            if entry.is_symlink() and (is_folder or not _is_image(entry.name)):
+            is_folder, is_link = entry.is_dir(), entry.is_symlink()
+            is_image = not is_folder and _is_image(entry.name)
+            found.append((entry.name, f"{'/' * (is_link and is_image)}{entry.name}{'/' * is_folder}"))
+            if is_link and not is_image:
                 trusted = False
-    names = [f"{name}/" if is_folder else name for name, is_folder in sorted(found)]
+    names = [marked for _, marked in sorted(found)]
     return _Folder(stamp if trusted else _UNSETTLED, names)
 
 

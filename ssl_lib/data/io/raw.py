@@ -8,9 +8,9 @@ from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import ExifTags, Image
 
+from ssl_lib.data.io.deep import decode_deep, is_reduced, stored_bits
 from ssl_lib.data.io.npy import load_image
 from ssl_lib.data.io.tiff import ALPHA, EXTRA_SAMPLES, raw_tiff
 
@@ -37,8 +37,6 @@ Bands: TypeAlias = tuple[int, ...] | Literal["all"] | None
 
 _SAMPLES, _BITS, _PHOTOMETRIC = 277, 258, 262  # TIFF tags
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in Pillow
-_decode_png = getattr(torch.ops.image, "decode_png", None)
-_UNCHANGED = 0  # mode of the operator
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -74,8 +72,8 @@ def samples_of(image: Image.Image) -> int:
 
 def bits_of(image: Image.Image, source: str | Path | bytes | None = None) -> int:
     """The number of bits of each value in a file; 8 if it is not known."""
-    if source is not None and image.format == "PNG":
-        return png_depth(source)
+    if source is not None and (bits := stored_bits(image, source)) is not None:
+        return bits
     other = 16 if image.mode == "I" or image.mode.startswith("I;16") else 8
     return int(max(getattr(image, "tag_v2", {}).get(_BITS, (other,))))
 
@@ -106,8 +104,8 @@ def raw_array(source: str | Path | bytes) -> Array:
     first, height, width = pixels.shape
     if width > 4 and (first <= 4 or (height == width and first < width) or 4 * first <= min(height, width)):
         raise ValueError(
-            f"an image must have shape (H, W, C), and {pixels.shape} seems to have its channels first: save "
-            "image.transpose(1, 2, 0)"
+            f"an image must have shape (H, W, C), and {pixels.shape} is a stack of images, or has its channels first: "
+            "save each image of a stack to its own file, or image.transpose(1, 2, 0)"
         )
     return pixels
 
@@ -127,11 +125,10 @@ def raw_pil(image: Image.Image, source: str | Path | bytes | None, page: int) ->
     if source is not None and (samples_of(image) > known or (known > 1 and bits_of(image) > 8)):  # Pillow drops some
         pixels, orientation, alpha = raw_tiff(source, page)
         return upright(pixels, orientation), alpha
-    if source is not None and image.format == "PNG" and _decode_png and bits_of(image, source) == 16:
-        content = bytearray(source) if isinstance(source, bytes) else np.fromfile(source, np.uint8)
-        pixels = _decode_png(torch.from_numpy(np.frombuffer(content, np.uint8)), _UNCHANGED).permute(1, 2, 0).numpy()
-        return upright(pixels, orientation_of(image)), pixels.shape[2] in (2, 4)  # without a transparent color
-    image.load()
+    image.load()  # raises an error for a damaged file
+    if source is not None and is_reduced(image, source):
+        pixels = decode_deep(image, source)
+        return upright(pixels, orientation_of(image)), alpha and pixels.shape[2] in (2, 4)  # not a transparent color
     orientation = orientation_of(image)  # after loading: Pillow turns TIFF files upright
     if image.mode == "P" or (alpha and image.mode not in ("LA", "RGBA")):
         image = image.convert("RGBA" if alpha else "RGB")
@@ -221,11 +218,3 @@ def _highest(pixels: Array) -> float:
         f"{pixels.dtype} values from {pixels.min():g} to {pixels.max():g} have no known range; set "
         "data.range=[low,high] or data.range=percentile, or save the image with 8 or 16 bits"
     )
-
-
-def png_depth(source: str | Path | bytes) -> int:
-    """The bits per sample of a PNG file, or of its content."""
-    if isinstance(source, bytes):
-        return source[24]
-    with open(source, "rb") as file:
-        return file.read(25)[24]

@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 from ssl_lib.data.base import checked_statistics, warn
 from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.io.pillow import opened
-from ssl_lib.data.io.raw import Array, bits_of, is_array, raw_array, raw_pil
+from ssl_lib.data.io.raw import Array, bits_of, has_alpha, is_array, raw_array, raw_pil, samples_of
 from ssl_lib.data.io.tiff import is_tiff, page_numbers, raw_tiff
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import check_regular
@@ -98,22 +98,25 @@ def survey(
             if isinstance(content, bytes) or os.path.isfile(content):  # reading a pipe would wait
                 sample[file] = content
     if check and decoder.range == "auto":
-        _check_range(sample)
+        _check_range(sample, decoder.max_pixels)
     if check and decoder.pages == "first":
         _check_pages(sample)
     if decoder.bands == "all":
-        decoder = dataclasses.replace(decoder, channels=_common_bands(sample))
-    if decoder.channels not in (1, 3) and (mean is None or std is None):
+        decoder = dataclasses.replace(decoder, channels=_common_bands(sample, decoder.max_pixels))
+    if check and decoder.bands is None:
+        _check_bands(sample, decoder.max_pixels)
+    chosen = decoder.bands not in (None, "all", (0, 1, 2))  # not RGB, although there may be three of them
+    if (chosen or decoder.channels not in (1, 3)) and (mean is None or std is None):
         computed = _statistics(decoder, sample)
         mean, std = mean or computed[0], std or computed[1]
     return (decoder, *checked_statistics(mean, std, decoder.channels))
 
 
-def _check_range(sample: Sample) -> None:
+def _check_range(sample: Sample, max_pixels: int) -> None:
     highest, example = 0, ""
     for name, source in sample.items():
         with contextlib.suppress(Exception):  # reported when the image is read
-            pixels = _deep(source)
+            pixels = _deep(source, max_pixels)
             if pixels is not None and int(pixels.max()) > highest:
                 highest, example = int(pixels.max()), name
     if example and highest < 65536 // _EMPTY:
@@ -134,11 +137,38 @@ def _check_pages(sample: Sample) -> None:
             return
 
 
-def _common_bands(sample: Sample) -> int:
+def _check_bands(sample: Sample, max_pixels: int) -> None:
+    """Refuses files whose bands are neither gray nor RGB, which could not be skipped like damaged ones."""
+    for name, source in sample.items():
+        bands = 0
+        with contextlib.suppress(Exception):  # reported when the image is read
+            bands = _extra_bands(source, max_pixels)
+        if bands:
+            raise DataError(
+                f"{name} has {bands} bands, none of them marked as alpha: choose bands, such as data.bands=[0,1,2], or "
+                "keep them with data.bands=all"
+            )
+
+
+def _extra_bands(source: str | bytes, max_pixels: int) -> int:
+    """The number of bands of a file if it is neither gray nor RGB, with or without alpha; else 0."""
+    if is_array(source):
+        bands = raw_array(source).shape[2]
+    else:
+        try:
+            with opened(source, max_pixels) as image:
+                bands = 0 if has_alpha(image) or image.mode == "CMYK" else samples_of(image)
+        except UnidentifiedImageError:  # more bands than Pillow reads
+            pixels, _, alpha = raw_tiff(source, 0, max_pixels)
+            bands = 0 if alpha else pixels.shape[2]
+    return 0 if bands in (1, 3) else bands
+
+
+def _common_bands(sample: Sample, max_pixels: int) -> int:
     counts: dict[int, str] = {}
     for name, source in sample.items():
         with contextlib.suppress(Exception):
-            counts.setdefault(_raw(source).shape[2], name)
+            counts.setdefault(_raw(source, max_pixels).shape[2], name)
     if len(counts) > 1:
         found = ", ".join(f"{name} has {bands}" for bands, name in counts.items())
         raise DataError(f"the images have different numbers of bands ({found}): choose some with data.bands")
@@ -165,26 +195,26 @@ def _statistics(decoder: Decoder, sample: Sample) -> tuple[Statistics, Statistic
     return tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist())
 
 
-def _deep(source: str | bytes) -> Array | None:
+def _deep(source: str | bytes, max_pixels: int) -> Array | None:
     """Returns the pixels of a file of integers with more than 8 bits, otherwise None."""
     if not is_array(source):
-        with contextlib.suppress(UnidentifiedImageError), opened(source) as image:
+        with contextlib.suppress(UnidentifiedImageError), opened(source, max_pixels) as image:
             if bits_of(image, source) <= 8:
                 return None
-    pixels = _raw(source)
+    pixels = _raw(source, max_pixels)
     return pixels if np.issubdtype(pixels.dtype, np.integer) and pixels.dtype.itemsize > 1 else None
 
 
-def _raw(source: str | bytes) -> Array:
+def _raw(source: str | bytes, max_pixels: int) -> Array:
     if is_array(source):
         return raw_array(source)
     try:
-        with opened(source) as image:
+        with opened(source, max_pixels) as image:
             return raw_pil(image, source, 0)[0]
     except UnidentifiedImageError:
         if not is_tiff(source):
             raise
-        return raw_tiff(source, 0)[0]
+        return raw_tiff(source, 0, max_pixels)[0]
 
 
 def _is_tiff_name(path: str) -> bool:

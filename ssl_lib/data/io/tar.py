@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from collections import Counter
@@ -11,7 +12,6 @@ from multiprocessing.pool import ThreadPool
 from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_lib.data.base import warn
 from ssl_lib.data.io.cache import Array, alone, cache_file, read_array, write_array
@@ -19,6 +19,7 @@ from ssl_lib.data.io.formats import extensions, hint
 from ssl_lib.data.io.remote import describe, is_remote, open_ranges
 from ssl_lib.errors import DataError, listed
 from ssl_lib.utils.files import check_regular
+from ssl_lib.utils.progress_bar import progress_bar
 
 __all__ = ["NO_LABEL", "Table", "tables_of"]
 
@@ -41,7 +42,7 @@ class _File(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """The images of a shard, and what the user should know about it."""
+    """The images of a shard, and messages for the user, by kind."""
 
     table: Table
     notes: dict[str, str]
@@ -72,7 +73,7 @@ def tables_of(shards: list[str], field: str | None = None) -> list[Table]:
 
 
 def _collect(found: Iterator[_Listed], count: int) -> list[Table]:
-    results = list(tqdm(found, "shards", count, leave=False, disable=None))
+    results = list(progress_bar(found, "shards", total=count))
     for kind in ("left out", "several"):
         notes = [result.notes[kind] for result in results if kind in result.notes]
         if notes:
@@ -88,13 +89,14 @@ def _table(file: _File, field: str | None) -> _Listed:
     if not is_remote(file.shard):
         return _local_table(file.shard, field)
     key = (file.shard, file.version, field or "", *extensions())
-    cache = cache_file("images", *key) if file.version else None
+    cache, noted = (cache_file(kind, *key) if file.version else None for kind in ("images", "notes"))
     with alone(cache):
-        images = read_array(cache)
-        if images is not None:
-            return _Listed(images, {})
+        images, notes = read_array(cache), read_array(noted)
+        if images is not None and notes is not None:
+            return _Listed(images, json.loads(notes.tobytes()))
         with open_ranges(file.shard, file.size) as content:
             found = _images_of(content, file.shard, field)
+        write_array(noted, np.frombuffer(json.dumps(found.notes).encode(), np.uint8))
         write_array(cache, found.table)
     return found
 

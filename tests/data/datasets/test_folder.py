@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -138,3 +139,70 @@ def test_file_names_that_are_not_utf8_are_supported(tmp_path):
     path = add(tmp_path / "a.png")
     os.rename(path, os.fsencode(tmp_path) + b"/\xff\xfe.png")
     np.testing.assert_array_equal(FolderData(tmp_path).read(0).permute(1, 2, 0).numpy(), COLOR)
+
+
+def test_a_warning_is_shown_once_although_every_split_looks_at_the_files(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png"):
+        add(tmp_path / name)
+    (tmp_path / "cat/note.txt").write_text("not an image")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        for split in ("train", "test", "bank"):
+            image_folder(tmp_path, hold_out=0, split=split)
+            warnings.filterwarnings("ignore", category=ImportWarning)  # resets Python's record of shown warnings
+    assert [str(one.message).count("left out 1 .txt") for one in shown] == [1]
+
+
+@pytest.mark.parametrize("used", ["cat", "cat/raw", "val/cat", "*.tif", "*.txt", "note.txt", "5.png", "new", "empty"])
+def test_an_excluded_pattern_that_leaves_out_nothing_is_reported(tmp_path, used):
+    for name in ("train/cat/1.png", "train/cat/raw/2.png", "val/cat/3.png", "train/dog/4.tif", "val/dog/5.png"):
+        add(tmp_path / name)
+    add(tmp_path / "train/dog/6.png")
+    (tmp_path / "train/empty").mkdir()
+    (tmp_path / "train/dog/note.txt").write_text("not an image")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        image_folder(tmp_path, exclude=(used, "empty", "cats", "cat/4.tif"))
+    unused = [str(one.message).partition(" in ")[0] for one in shown if "data.exclude" in str(one.message)]
+    patterns = [*(["new"] if used == "new" else []), "cats", "cat/4.tif"]
+    assert unused == [f"data.exclude: {name!r} leaves out nothing" for name in patterns]
+
+
+def test_given_test_and_bank_roots_have_class_folders_whatever_the_layout(tmp_path):
+    for name in ("all/1.png", "test/cat/2.png", "test/dog/3.png", "bank/cat/4.png", "bank/dog/5.png"):
+        add(tmp_path / name)
+    roots = {"test_root": tmp_path / "test", "bank_root": tmp_path / "bank", "layout": "flat"}
+    assert image_folder(tmp_path / "all", **roots).labels is None
+    for split in ("test", "bank"):
+        assert image_folder(tmp_path / "all", **roots, split=split).labels.tolist() == [0, 1]
+
+
+def test_absolute_patterns_leave_out_only_what_they_name(tmp_path):
+    inside = tmp_path / "root" / str(tmp_path).strip("/") / "test"
+    add(tmp_path / "test" / "cat" / "1.png")
+    add(inside / "2.png")
+    assert len(image_folder(tmp_path / "root", test_root=tmp_path / "test")) == 1
+    with pytest.raises(DataError, match="no images"):
+        FolderData(tmp_path / "root", exclude=[str(inside)])
+
+
+@pytest.mark.parametrize("inside", [".DS_Store", "deep/.DS_Store"])
+def test_a_class_folder_with_hidden_files_alone_is_refused(tmp_path, inside):
+    for name in ("cat/1.png", "dog/2.png"):
+        add(tmp_path / name)
+    (tmp_path / "empty" / inside).parent.mkdir(parents=True)
+    (tmp_path / "empty" / inside).write_bytes(b"")
+    with pytest.raises(DataError, match=r"empty is a class without images that can be read \(no files\)"):
+        FolderData(tmp_path)
+
+
+def test_key_of_an_image_stays_if_all_roots_move(tmp_path):
+    for name in ("p/x/0.png", "q/x/0.png", "q/x/1.png"):
+        add(tmp_path / name)
+    before = FolderData([tmp_path / "p", tmp_path / "q"], layout="flat")
+    keys = [before.key(index) for index in range(3)]
+    assert len(set(keys)) == 3
+    shutil.move(tmp_path / "p", tmp_path / "moved")
+    shutil.move(tmp_path / "q", tmp_path / "moved too")
+    after = FolderData([tmp_path / "moved", tmp_path / "moved too"], layout="flat")
+    assert [after.key(index) for index in range(3)] == keys

@@ -119,14 +119,6 @@ def test_wrong_layout_or_excluding_everything_raises_an_error(tmp_path):
         FolderData(tmp_path, exclude=["*.png"])
 
 
-def test_unlabeled_test_folder_is_reported_and_not_used(tmp_path, monkeypatch):
-    tree(tmp_path, "train/a/1.png", "train/b/1.png", "test/x.png")
-    with pytest.warns(DataWarning, match="the test images need labels"):
-        assert image_folder(tmp_path, split="test") is None
-    monkeypatch.setattr("ssl_lib.data.base.rank", lambda: 1)  # only rank 0 warns
-    assert image_folder(tmp_path, split="test") is None
-
-
 @pytest.mark.parametrize("inside", ["root", "root/train"])
 def test_test_and_bank_roots_inside_the_root_are_exempt_and_not_trained_on(tmp_path, inside):
     tree(tmp_path, "root/train/a/1.png", "root/train/b/2.png", f"{inside}/mine/a/3.png", f"{inside}/known/b/4.png")
@@ -138,45 +130,8 @@ def test_test_and_bank_roots_inside_the_root_are_exempt_and_not_trained_on(tmp_p
     assert names(image_folder(root, **roots, split="test")) == ["a/3.png"]
 
 
-def images_of_three_classes(root):
-    counts = {"a": 40, "b": 10, "c": 1}
-    return tree(root, *[f"{label}/{index:02}.png" for label in counts for index in range(counts[label])])
-
-
-def test_class_folders_without_test_split_hold_out_a_fraction_of_each_class(tmp_path):
-    images_of_three_classes(tmp_path)
-    with pytest.warns(DataWarning, match=r"no test split, so 5 of 51 images, .* data\.hold_out=0") as found:
-        train = image_folder(tmp_path)
-    test = image_folder(tmp_path, split="test")
-    assert len(found) == 1
-    assert [classes(test).count(label) for label in "abc"] == [4, 1, 0] and test.class_names == ("a", "b", "c")
-    assert sorted(names(train) + names(test)) == names(FolderData(tmp_path))
-    assert names(test) == names(image_folder(tmp_path, split="test"))
-    larger = image_folder(tmp_path, hold_out=0.5, split="test")
-    assert len(larger) == 25 and set(names(test)) <= set(names(larger))
-    assert len(image_folder(tmp_path, hold_out=0)) == 51 and image_folder(tmp_path, hold_out=0, split="test") is None
-    with pytest.raises(ValueError, match=r"hold_out must be a fraction in \[0, 1\), got 1"):
-        image_folder(tmp_path, hold_out=1)
-
-
-def test_hold_out_of_the_bank_if_the_training_images_have_no_labels(tmp_path):
-    images_of_three_classes(tmp_path / "bank")
-    tree(tmp_path, "wild/1.png")
-    roots = {"root": tmp_path / "wild", "bank_root": tmp_path / "bank"}
-    assert len(image_folder(**roots)) == 1
-    with pytest.warns(DataWarning, match="bank: no test split"):
-        bank = image_folder(**roots, split="bank")
-    test = image_folder(**roots, split="test")
-    assert (len(bank), len(test)) == (46, 5) and not set(names(bank)) & set(names(test))
-
-
-def test_classes_of_one_image_hold_out_nothing(tmp_path):
-    tree(tmp_path, "a/1.png", "b/1.png")
-    assert len(image_folder(tmp_path)) == 2 and image_folder(tmp_path, split="test") is None
-
-
 def test_several_roots_share_their_classes(tmp_path):
-    tree(tmp_path, "x/a/1.png", "x/b/1.png", "y/b/1.png", "y/c/1.png", "z/a/1.png")
+    tree(tmp_path, "x/a/1.png", "x/b/1.png", "y/b/1.png", "y/c/1.png", "z/1.png")
     data = image_folder([str(tmp_path / "x"), str(tmp_path / "y")], hold_out=0)
     assert names(data) == ["x/a/1.png", "x/b/1.png", "y/b/1.png", "y/c/1.png"]
     assert classes(data) == ["a", "b", "b", "c"]
@@ -190,6 +145,14 @@ def test_several_roots_share_their_classes(tmp_path):
             FolderData([tmp_path / "x", tmp_path / other])
     with pytest.raises(DataError, match="root is empty"):
         FolderData([])
+
+
+@pytest.mark.parametrize("second", ["b", "a", "b/deep"])
+def test_the_classes_of_several_roots_are_the_union_of_theirs(tmp_path, second):
+    tree(tmp_path, "x/a/1.png", f"y/{second}/1.png")
+    data = FolderData([tmp_path / "x", tmp_path / "y"])
+    assert data.class_names == (() if second == "a" else ("a", "b"))
+    assert data.labels is None if second == "a" else data.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

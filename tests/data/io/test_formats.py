@@ -19,8 +19,13 @@ from tests.data.shard_samples import write
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (32, 48, 3), dtype=np.uint8)
 SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)).resize((48, 32)))
-LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".avif", ".heic", ".heif"}
-OPTIONS = {".webp": {"lossless": True}, ".jp2": {"irreversible": False}, ".heic": {"quality": 100}}
+LOSSY = {".mpo", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".avif", ".heic", ".heif"}
+OPTIONS = {
+    ".webp": {"lossless": True},
+    ".jp2": {"irreversible": False},
+    ".ico": {"sizes": [(48, 32)]},
+    ".heic": {"quality": 100},
+}
 
 
 def encoded(kind):

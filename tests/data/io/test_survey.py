@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lib.data import FolderData, ShardData, image_folder
+from ssl_lib.data import IMAGENET_MEAN, FolderData, ShardData, image_folder
 from ssl_lib.data.base import DataWarning
 from ssl_lib.data.io.survey import sample_of
 from ssl_lib.data.io.tiff import page_numbers
@@ -174,3 +174,33 @@ def test_unreadable_files_are_not_an_error_before_they_are_read(tmp_path, name, 
         with pytest.raises(DataError, match=r"a\.tif: its pages cannot be counted"):
             FolderData(tmp_path, pages="all")
     assert len(FolderData(tmp_path, pages="all", on_error="skip")) == 1
+
+
+def test_three_chosen_bands_that_are_not_rgb_have_statistics_of_their_own(tmp_path):
+    for index, pixels in enumerate(FIVE):
+        np.save(tmp_path / f"{index}.npy", pixels)
+    chosen = FolderData(tmp_path, bands=[3, 0, 1])
+    sample = FIVE.reshape(-1, 5)[:, [3, 0, 1]] / 255
+    np.testing.assert_allclose(chosen.mean, sample.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(chosen.std, sample.std(0), rtol=1e-6)
+    one = FolderData(tmp_path, bands=[4])
+    np.testing.assert_allclose(one.mean, FIVE[..., 4].mean() / 255, rtol=1e-6)
+    assert FolderData(tmp_path, bands=[0, 1, 2]).mean == IMAGENET_MEAN
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_files_with_more_bands_are_refused_when_the_data_set_is_opened(tmp_path, on_error):
+    np.save(tmp_path / "a.npy", FIVE[0])
+    with pytest.raises(DataError, match=r"a\.npy has 5 bands, .*data\.bands=\[0,1,2\], .*data\.bands=all"):
+        FolderData(tmp_path, on_error=on_error)
+    Image.fromarray(FIVE[0, ..., :4]).save(tmp_path / "b.png")  # the file says that the fourth is alpha
+    assert len(FolderData(tmp_path, exclude=["*.npy"])) == 1
+
+
+def test_bands_of_large_files_are_counted_up_to_max_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    Image.fromarray(FIVE[0, ..., :4]).save(tmp_path / "a.tif")
+    data = FolderData(tmp_path, bands="all", max_pixels=9 * 12)
+    assert data.channels == 4
+    with pytest.raises(DataError, match="no file of a sample can be read"):
+        FolderData(tmp_path, bands="all", max_pixels=9 * 12 - 1)
