@@ -20,6 +20,7 @@ __all__ = [
     "OPTIMIZERS",
     "PRESETS",
     "PROTOCOLS",
+    "REGULARIZERS",
     "TRAINER",
     "Registry",
     "import_lazily",
@@ -107,6 +108,7 @@ DATASETS = Registry("data set", "ssl_lib.data")
 OPTIMIZERS = Registry("optimizer", "ssl_lib.optim")
 PRESETS = Registry("view preset", "ssl_lib.views")
 PROTOCOLS = Registry("evaluation protocol", "ssl_lib.evaluation")
+REGULARIZERS = Registry("regularizer", "ssl_lib.losses")
 TRAINER = Registry("class configured by `trainer`", "ssl_lib.training.trainer")
 
 KINDS = {
@@ -114,6 +116,7 @@ KINDS = {
     "backbones": BACKBONES,
     "data": DATASETS,
     "views": PRESETS,
+    "regularizers": REGULARIZERS,
     "optimizers": OPTIMIZERS,
     "protocols": PROTOCOLS,
     "loggers": LOGGERS,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "NonFinite", "Progress", "StepOutput", "Views"]
+__all__ = ["Batch", "BatchRandom", "NonFinite", "Progress", "StepOutput", "Views"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,38 @@ class Batch:
         return replace(self, **{name: apply(getattr(self, name)) for name in names})
 
 
+class BatchRandom:
+    """Random numbers for what a method draws itself, such as permutations, masks and negatives.
+
+    They are drawn on the CPU for the joined batch, so they are the same in one process and in many, and for a whole
+    batch and its micro-batches, provided that every part of the batch makes the same calls in the same order.
+
+    Args:
+        count: Number of images in the joined batch.
+        rows: Positions (N,) of this batch's images in the joined batch; None is the joined batch itself.
+        generator: CPU generator, with the same state for every part of the batch; None is torch's default generator.
+    """
+
+    def __init__(self, count: int, rows: Tensor | None = None, generator: torch.Generator | None = None) -> None:
+        self.count, self._rows, self._generator = count, rows, generator
+
+    def per_image(self, *shape: int) -> Tensor:
+        """Draws numbers for each image of this batch: (N, *shape) in [0, 1)."""
+        return self.local(self.joint(*shape))
+
+    def shared(self, *shape: int) -> Tensor:
+        """Draws numbers that all images, processes and micro-batches of the update share: (*shape) in [0, 1)."""
+        return torch.rand(*shape, generator=self._generator)
+
+    def joint(self, *shape: int) -> Tensor:
+        """Draws numbers for every image of the joined batch: (count, *shape) in [0, 1)."""
+        return self.shared(self.count, *shape)
+
+    def local(self, joint: Tensor) -> Tensor:
+        """Returns the rows of this batch's images from a tensor (count, ...) for the joined batch."""
+        return joint if self._rows is None else joint[self._rows]
+
+
 @dataclass(frozen=True)
 class Views:
     """Augmented views of one batch of images.
@@ -67,12 +99,19 @@ class Views:
         small: Views of smaller sizes (DINO's local crops).
         labels: Class indices (N,), or None if the data set has no labels. Only supervised methods use them.
         indices: Indices of the images in the data set (N,).
+        random: Random numbers for the method. The trainer seeds them by the step; None draws from torch's default
+            generator.
     """
 
     large: tuple[Tensor, ...]
     small: tuple[Tensor, ...] = ()
     labels: Tensor | None = None
     indices: Tensor | None = None
+    random: BatchRandom = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.random is None:
+            object.__setattr__(self, "random", BatchRandom(len(self.large[0]) if self.large else 0))
 
 
 @dataclass(frozen=True)
@@ -122,6 +161,7 @@ class StepOutput:
         embeddings: Detached embeddings (N, D) of the first view, for diagnostics.
         embeddings_b: Detached embeddings (N, D) of the second view of the same images.
         assignments: Detached probabilities (N, K) of the first view over the prototypes, if the method has prototypes.
+        features: Features (N, D) of the first view with their gradient, for `Method.regularizers`.
     """
 
     loss: Tensor
@@ -129,6 +169,7 @@ class StepOutput:
     embeddings: Tensor | None = None
     embeddings_b: Tensor | None = None
     assignments: Tensor | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)

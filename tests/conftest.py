@@ -31,6 +31,12 @@ SMALL = {
     "predictor_dim": 8,
     "bottleneck_dim": 16,
     "num_prototypes": 32,
+    "num_images": 96,
+    "num_clusters": 8,
+    "num_permutations": 6,
+    "tile_dim": 8,
+    "queue_size": 48,
+    "queue_epoch": 0,
 }
 
 
@@ -144,9 +150,9 @@ def make_loader(images: ArrayData) -> Callable[..., Loader]:
 
 def small_views(preset: str) -> list[views.ViewConfig]:
     """The view preset of a method at 16 pixels; SimCLR's preset if the method has none."""
-    if preset == "dino":
-        return views.presets.dino(size=16, small_size=8, small_count=2)
-    return PRESETS[preset if preset in PRESETS else "simclr"](size=16)
+    make = PRESETS[preset if preset in PRESETS else "simclr"]
+    small = {"small_size": 8, "small_count": 2} if "small_size" in inspect.signature(make).parameters else {}
+    return make(size=16, **small)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ssl_lib.runs import files
 ROOT = Path(ssl_lib.__file__).parent
 LAYERS = (
     *("errors", "version", "types", "ema", "utils", "registry", "runs", "distributed"),
-    *("memory", "heads", "losses", "optim", "views", "backbones", "data", "methods", "evaluation"),
+    *("memory", "clustering", "heads", "losses", "optim", "views", "backbones", "data", "methods", "evaluation"),
     *("doctor", "embedding", "config", "training", "experiment", "export", "report"),
     *("__init__", "cli", "__main__"),
 )

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
-__all__ = ["feature_dim"]
+__all__ = ["Needs", "check_backbone", "feature_dim"]
+
+Needs = Literal["features", "tokens", "maps"]
+
+_CALLS = {
+    "features": ("forward", "features", "resnet18"),
+    "tokens": ("tokens", "patch tokens", "vit_small"),
+    "maps": ("feature_map", "feature maps", "resnet18"),
+}
+"""By need: the function of the backbone, what it returns, and a backbone that has it."""
 
 
 def feature_dim(backbone: nn.Module) -> int:
@@ -20,3 +31,21 @@ def feature_dim(backbone: nn.Module) -> int:
             f"integer (got {width!r})"
         )
     return width
+
+
+def check_backbone(backbone: nn.Module, needs: Needs, method: str) -> None:
+    """Checks that a backbone has what a method needs.
+
+    Args:
+        backbone: The network.
+        needs: `features` (N, D) by `forward`, `tokens` of patches, or feature `maps`.
+        method: Name of the method for the message.
+
+    Raises:
+        ValueError: The backbone lacks it; the message names a backbone that has it.
+    """
+    call, what, example = _CALLS[needs]
+    if not callable(getattr(backbone, call, None)):
+        raise ValueError(
+            f"{method} needs a backbone with {what}, such as {example}; {type(backbone).__name__} has none"
+        )

@@ -72,7 +72,7 @@ def _print_neighbors(table: EmbeddingTable, row: int, near: list[tuple[float, in
 def run_select(options: argparse.Namespace) -> None:
     """Runs `ssl-lib select`."""
     table = EmbeddingTable.load(options.table)
-    check_list(table.paths.tolist(), options.output, options.null)
+    check_list(table, options.output, options.null)
     if not 1 <= options.count <= len(table):
         raise ConfigError(f"-n must be from 1 to {len(table)}, the number of images, got {options.count}")
     if options.seed < 0:

@@ -62,7 +62,7 @@ def _check_output(options: argparse.Namespace, table: EmbeddingTable) -> bool:
     if page:
         check_writable(Path(options.output), "groups.html")
     elif options.output:
-        check_list(table.paths.tolist(), options.output, options.null)
+        check_list(table, options.output, options.null)
     return page
 
 

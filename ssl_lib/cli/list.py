@@ -9,7 +9,7 @@ import textwrap
 from ssl_lib.cli.common import bundled_configs, find_config
 from ssl_lib.cli.console import ctrl_c_ends
 from ssl_lib.errors import ConfigError, did_you_mean
-from ssl_lib.registry import KINDS, Registry
+from ssl_lib.registry import KINDS, METHODS, Registry
 
 __all__ = ["registry_of", "run_list"]
 
@@ -47,7 +47,18 @@ def _no_kind(word: str) -> ConfigError:
 
 def _print_entries(kind: str) -> None:
     """Prints a line per name, and one paragraph of names with the same summary, such as torchvision's networks."""
-    entries, alike = _entries(kind), dict[str, list[str]]()
+    groups = dict[str, list[tuple[str, str]]]()
+    for name, summary in _entries(kind):
+        family = getattr(METHODS[name], "family", "other").replace("_", " ") if kind == "methods" else ""
+        groups.setdefault(family, []).append((name, summary))
+    for family, entries in groups.items():
+        if family:
+            print(f"{family}:")
+        _print_group(kind, entries)
+
+
+def _print_group(kind: str, entries: list[tuple[str, str]]) -> None:
+    alike = dict[str, list[str]]()
     for name, summary in entries:
         alike.setdefault(summary.removeprefix(f"{name} "), []).append(name)
     many = {summary: names for summary, names in alike.items() if len(names) > _MANY}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ssl_lib.embedding import EmbeddingTable
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import check_writable, whole_file
 from ssl_lib.utils.printable import visible
@@ -13,15 +14,21 @@ from ssl_lib.utils.printable import visible
 __all__ = ["check_list", "write_list"]
 
 
-def check_list(paths: Iterable[str], target: str, null: bool) -> None:
+def check_list(table: EmbeddingTable, target: str, null: bool) -> None:
     """Refuses a list that cannot be written, before the work that selects some of the paths.
 
     Raises:
         ConfigError: `target` cannot be written.
-        DataError: A path has a line break, and the list has a line per path.
+        DataError: A path has a line break, and the list has a line per path; or the images are pages of files, so that
+            a path would stand for all pages of its file.
     """
     check_writable(Path(target), "list.txt")
-    broken = None if null else next((path for path in paths if "\n" in path or "\r" in path), None)
+    if table.made_of.get("pages") == "all":
+        raise DataError(
+            f"the images are pages of files, and {target} would name whole files: save each page to a file of its own "
+            "first, or look at the images with a .html page or a .png grid"
+        )
+    broken = None if null else next((path for path in table.paths.tolist() if "\n" in path or "\r" in path), None)
     if broken is not None:
         name = visible(str(broken)).replace("\n", r"\n")
         raise DataError(

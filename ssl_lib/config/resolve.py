@@ -14,19 +14,29 @@ from ssl_lib.config.convert import arguments_of, check_arguments, convert
 from ssl_lib.config.run_config import EVALUATION_KEYS, Component, RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
-from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, Registry
+from ssl_lib.registry import (
+    BACKBONES,
+    DATASETS,
+    LOGGERS,
+    METHODS,
+    OPTIMIZERS,
+    PRESETS,
+    PROTOCOLS,
+    REGULARIZERS,
+    Registry,
+)
 from ssl_lib.utils.yaml import brief
 from ssl_lib.views import ViewConfig, ViewPipeline
 
-__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "derive_backbone", "resolve", "without_weights"]
+__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "derive", "resolve", "without_weights"]
 
 Made = typing.TypeVar("Made")
 
 BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
 """The errors that torch and the networks raise for invalid values."""
 
-DERIVED = ("in_channels", "image_size")
-"""Arguments of a backbone that are taken from the data and the views unless the config sets them."""
+DERIVED = {BACKBONES: ("in_channels", "image_size"), METHODS: ("num_images",)}
+"""Arguments that are taken from the data and the views unless the config sets them."""
 
 _NO_WEIGHTS = {"weights": None, "pretrained": False}
 
@@ -45,7 +55,7 @@ def resolve(config: RunConfig) -> RunConfig:
         config,
         data=_resolve(config.data, DATASETS, "data"),
         backbone=_resolve(config.backbone, BACKBONES, "backbone"),
-        method=_resolve(config.method, METHODS, "method"),
+        method=_resolve_method(config.method),
         optimizer=_resolve(config.optimizer, OPTIMIZERS, "optimizer"),
         evaluation=dataclasses.replace(config.evaluation, protocols=_resolve_protocols(config.evaluation.protocols)),
         loggers=tuple(_resolve(logger, LOGGERS, f"loggers[{index}]") for index, logger in enumerate(config.loggers)),
@@ -53,13 +63,17 @@ def resolve(config: RunConfig) -> RunConfig:
     )
 
 
-def derive_backbone(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
-    """Adds the arguments that the backbone takes from the data and the views."""
-    derived = dict(zip(DERIVED, (train.channels, views.size), strict=True))
-    allowed = arguments_of(BACKBONES[config.backbone.name])
-    known = {name: value for name, value in derived.items() if name in allowed}
-    backbone = dataclasses.replace(config.backbone, arguments={**known, **config.backbone.arguments})
-    return dataclasses.replace(config, backbone=backbone)
+def derive(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
+    """Adds the arguments that the backbone and the method take from the data and the views."""
+    values = {"in_channels": train.channels, "image_size": views.size, "num_images": len(train)}
+
+    def complete(component: Component, registry: Registry) -> Component:
+        allowed = arguments_of(registry[component.name])
+        known = {name: values[name] for name in DERIVED[registry] if name in allowed}
+        return dataclasses.replace(component, arguments={**known, **component.arguments})
+
+    backbone, method = complete(config.backbone, BACKBONES), complete(config.method, METHODS)
+    return dataclasses.replace(config, backbone=backbone, method=method)
 
 
 def without_weights(backbone: Component) -> Component:
@@ -94,10 +108,26 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
                 f"{', '.join(allowed) or 'no arguments'}; {brief(name)} is an argument of {listed(owners, 3)}. "
                 f"On the command line {key}=NAME selects another component, with its own defaults"
             )
-    checked = check_arguments(component.arguments, allowed, key)
-    derived = {name for name in DERIVED if registry is BACKBONES and name not in component.arguments}
-    arguments = {k: v for k, v in checked.items() if k in component.arguments or (k not in derived and _is_plain(v))}
+    derived = {name for name in DERIVED.get(registry, ()) if name not in component.arguments}
+    checked = check_arguments(component.arguments, {k: v for k, v in allowed.items() if k not in derived}, key)
+    arguments = {k: v for k, v in checked.items() if k in component.arguments or _is_plain(v)}
     return Component(name=component.name, arguments=arguments)
+
+
+def _resolve_method(method: Component) -> Component:
+    """The arguments of a method and of its regularizers, which are a list of mappings with a name and a weight."""
+    arguments = dict(method.arguments)
+    entries = convert(arguments.pop("regularizers", []), list[dict[str, Any]], "method.regularizers")
+    resolved = _resolve(Component(name=method.name, arguments=arguments), METHODS, "method")
+    regularizers = []
+    for index, entry in enumerate(entries):
+        key, values = f"method.regularizers[{index}]", dict(entry)
+        name = convert(values.pop("name", None), str, f"{key}.name")
+        weight = convert(values.pop("weight", None), float, f"{key}.weight")
+        part = _resolve(Component(name=name, arguments=values), REGULARIZERS, key)
+        regularizers.append({"name": name, "weight": weight, **part.arguments})
+    added = {"regularizers": regularizers} if regularizers else {}
+    return dataclasses.replace(resolved, arguments={**resolved.arguments, **added})
 
 
 def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ssl_lib.distributed.collectives import (
     gather,
     gather_uneven,
     in_any,
+    joined,
     local,
 )
 from ssl_lib.distributed.process_group import (
@@ -37,6 +38,7 @@ __all__ = [
     "gather_uneven",
     "in_any",
     "is_distributed",
+    "joined",
     "local",
     "local_world_size",
     "rank",

@@ -26,6 +26,7 @@ __all__ = [
     "gather",
     "gather_uneven",
     "in_any",
+    "joined",
     "local",
 ]
 
@@ -76,6 +77,14 @@ def gather(x: Tensor) -> Tensor:
         return x
     joined: Tensor = _Gather.apply(x)
     return joined
+
+
+def joined(x: Tensor) -> Tensor:
+    """Joins the rows (N, ...) of all processes in the order of the joined batch: undoes `share`. No gradient."""
+    if not is_distributed():
+        return x
+    ranks = gather(x.detach()).view(world_size(), *x.shape)
+    return ranks.transpose(0, 1).flatten(0, 1)
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Evaluation of frozen and fine-tuned encoders: protocols (registered in `PROTOCOLS`) and label-free metrics."""
 
+from ssl_lib.clustering import k_means
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.assignments import assignment_entropy, prototype_entropy, prototype_usage
 from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Features, Scores
 from ssl_lib.evaluation.classification import class_report, few_labels
-from ssl_lib.evaluation.cluster import Cluster, cluster_scores, k_means
+from ssl_lib.evaluation.cluster import Cluster, cluster_scores
 from ssl_lib.evaluation.evaluator import Evaluator, add_results, protocol_name, write_results
 from ssl_lib.evaluation.features import RawPixels, extract_features, view_features
 from ssl_lib.evaluation.fine_tune import FineTune

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssl_lib.evaluation.checks import check_finite
+from ssl_lib.utils.rows import check_finite
 
 __all__ = ["assignment_entropy", "prototype_entropy", "prototype_usage"]
 

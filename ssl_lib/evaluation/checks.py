@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["check_finite", "check_labeled", "matrix"]
+from ssl_lib.utils.rows import check_finite
 
-_VALUES = 2**24  # values per chunk, so that the check of a large bank needs little memory
-
-
-def check_finite(name: str, x: Tensor) -> None:
-    """Raises ValueError, with the first row, if a value of x (N, ...) is NaN or infinite."""
-    for start in range(0, len(x), rows := max(1, _VALUES // max(1, x[:1].numel()))):
-        bad = ~x[start : start + rows].isfinite().flatten(1).all(1)
-        if bad.any():
-            first = start + int(bad.nonzero()[0])
-            raise ValueError(
-                f"row {first} of the {name} is NaN or infinite: metrics need finite values; check the network that "
-                "computed the row and its input"
-            )
+__all__ = ["check_labeled", "matrix"]
 
 
 def check_labeled(features: Tensor, labels: Tensor, test_features: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.runs.results import mean_and_spread
+from ssl_lib.utils.rows import part_rows
 
 __all__ = [
     "Standardized",
@@ -175,11 +176,6 @@ class Standardized:
     def part(self, features: Tensor) -> Tensor:
         """Standardizes one chunk: (b, D) -> (b, D + 1)."""
         return F.pad((features.to(self.mean.device) - self.mean) / self.scale, (0, 1), value=1.0)
-
-
-def part_rows(features: Tensor, width: int = 1) -> int:
-    """Number of rows of features (N, D) to process at once if each row needs `width` additional values."""
-    return max(1, 2**24 // max(width, features.shape[1]))
 
 
 def _draw(labels: Tensor, counts: dict[int, int], seed: int) -> Tensor:

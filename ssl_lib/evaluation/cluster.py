@@ -9,18 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_lib.clustering import k_means, nearest_center
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
-from ssl_lib.evaluation.checks import check_finite
-from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
 from ssl_lib.utils.optional import needs
-from ssl_lib.utils.rows import unit_rows
+from ssl_lib.utils.rows import check_finite, unit_rows
 
-__all__ = ["Cluster", "cluster_scores", "k_means", "nearest_center"]
-
-_FIRST_CENTERS = 2**14  # number of images to draw initial centers from, or 20 per cluster if that is more
+__all__ = ["Cluster", "cluster_scores"]
 
 
 @PROTOCOLS.register("cluster")
@@ -85,57 +82,6 @@ class Cluster:
         return Scores(cluster_scores(assigned, f.query_labels), details)
 
 
-@torch.no_grad()
-def k_means(
-    x: Tensor, clusters: int, generator: torch.Generator, max_steps: int = 100, device: torch.device | None = None
-) -> tuple[Tensor, float, int]:
-    """Lloyd's algorithm with k-means++ initialization (Arthur and Vassilvitskii 2007).
-
-    Initial centers are drawn from 16,384 images, or 20 per cluster if that is more. The center of an empty cluster
-    moves to the image farthest from its own center. The algorithm stops when no image changes its cluster.
-
-    Args:
-        x: (N, D). It stays on its device and is moved to `device` in chunks.
-        clusters: Number of clusters, at most N.
-        generator: A CPU generator.
-        max_steps: Maximum number of iterations, at least 1.
-        device: Device to compute on; None uses the device of x.
-
-    Returns:
-        Centers (clusters, D) on the device, the mean squared distance to the nearest center, and the number of
-        iterations.
-
-    Raises:
-        ValueError: There are more clusters than images, or x is NaN or infinite, or its squares overflow or underflow.
-    """
-    if not 1 <= clusters <= len(x):
-        raise ValueError(f"clusters must be in [1, {len(x)}] (at most the number of images), got {clusters}")
-    _check_range(x)
-    few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
-    centers = _first_centers(x[few].to(device or x.device), clusters, generator)
-    assigned, squares = nearest_center(x, centers)
-    steps, moved = 0, True
-    while moved and steps < max_steps:
-        before, steps = assigned, steps + 1
-        centers = _means(x, assigned, squares, centers)
-        assigned, squares = nearest_center(x, centers)
-        moved = not torch.equal(assigned, before)
-    return centers, squares.double().mean().item(), steps
-
-
-@torch.no_grad()
-def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the nearest of the centers (K, D) for each row of x (N, D), and its squared distance; both (N,)."""
-    own, found = centers.square().sum(1), []
-    for part in x.split(part_rows(x, len(centers))):
-        some = part.to(centers.device)
-        least, place = (own - 2 * some @ centers.T).min(1)
-        squares = (least + torch.linalg.vector_norm(some, dim=1).square()).clamp_min(0)
-        found.append((place.to(x.device), squares.to(x.device)))
-    places, squares = map(torch.cat, zip(*found, strict=True))
-    return places, squares
-
-
 def cluster_scores(clusters: Tensor, labels: Tensor) -> dict[str, float]:
     """Agreement between clusters and classes, computed with scikit-learn and SciPy.
 
@@ -182,45 +128,3 @@ def _best_matching(clusters: Tensor, labels: Tensor) -> int:
     table = csr_matrix((weights.numpy(), tuple(x.numpy() for x in places)), shape=(height, width + height))
     chosen = min_weight_full_bipartite_matching(table, maximize=True)
     return round(float(table[chosen].sum())) - height
-
-
-def _check_range(x: Tensor) -> None:
-    """Raises ValueError if x is NaN or infinite, or if squares of its values overflow or underflow."""
-    check_finite("features", x)
-    numbers, largest = torch.finfo(x.dtype), max(abs(float(value)) for value in x.aminmax())
-    low, high = (numbers.tiny / numbers.eps) ** 0.5, (numbers.max * numbers.eps) ** 0.5
-    if largest and not low < largest < high:
-        raise ValueError(
-            f"the largest absolute feature is {largest:.3g}, and its square is outside the range of {x.dtype}: "
-            "divide the features by it"
-        )
-
-
-def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """k-means++: draws rows of x with probability proportional to the squared distance to the nearest drawn row."""
-    norms = torch.linalg.vector_norm(x, dim=1).square()
-    drawn = [int(torch.randint(len(x), (1,), generator=generator))]
-    nearest = torch.full_like(norms, float("inf"))
-    while len(drawn) < clusters:
-        last = drawn[-1]
-        squares = (norms - 2 * (x @ x[last]) + norms[last]).clamp_min(0)
-        nearest = torch.minimum(nearest, squares)
-        nearest[last] = 0  # rounding must not let the same row be drawn again
-        heights = nearest.double().cpu().cumsum(0)
-        at = torch.rand(1, generator=generator, dtype=torch.float64) * heights[-1]
-        drawn.append(min(int(torch.searchsorted(heights, at, right=True)), len(x) - 1))
-    return x[drawn]
-
-
-def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Tensor:
-    """Cluster means; the center of an empty cluster becomes the image farthest from its own center."""
-    counts = assigned.bincount(minlength=len(centers))
-    sums = torch.zeros_like(centers)
-    rows = part_rows(x, len(centers))
-    for part, places in zip(x.split(rows), assigned.split(rows), strict=True):
-        sums.index_add_(0, places.to(centers.device), part.to(centers.device))
-    means = sums / counts.clamp_min(1).unsqueeze(1).to(centers.device)
-    empty = (counts == 0).nonzero()[:, 0]
-    if len(empty):
-        means[empty.to(centers.device)] = x[squares.topk(len(empty)).indices].to(centers.device)
-    return means

@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "extract_features",
     "frozen",
+    "located_features",
     "progress",
     "view_features",
 ]
@@ -69,7 +70,7 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 
 def encode(encoder: nn.Module, raw: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Encodes a batch of arranged images: features (N, D) in float32, on the CPU.
+    """Encodes a batch of arranged images: features (N, D) on the CPU, in float32 or, of float64 networks, in float64.
 
     All features of frozen networks are computed here.
 
@@ -81,12 +82,13 @@ def encode(encoder: nn.Module, raw: Tensor, preprocessing: Preprocessing) -> Ten
     Raises:
         ValueError: The encoder returns something else.
     """
-    images = preprocessing(raw, device_of(encoder))
+    dtype = torch.promote_types(next((x.dtype for x in encoder.parameters()), torch.float32), torch.float32)
+    images = preprocessing(raw, device_of(encoder)).to(dtype)
     features = encoder(images.contiguous(memory_format=torch.channels_last))
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(raw):
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"the encoder must return features (N, D) of {len(raw)} images, got {got}")
-    return features.float().cpu()
+    return features.to("cpu", dtype)
 
 
 def check_features(features: Tensor, data: ImageData, indices: Tensor) -> None:
@@ -139,6 +141,20 @@ def extract_features(
             sizes; or there are both.
     """
     preprocessing = chosen_preprocessing(preprocessing, data, size, resize)
+    features, order = located_features(encoder, data, preprocessing, indices, batch_size, workers, title)
+    return features, None if data.labels is None else data.labels[order]
+
+
+def located_features(
+    encoder: nn.Module,
+    data: ImageData,
+    preprocessing: Preprocessing,
+    indices: Tensor | None = None,
+    batch_size: int = 512,
+    workers: int | None = None,
+    title: str = "features",
+) -> tuple[Tensor, Tensor]:
+    """Like `extract_features`, but returns the positions (N,) of the images instead of their labels."""
     mine = share(torch.arange(len(data)) if indices is None else indices)
     features, order, count = torch.empty(0, 0), torch.empty(len(mine), dtype=torch.int64), 0
     batches = evaluation_batches(data, batch_size, workers=workers, indices=mine, preprocessing=preprocessing)
@@ -154,7 +170,7 @@ def extract_features(
     features, order = features[:count], order[:count]
     if is_distributed():
         features, order = _joined(data, features, order)
-    return features, None if data.labels is None else data.labels[order]
+    return features, order
 
 
 def view_features(

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
-from ssl_lib.evaluation.checks import check_finite
 from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
-from ssl_lib.utils.rows import unit_rows
+from ssl_lib.utils.rows import check_finite, unit_rows
 
 __all__ = ["KNN", "bank_neighbors", "knn_accuracy", "knn_scores"]
 

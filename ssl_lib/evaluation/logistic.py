@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least
 from ssl_lib.evaluation.checks import check_labeled
-from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split, part_rows
+from ssl_lib.evaluation.classification import Standardized, accuracies, class_report, held_out_split
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
+from ssl_lib.utils.rows import part_rows
 
 __all__ = ["Logistic", "LogisticResult", "logistic_probe", "logistic_regression"]
 

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from ssl_lib.distributed import gather_uneven, share
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores
-from ssl_lib.evaluation.checks import check_finite
-from ssl_lib.evaluation.classification import part_rows
 from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.knn import bank_neighbors
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
-from ssl_lib.utils.rows import row_norms, unit_rows
+from ssl_lib.utils.rows import check_finite, part_rows, row_norms, unit_rows
 
 __all__ = ["Retrieval", "average_precision", "recall_at"]
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ssl_lib.evaluation.alignment import alignment, feature_std, uniformity, view_distance
 from ssl_lib.evaluation.base import EvaluatedEncoder, Scores, check_at_least, draw
-from ssl_lib.evaluation.checks import check_finite, matrix
+from ssl_lib.evaluation.checks import matrix
 from ssl_lib.evaluation.eigenvalues import singular_values, variances
 from ssl_lib.evaluation.features import view_features
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
+from ssl_lib.utils.rows import check_finite
 
 __all__ = ["Spectrum", "alpha_req", "effective_rank", "explained_variance", "lidar", "rankme"]
 

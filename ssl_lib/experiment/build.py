@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from ssl_lib.backbones.base import check_backbone
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.load import to_yaml
-from ssl_lib.config.resolve import call, derive_backbone, resolve, without_weights
+from ssl_lib.config.resolve import call, derive, resolve, without_weights
 from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.data import ImageData, Loader, Split, as_image_data
 from ssl_lib.data.loader import check_divisible
@@ -23,9 +24,10 @@ from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation import Evaluator
 from ssl_lib.experiment.dry_run import dry_run
 from ssl_lib.experiment.resume import resumed_config
+from ssl_lib.memory import check_memories
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import backbones
-from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, Registry
+from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS, REGULARIZERS, Registry
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.training.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
@@ -94,8 +96,14 @@ def build_resolved(config: RunConfig) -> Experiment:
     loader = call("trainer", Loader, train, views, seed=config.seed, **_settings(config, Loader))
     accumulate = config.trainer["accumulate"]
     call("trainer", check_batches, loader, accumulate)
-    config = derive_backbone(config, train, views)
+    config = derive(config, train, views)
     method = build_method(config)
+    if config.method.arguments.get("num_images", len(train)) != len(train):
+        raise ConfigError(
+            f"method.num_images is {config.method.arguments['num_images']}, but the data have {len(train)} images: "
+            "remove the key, it is taken from the data"
+        )
+    call(f"method {config.method.name}", check_memories, method, len(train))
     dry_run(method, views, train, loader.batch_size // (accumulate * world_size()))
     if config.trainer["exact"]:
         call("trainer.exact", check_separable, backbones(method))
@@ -132,9 +140,18 @@ def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
 
 def build_method(config: RunConfig) -> Method:
     """Builds the method of a resolved config, initialized from its seed; the global random state is preserved."""
+    arguments = dict(config.method.arguments)
+    entries = [dict(entry) for entry in arguments.pop("regularizers", ())]
+    component, kind = Component(name=config.method.name, arguments=arguments), METHODS[config.method.name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        method: Method = _make(METHODS, config.method, "method", backbone=_make(BACKBONES, config.backbone, "backbone"))
+        backbone = _make(BACKBONES, config.backbone, "backbone")
+        call("backbone", check_backbone, backbone, getattr(kind, "needs", "features"), component.name)
+        method: Method = _make(METHODS, component, "method", backbone=backbone)
+    for entry in entries:
+        name, weight = entry.pop("name"), entry.pop("weight")
+        loss = call(f"method.regularizers {name}", REGULARIZERS[name], **entry)
+        method.regularizers = {**method.regularizers, name: (weight, loss)}
     return method
 
 

@@ -11,7 +11,9 @@ from ssl_lib.config.resolve import BAD_ARGUMENTS
 from ssl_lib.data import ImageData
 from ssl_lib.distributed import is_distributed
 from ssl_lib.errors import ConfigError
-from ssl_lib.methods.base import Method, check_method, checked_output
+from ssl_lib.methods.base import Method
+from ssl_lib.training.checks import check_method
+from ssl_lib.training.method_output import checked_output
 from ssl_lib.types import Progress
 from ssl_lib.views import ViewPipeline
 
@@ -44,7 +46,8 @@ def dry_run(method: Method, views: ViewPipeline, data: ImageData, micro_batch: i
             trial = copy.deepcopy(method).train()
             check_method(trial)
             batch = dataclasses.replace(views.blank(count, data.channels), labels=labels, indices=torch.arange(count))
-            checked_output(trial(batch, progress), trial).loss.backward()
+            trial.before_epoch(progress, lambda network: network.eval()(batch.large[0]).detach())
+            checked_output(trial.train()(batch, progress), trial).loss.backward()
             for teacher, parts in trial.ema_pairs():
                 teacher.check(parts, trial.ema_momentum(progress))
             unused = [name for name, value in trial.named_parameters() if value.requires_grad and value.grad is None]

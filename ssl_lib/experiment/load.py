@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.config.load import saved_config
-from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive_backbone, resolve, without_weights
+from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.data.preprocessing import Preprocessing
@@ -80,7 +80,7 @@ def load_run(
     if protocols:
         config = resolve(_with_protocols(config, protocols))
     train, views = build_views(config)
-    config = derive_backbone(config, train, views)
+    config = derive(config, train, views)
     method = trained_method(config, checkpoint)
     preprocessing = trained_preprocessing(checkpoint, config, changes)
     evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import math
 import sys
+from collections.abc import Sequence
 
 from ssl_lib.config.load import refuse_changes, saved_config
 from ssl_lib.config.resolve import DERIVED
-from ssl_lib.config.run_config import RunConfig
+from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.distributed import rank
+from ssl_lib.registry import BACKBONES, METHODS
 from ssl_lib.training.checkpoint_folder import Checkpoint
 
 __all__ = ["check_resumed_config", "resumed_config"]
@@ -40,14 +42,18 @@ def check_resumed_config(config: RunConfig, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: A setting differs that affects the training, or the checkpoint holds no config.
     """
-    saved = saved_config(checkpoint.state)
-    backbone, schedule = config.backbone, config.schedule
-    if saved.backbone.name == backbone.name:
-        derived = {name: value for name, value in saved.backbone.arguments.items() if name in DERIVED}
-        backbone = dataclasses.replace(backbone, arguments={**derived, **backbone.arguments})
+    saved, schedule = saved_config(checkpoint.state), config.schedule
+    backbone = _with_derived(config.backbone, saved.backbone, DERIVED[BACKBONES])
+    method = _with_derived(config.method, saved.method, DERIVED[METHODS])
     scaling = schedule.lr_scaling or saved.schedule.lr_scaling
     schedule = dataclasses.replace(schedule, lr_scaling=scaling)
-    _continued(dataclasses.replace(config, backbone=backbone, schedule=schedule), saved, checkpoint)
+    _continued(dataclasses.replace(config, backbone=backbone, method=method, schedule=schedule), saved, checkpoint)
+
+
+def _with_derived(component: Component, saved: Component, names: Sequence[str]) -> Component:
+    """Adds the arguments of the saved component that its build derived."""
+    derived = {name: value for name, value in saved.arguments.items() if name in names and saved.name == component.name}
+    return dataclasses.replace(component, arguments={**derived, **component.arguments})
 
 
 def _continued(config: RunConfig, saved: RunConfig, checkpoint: Checkpoint) -> tuple[RunConfig, list[str]]:

@@ -1,4 +1,4 @@
-"""Prototype layer of clustering methods: cosine similarities with learned unit vectors."""
+"""Prototype layers of clustering methods: cosine similarities with learned unit vectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_lib.distributed import local
 from ssl_lib.utils.rows import unit_rows
 
-__all__ = ["Prototypes"]
+__all__ = ["Prototypes", "UnitPrototypes"]
 
 
 class Prototypes(nn.Module):
@@ -45,3 +46,25 @@ class Prototypes(nn.Module):
         if self.scale is not None:
             weight = weight * self.scale
         return F.linear(unit_rows(x), weight)
+
+
+class UnitPrototypes(nn.Linear):
+    """Similarities with prototypes that are scaled to unit length after every update, outside of the gradient.
+
+    Source: `prototypes` of swav/src/resnet50.py and main_swav.py. In contrast to `Prototypes`, the gradient does not
+    flow through the normalization.
+
+    Args:
+        in_dim: Width D of the embeddings, which the caller normalizes.
+        num_prototypes: Number of prototypes K.
+    """
+
+    def __init__(self, in_dim: int, num_prototypes: int) -> None:
+        super().__init__(in_dim, num_prototypes, bias=False)
+        self.normalize()
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Scales every prototype to unit length; for `Method.after_update`."""
+        rows = local(self.weight)
+        rows.copy_(unit_rows(rows))

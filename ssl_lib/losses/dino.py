@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_lib.distributed import all_reduce_sum
 from ssl_lib.losses._common import check_positive, upcast, without_autocast
+from ssl_lib.memory import Memory
 
 __all__ = ["DINOLoss"]
 
 
-class DINOLoss(nn.Module):
+class DINOLoss(Memory):
     """Cross-entropy between teacher and student distributions over prototypes, across different views.
 
     Source: Caron et al. 2021 (arXiv:2104.14294, section 3.1); facebookresearch/dino, main_dino.py. In training mode
-    each call accumulates the teacher's logits. `update_center()` updates the center from them, once per optimizer
-    update.
+    each call collects the teacher's logits, and `commit` moves the center by them, once per optimizer update.
 
     Args:
         num_prototypes: Number of prototypes K, the width of the logits.
@@ -45,7 +45,6 @@ class DINOLoss(nn.Module):
         self.student_temperature = student_temperature
         self.center_momentum = center_momentum
         self.register_buffer("center", torch.zeros(1, num_prototypes))
-        self._collected: Tensor | None = None  # (1, K + 1): sum of the teacher's rows, then their count
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> Tensor:
         """Compares each student view with every teacher view except its own.
@@ -66,8 +65,8 @@ class DINOLoss(nn.Module):
             with torch.no_grad():
                 targets = self.targets(teacher, teacher_temperature)
                 target_sum = targets.sum(0)
-                if self.training:
-                    self._collect(upcast(*teacher))
+                logits = torch.cat(upcast(*teacher))
+                self.collect(F.pad(logits.sum(0, keepdim=True), (0, 1), value=len(logits)))
             terms = []
             for i, view in enumerate(upcast(*student)):
                 others = target_sum if i >= len(targets) else torch.cat((targets[:i], targets[i + 1 :])).sum(0)
@@ -80,24 +79,15 @@ class DINOLoss(nn.Module):
         with without_autocast(teacher[0]):
             return torch.stack([F.softmax((x - self.center) / teacher_temperature, -1) for x in upcast(*teacher)])
 
-    def _collect(self, logits: Sequence[Tensor]) -> None:
-        total = torch.stack([x.sum(0, keepdim=True) for x in logits]).sum(0)
-        rows = total.new_full((1, 1), sum(len(x) for x in logits))
-        collected = torch.cat((total, rows), dim=1)
-        self._collected = collected if self._collected is None else self._collected + collected
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Adds the sums and counts of the micro-batches and processes, in place of gathering the logits."""
+        return all_reduce_sum(torch.stack(tuple(parts)).sum(0))
 
-    @torch.no_grad()
-    def update_center(self) -> None:
-        """Updates the center with the mean of all rows accumulated since the last call, over all processes."""
-        if self._collected is not None:
-            collected = all_reduce_sum(self._collected)
-            mean = collected[:, :-1] / collected[:, -1:]
-            self.center.lerp_(mean.to(self.center), 1.0 - self.center_momentum)
-            self.discard()
-
-    def discard(self) -> None:
-        """Discards the accumulated logits, for an optimizer update that was skipped."""
-        self._collected = None
+    def update(self, *rows: Tensor) -> None:
+        """Moves the center toward the mean of the logits, given their sum and count (1, K + 1)."""
+        (total,) = rows
+        mean = total[:, :-1] / total[:, -1:]
+        self.center.lerp_(mean.to(self.center), 1.0 - self.center_momentum)
 
     def _check(self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float) -> None:
         check_positive("teacher_temperature", teacher_temperature)

@@ -1,4 +1,4 @@
-"""VICReg loss: variance, invariance and covariance regularization."""
+"""VICReg loss: variance, invariance and covariance regularization; VCReg: without invariance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from ssl_lib.distributed import all_reduce_sum, batch_center, world_size
 from ssl_lib.losses._common import check_pair, check_positive, check_weight, upcast, without_autocast
+from ssl_lib.registry import REGULARIZERS
 
-__all__ = ["VICRegLoss"]
+__all__ = ["VCRegLoss", "VICRegLoss", "variance_and_covariance"]
 
 
 class VICRegLoss(nn.Module):
@@ -59,17 +60,52 @@ class VICRegLoss(nn.Module):
         with without_autocast(z_a):
             z_a, z_b = upcast(z_a, z_b)
             invariance = F.mse_loss(z_a, z_b)
-            hinge_a, covariance_a = self._variance_and_covariance(z_a)
-            hinge_b, covariance_b = self._variance_and_covariance(z_b)
+            hinge_a, covariance_a = variance_and_covariance(z_a, self.eps)
+            hinge_b, covariance_b = variance_and_covariance(z_b, self.eps)
             return (
                 self.invariance_weight * invariance
                 + self.variance_weight * (hinge_a + hinge_b) / 2
                 + self.covariance_weight * (covariance_a + covariance_b)
             )
 
-    def _variance_and_covariance(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the hinge and covariance terms of one view."""
-        z = batch_center(z)
-        covariance = all_reduce_sum(z.T @ z) / (world_size() * len(z) - 1)  # (D, D)
-        hinge = F.relu(1.0 - (covariance.diagonal() + self.eps).sqrt()).mean()
-        return hinge, covariance.fill_diagonal_(0.0).square().sum() / z.shape[1]
+
+@REGULARIZERS.register("vcreg")
+class VCRegLoss(nn.Module):
+    """The variance and covariance terms of VICReg for one batch of features.
+
+    Source: Zhu et al. 2023 (arXiv:2306.13292, equations 2 and 3).
+
+    Args:
+        variance_weight: Weight of the hinge loss, >= 0.
+        covariance_weight: Weight of the squared covariances, >= 0.
+        eps: Added to the variance before the square root, > 0.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(self, variance_weight: float = 1.0, covariance_weight: float = 1.0, eps: float = 1e-4) -> None:
+        super().__init__()
+        check_weight("variance_weight", variance_weight)
+        check_weight("covariance_weight", covariance_weight)
+        check_positive("eps", eps)
+        self.variance_weight, self.covariance_weight, self.eps = variance_weight, covariance_weight, eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Computes the weighted sum of both terms, a scalar >= 0, of features (N, D).
+
+        Raises:
+            ValueError: The features are not a float matrix, or the global batch has fewer than 2 images.
+        """
+        check_pair(features, features, ("features", "features"))
+        with without_autocast(features):
+            hinge, covariance = variance_and_covariance(upcast(features)[0], self.eps)
+            return self.variance_weight * hinge + self.covariance_weight * covariance
+
+
+def variance_and_covariance(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The hinge and covariance terms of one view's embeddings (N, D), over the global batch."""
+    z = batch_center(z)
+    covariance = all_reduce_sum(z.T @ z) / (world_size() * len(z) - 1)  # (D, D)
+    hinge = F.relu(1.0 - (covariance.diagonal() + eps).sqrt()).mean()
+    return hinge, covariance.fill_diagonal_(0.0).square().sum() / z.shape[1]

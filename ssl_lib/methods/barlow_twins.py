@@ -9,9 +9,10 @@ from torch import nn
 from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import BarlowTwinsLoss
-from ssl_lib.methods.base import Method, view_pair
+from ssl_lib.methods.base import Method
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
+from ssl_lib.views.inputs import view_pair
 
 
 @METHODS.register("barlow_twins")
@@ -50,8 +51,9 @@ class BarlowTwins(Method):
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Compares the cross-correlation matrix of the two views' embeddings with the identity."""
         x_a, x_b = view_pair(views)
-        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
+        features_a, features_b = self.backbone(x_a), self.backbone(x_b)
+        z_a, z_b = self.projector(features_a), self.projector(features_b)
+        return StepOutput(self.loss(z_a, z_b), {}, z_a.detach(), z_b.detach(), features=features_a)
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Scales the learning rate of biases and norm layers by `bias_lr_scale`."""

@@ -1,20 +1,23 @@
-"""Method: base class of all self-supervised methods, and checks of its interface."""
+"""Method: base class of all self-supervised methods."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
+from ssl_lib.backbones.base import Needs
 from ssl_lib.ema import EMATeacher
 from ssl_lib.optim import cosine_schedule, param_groups
 from ssl_lib.optim.peak import LRScaling
 from ssl_lib.types import Progress, StepOutput, Views
 
-__all__ = ["Method", "backbones", "check_method", "checked_output", "view_pair"]
+__all__ = ["Method", "backbones"]
+
+Family = Literal["joint_embedding", "clustering", "masked", "predictive", "dense", "pretext"]
 
 
 class Method(nn.Module, ABC):
@@ -26,15 +29,24 @@ class Method(nn.Module, ABC):
     Attributes:
         backbone: Network to train: (N, C, H, W) -> (N, out_dim), with an `out_dim` attribute.
         momentum: Initial EMA momentum of the teachers, for methods that have teachers.
+        final_momentum: EMA momentum at the end of the run; equal to `momentum` it is constant.
+        regularizers: Losses of `StepOutput.features` that the trainer adds: by name, the weight and the loss, such as
+            `{"koleo": (0.1, KoLeoLoss())}`.
         sync_batchnorm: Whether BatchNorm statistics are synchronized across processes, as in most references.
         lr_scaling: How the reference scales its learning rate with the batch size; used if `Schedule.lr_scaling` is
             None. None leaves the choice to the optimizer, whose default is "linear".
+        family: Kind of method, which groups the lists of methods.
+        needs: What the method needs of its backbone besides `forward`; see `check_backbone`.
     """
 
     backbone: nn.Module
     momentum: float
+    final_momentum: float = 1.0
+    regularizers: Mapping[str, tuple[float, nn.Module]] = MappingProxyType({})
     sync_batchnorm = True
     lr_scaling: ClassVar[LRScaling | None] = None
+    family: ClassVar[Family] = "joint_embedding"
+    needs: ClassVar[Needs] = "features"
 
     @abstractmethod
     def forward(self, views: Views, progress: Progress) -> StepOutput:
@@ -54,21 +66,33 @@ class Method(nn.Module, ABC):
         return ()
 
     def ema_momentum(self, progress: Progress) -> float:
-        """EMA momentum at this update, in [0, 1]; increases from `self.momentum` to 1 by a cosine over the run.
+        """EMA momentum at this update, in [0, 1]; a cosine over the run from `momentum` to `final_momentum`.
 
         If a finished run is made longer, the trainer passes the end of the schedules, `Progress.settled`.
         """
-        return cosine_schedule(progress.step, progress.total_steps, self.momentum, 1.0)
+        return cosine_schedule(progress.step, progress.total_steps, self.momentum, self.final_momentum)
 
     def chance_loss(self, num_images: int) -> float | None:
         """Loss of uninformative embeddings for a global batch of `num_images`; None if unknown."""
         return None
 
+    def before_epoch(self, progress: Progress, encode: Callable[[nn.Module], Tensor]) -> None:
+        """Runs before the first update of every epoch, in all processes together, e.g. to cluster the images.
+
+        A run that is resumed within an epoch does not repeat it, so what the epoch needs must be kept in buffers.
+
+        Args:
+            progress: Of the epoch's first update.
+            encode: Computes the outputs (M, D) of a network for all M training images, by index, on the CPU: without
+                augmentation, in eval mode, and zero for images that are left out or cannot be read. In the dry run of
+                `build`, M is the size of a small batch.
+        """
+
     def before_update(self, progress: Progress) -> None:
         """Runs after backward and before gradient clipping and the optimizer step; may edit the unscaled gradients."""
 
     def after_update(self, progress: Progress) -> None:
-        """Runs once per optimizer update, after the step and the EMA update, e.g. to update a center or queue."""
+        """Runs once per optimizer update, after the step and the updates of teachers and memories."""
 
     def on_skipped_update(self, progress: Progress) -> None:
         """Runs instead of `after_update` if the update was skipped because of non-finite values."""
@@ -77,47 +101,3 @@ class Method(nn.Module, ABC):
 def backbones(method: Method) -> set[nn.Module]:
     """Returns the backbones of the student and its teachers."""
     return {method.backbone, *(teacher.parts[0] for teacher, _ in method.ema_pairs())}
-
-
-def check_method(method: object) -> None:
-    """Checks that an object is a `Method` with a backbone.
-
-    Raises:
-        TypeError: The object is not a `Method`, or its `backbone` is not set to a module.
-    """
-    if not isinstance(method, Method):
-        raise TypeError(f"expected a Method, got {type(method).__name__}: subclass ssl_lib.Method")
-    if not isinstance(getattr(method, "backbone", None), nn.Module):
-        raise TypeError(f"{type(method).__name__} must set self.backbone, the network to train")
-
-
-def checked_output(output: object, method: Method) -> StepOutput:
-    """Checks and returns the output of a method's forward pass.
-
-    Raises:
-        TypeError: The output is not a `StepOutput`.
-        ValueError: The loss is not a scalar tensor, or does not require gradients.
-    """
-    name = f"{type(method).__name__}.forward"
-    if not isinstance(output, StepOutput):
-        raise TypeError(f"{name} must return a StepOutput(loss), got {type(output).__name__}")
-    if not isinstance(output.loss, Tensor) or output.loss.ndim:
-        got = f"shape {tuple(output.loss.shape)}" if isinstance(output.loss, Tensor) else type(output.loss).__name__
-        raise ValueError(f"{name} must return a scalar loss, such as a mean over the batch; got {got}")
-    if torch.is_grad_enabled() and not output.loss.requires_grad:
-        raise ValueError(f"{name} returned a loss that depends on no trainable parameter: was it detached?")
-    return output
-
-
-def view_pair(views: Views) -> tuple[Tensor, Tensor]:
-    """Returns the two views compared by a siamese method.
-
-    Raises:
-        ValueError: There are not exactly two large views and no small ones.
-    """
-    if len(views.large) != 2 or views.small:
-        raise ValueError(
-            f"this method compares two views of each image, got {len(views.large)} large and {len(views.small)} small "
-            "views: use a preset with two views, such as `views: {preset: simclr}`"
-        )
-    return views.large[0], views.large[1]

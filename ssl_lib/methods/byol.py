@@ -8,9 +8,10 @@ from ssl_lib.backbones.base import feature_dim
 from ssl_lib.ema import EMATeacher
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NegativeCosineLoss
-from ssl_lib.methods.base import Method, view_pair
+from ssl_lib.methods.base import Method
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
+from ssl_lib.views.inputs import view_pair
 
 
 @METHODS.register("byol")
@@ -41,10 +42,11 @@ class BYOL(Method):
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Predicts the teacher's projection of each view from the other view."""
         x_a, x_b = view_pair(views)
-        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
+        features_a, features_b = self.backbone(x_a), self.backbone(x_b)
+        z_a, z_b = self.projector(features_a), self.projector(features_b)
         loss_a = 2 + 2 * self.loss(self.predictor(z_a), self.teacher(x_b))
         loss_b = 2 + 2 * self.loss(self.predictor(z_b), self.teacher(x_a))
-        return StepOutput(loss_a + loss_b, embeddings=z_a.detach(), embeddings_b=z_b.detach())
+        return StepOutput(loss_a + loss_b, {}, z_a.detach(), z_b.detach(), features=features_a)
 
     def ema_pairs(self) -> list[tuple[EMATeacher, tuple[nn.Module, ...]]]:
         """The teacher averages the backbone and projector; it has no predictor."""

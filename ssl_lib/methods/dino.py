@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from torch import nn
 
@@ -11,8 +12,10 @@ from ssl_lib.ema import EMATeacher
 from ssl_lib.heads import Prototypes, mlp
 from ssl_lib.losses import DINOLoss
 from ssl_lib.methods.base import Method
+from ssl_lib.optim import ramp
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
+from ssl_lib.views.inputs import multi_crop
 
 
 @METHODS.register("dino")
@@ -39,6 +42,8 @@ class DINO(Method):
         freeze_prototypes: Number of initial epochs in which the prototypes are frozen.
     """
 
+    family = "clustering"
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -62,22 +67,22 @@ class DINO(Method):
         self.prototypes = Prototypes(bottleneck_dim, num_prototypes, free_scale=free_prototype_scale)
         self.teacher = EMATeacher(self.backbone, self.projector, self.prototypes)
         self.loss = DINOLoss(num_prototypes, student_temperature, center_momentum)
-        warmup = np.linspace(warmup_teacher_temperature, teacher_temperature, warmup_temperature_epochs)
-        self.teacher_temperatures = [*warmup.tolist(), teacher_temperature]  # by epoch, then constant
+        self.teacher_temperature = warmup_teacher_temperature, teacher_temperature, warmup_temperature_epochs
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Matches the student's output for each view to the teacher's output for the other views of the image."""
-        features = torch.cat([self.backbone(torch.cat(group)) for group in (views.large, views.small) if group])
+        features = multi_crop(self.backbone, views)
         student = self.prototypes(self.projector(features)).chunk(len(views.large + views.small))
         teacher = self.teacher(torch.cat(views.large)).chunk(len(views.large))
-        temperature = self.teacher_temperatures[min(progress.epoch, len(self.teacher_temperatures) - 1)]
-        first, second = features.detach().split(len(student[0]))[:2]
+        temperature = ramp(progress, *self.teacher_temperature)
+        first, second = features.split(len(student[0]))[:2]
         assignments = self.loss.targets(teacher[:1], temperature)[0]
-        return StepOutput(self.loss(student, teacher, temperature), {}, first, second, assignments)
+        loss = self.loss(student, teacher, temperature)
+        return StepOutput(loss, {}, first.detach(), second.detach(), assignments, features=first)
 
     def chance_loss(self, num_images: int) -> float:
         """Uniform distribution over K prototypes: ln K."""
-        return float(np.log(self.loss.num_prototypes))
+        return math.log(self.loss.num_prototypes)
 
     @property
     def encoder(self) -> nn.Module:
@@ -92,11 +97,3 @@ class DINO(Method):
         """Freezes the prototypes in the first epochs by removing their gradients."""
         if progress.epoch < self.freeze_prototypes:
             self.prototypes.zero_grad(set_to_none=True)
-
-    def after_update(self, progress: Progress) -> None:
-        """Updates the center."""
-        self.loss.update_center()
-
-    def on_skipped_update(self, progress: Progress) -> None:
-        """Discards the teacher outputs accumulated for the center."""
-        self.loss.discard()

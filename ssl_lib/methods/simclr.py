@@ -10,9 +10,10 @@ from torch import nn
 from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NTXentLoss
-from ssl_lib.methods.base import Method, view_pair
+from ssl_lib.methods.base import Method
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
+from ssl_lib.views.inputs import view_pair
 
 
 @METHODS.register("simclr")
@@ -55,9 +56,10 @@ class SimCLR(Method):
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Contrasts the two views of each image with all other views of the batch."""
-        z = self.projector(self.backbone(torch.cat(view_pair(views))))  # (2N, D)
-        z_a, z_b = z.chunk(2)
-        return StepOutput(self.loss(z_a, z_b), embeddings=z_a.detach(), embeddings_b=z_b.detach())
+        features = self.backbone(torch.cat(view_pair(views)))  # (2N, F)
+        z_a, z_b = self.projector(features).chunk(2)
+        loss = self.loss(z_a, z_b)
+        return StepOutput(loss, {}, z_a.detach(), z_b.detach(), features=features.chunk(2)[0])
 
     def chance_loss(self, num_images: int) -> float:
         """Uniform distribution over the 2N - 1 other views: ln(2N - 1)."""

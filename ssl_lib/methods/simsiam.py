@@ -9,10 +9,11 @@ from torch import nn
 from ssl_lib.backbones.base import feature_dim
 from ssl_lib.heads import mlp
 from ssl_lib.losses import NegativeCosineLoss
-from ssl_lib.methods.base import Method, view_pair
+from ssl_lib.methods.base import Method
 from ssl_lib.optim.param_groups import param_groups
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
+from ssl_lib.views.inputs import view_pair
 
 
 @METHODS.register("simsiam")
@@ -48,9 +49,10 @@ class SimSiam(Method):
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Predicts the projection of each view from the other view, without gradient through the target."""
         x_a, x_b = view_pair(views)
-        z_a, z_b = self.projector(self.backbone(x_a)), self.projector(self.backbone(x_b))
+        features_a, features_b = self.backbone(x_a), self.backbone(x_b)
+        z_a, z_b = self.projector(features_a), self.projector(features_b)
         loss = (self.loss(self.predictor(z_a), z_b) + self.loss(self.predictor(z_b), z_a)) / 2
-        return StepOutput(loss, embeddings=z_a.detach(), embeddings_b=z_b.detach())
+        return StepOutput(loss, {}, z_a.detach(), z_b.detach(), features=features_a)
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Applies weight decay to all parameters and optionally fixes the predictor's learning rate."""

@@ -10,49 +10,11 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from ssl_lib.optim.curves import cosine_schedule
 from ssl_lib.optim.peak import SCALINGS, LRScaling, describe_peak, given_value, peak_lr, set_values
 from ssl_lib.types import Progress
 
-__all__ = ["Schedule", "cosine_schedule"]
-
-
-def cosine_schedule(
-    step: int,
-    total_steps: int,
-    start: float,
-    end: float,
-    warmup_steps: int = 0,
-    warmup_start: float = 0.0,
-    *,
-    warmup_endpoint: bool = False,
-) -> float:
-    """Returns the value at `step` of a linear warmup followed by a half-cosine from `start` to `end`.
-
-    Source: `adjust_learning_rate` of barlowtwins/main.py (likewise VICReg, BYOL and MoCo v3): step s of a warmup of W
-    steps has completed a fraction s / W of the warmup. With `warmup_endpoint`, `cosine_scheduler` of dino/utils.py
-    (likewise SwAV): the fraction is s / (W - 1), so the last warmup step has the full value.
-
-    Args:
-        step: 0-based index of the update, in [0, total_steps].
-        total_steps: Number of steps of warmup and cosine together, >= 1.
-        start: Peak value, reached after the warmup.
-        end: Value at `total_steps`, i.e. after the last update.
-        warmup_steps: Number of warmup steps, in [0, total_steps).
-        warmup_start: Value at step 0 of the warmup.
-        warmup_endpoint: Whether the last warmup step already has the value `start`.
-
-    Raises:
-        ValueError: A step count is out of range.
-    """
-    if not 0 <= step <= total_steps or total_steps < 1:
-        raise ValueError(f"step must be in [0, total_steps], got step {step} of {total_steps}")
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"warmup_steps must be in [0, total_steps), got {warmup_steps} of {total_steps}")
-    if step < warmup_steps:
-        last = max(1, warmup_steps - 1) if warmup_endpoint else warmup_steps
-        return warmup_start + (start - warmup_start) * step / last
-    position = (step - warmup_steps) / (total_steps - warmup_steps)
-    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * position))
+__all__ = ["Schedule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +35,8 @@ class Schedule:
             `lr_scaling` of the method or else of the optimizer, or "linear" if they have none; see `scaled_for`.
         weight_decay_end: Weight decay after the last update, >= 0, reached by a cosine over the whole run (DINO).
             Groups whose weight decay is 0 keep it. None keeps the weight decay constant.
+        stretch: The cosines are computed for a run this many times as long, >= 1, and cut off at its end (1.25 in
+            MSN, I-JEPA).
         restart_lr: Learning rate at which a finished run continues if it is made longer, as a fraction of the peak, in
             [0, 1]. From there it decays to `end` by a cosine.
         restarts: Restarts of a run that was made longer: pairs of the epoch, in increasing order between
@@ -90,6 +54,7 @@ class Schedule:
     per_epoch: bool = False
     lr_scaling: LRScaling | None = None
     weight_decay_end: float | None = None
+    stretch: float = 1.0
     restart_lr: float = 0.5
     restarts: tuple[tuple[float, float], ...] = ()
 
@@ -108,6 +73,8 @@ class Schedule:
             raise ValueError(f"lr_scaling must be 'linear', 'sqrt' or 'none', got {self.lr_scaling!r}")
         if self.weight_decay_end is not None and not 0 <= self.weight_decay_end < math.inf:
             raise ValueError(f"weight_decay_end must be at least 0 or None, got {self.weight_decay_end}")
+        if not 1 <= self.stretch < math.inf:
+            raise ValueError(f"stretch must be at least 1, got {self.stretch}")
         restarts = tuple((float(epoch), float(lr)) for epoch, lr in self.restarts)
         object.__setattr__(self, "restarts", restarts)
         rising = all(a < b for a, b in itertools.pairwise((self.warmup_epochs, *self._ends)))
@@ -172,6 +139,7 @@ class Schedule:
         total = starts[0] if starts else progress.total_steps
         # The warmup is a fraction of the run, so that a run shortened by total_steps compresses the whole schedule.
         warmup = min(round(total * self.warmup_epochs / self._ends[0]), total - 1)
+        total = round(self.stretch * total)
         return cosine_schedule(
             step, total, 1.0, self.end, warmup, self.warmup_start, warmup_endpoint=self.warmup_endpoint
         )
@@ -206,7 +174,8 @@ class Schedule:
             decay = group.setdefault("initial_weight_decay", group["weight_decay"])
             set_values(group, lr=peak * group.get("lr_scale", 1.0) * (1.0 if group.get("fixed_lr", False) else factor))
             if self.weight_decay_end is not None and decay > 0:
-                now = cosine_schedule(min(progress.step, last), last, decay, self.weight_decay_end)
+                whole = round(self.stretch * last)
+                now = cosine_schedule(min(progress.step, last), whole, decay, self.weight_decay_end)
                 set_values(group, weight_decay=now)
         return float(optimizer.param_groups[0]["initial_lr"] * factor)
 

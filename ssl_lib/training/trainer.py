@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ssl_lib.data import Loader
 from ssl_lib.data.worker_errors import worker_crashes
 from ssl_lib.distributed import barrier, gather_objects, in_any
-from ssl_lib.errors import CheckpointError, ConfigError
+from ssl_lib.errors import ConfigError
 from ssl_lib.methods.base import Method, backbones
 from ssl_lib.optim import Schedule, clip_grad_per_parameter
 from ssl_lib.registry import TRAINER
@@ -25,8 +25,9 @@ from ssl_lib.training.callbacks import Callback, Checkpoints, default_callbacks
 from ssl_lib.training.callbacks.base import CallbackList
 from ssl_lib.training.callbacks.nonfinite import recorded_step
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
-from ssl_lib.training.checks import check_parts
+from ssl_lib.training.checks import check_parts, check_run_dir
 from ssl_lib.training.ddp import parallelize
+from ssl_lib.training.encode_images import encode_images
 from ssl_lib.training.fsdp import check_sharding, shard
 from ssl_lib.training.gradcache import computed_in_chunks
 from ssl_lib.training.meter import Meter
@@ -144,7 +145,7 @@ class Trainer:
             if self.run_dir is not None:
                 exists = resume is not True or bool(list_checkpoints(self.run_dir))  # else there is nothing to resume
                 stack.enter_context(run_lock(self.run_dir, make=exists))
-            self._check_run_dir(bool(resume))
+            check_run_dir(self.run_dir, bool(resume))
             state = self._prepare(method, loader, optimizer, schedule or Schedule())
             if resume and self.run_dir is not None:
                 again = isinstance(resume, Checkpoint) and resume.outdated  # another process has trained meanwhile
@@ -170,16 +171,6 @@ class Trainer:
         never been stopped.
         """
         self._stop.set()
-
-    def _check_run_dir(self, resume: bool) -> None:
-        """Refuses to overwrite a run, and to resume without a folder, before anything is written."""
-        if resume and self.run_dir is None:
-            raise ValueError("resume needs a run_dir: Trainer(run_dir=...)")
-        if not resume and self.run_dir is not None and list_checkpoints(self.run_dir):
-            raise CheckpointError(
-                f"{self.run_dir} already holds a run: pass resume=True to continue it, choose another run_dir, "
-                "or delete its checkpoints"
-            )
 
     def _prepare(self, method: Method, loader: Loader, optimizer: Optimizer, schedule: Schedule) -> TrainState:
         method.to(device=self.precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -215,6 +206,9 @@ class Trainer:
     def _run_epoch(self, state: TrainState, update: Update, callbacks: CallbackList) -> None:
         meter = state.meter
         epoch, start = divmod(state.step, state.loader.steps_per_epoch)
+        if start == 0:
+            with meter.paused():
+                state.method.before_epoch(state.progress, functools.partial(encode_images, state))
         for batch in meter.timed(state.loader.epoch(epoch, start), self.clock):
             completes_line = (state.step + 1) % self.log_every == 0 or state.ends_epoch(state.step + 1)
             found = update(state, batch, functools.partial(callbacks.backward, state) if completes_line else None)

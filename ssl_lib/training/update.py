@@ -1,18 +1,20 @@
-"""One optimizer update: micro-batches forward and backward, the optimizer's step, the teachers."""
+"""One optimizer update: micro-batches forward and backward, the optimizer's step, teachers and memories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 
-from ssl_lib.methods.base import checked_output
+from ssl_lib.memory import Memory, memories
 from ssl_lib.training.ddp import unsynced
+from ssl_lib.training.method_output import checked_output
 from ssl_lib.training.nonfinite import ModuleWatch, judge_update, overflowing_scale
 from ssl_lib.training.state import TrainState
-from ssl_lib.types import Batch, NonFinite, StepOutput
+from ssl_lib.types import Batch, BatchRandom, NonFinite, StepOutput
+from ssl_lib.utils.seeding import seeded_generator
 from ssl_lib.utils.stopwatch import Stopwatch
 
 __all__ = ["Update"]
@@ -53,7 +55,8 @@ class Update:
         """
         method, progress = state.method, state.progress
         lr = state.schedule.apply(state.optimizer, progress)
-        before = {name: buffer.clone() for name, buffer in method.named_buffers()} if self.max_skips else {}
+        kept = memories(method)
+        before = _statistics(method, kept) if self.max_skips else {}
         watched = self.watch_from is not None and state.step >= self.watch_from
         with ModuleWatch(method) if watched else nullcontext() as watch:
             output = self._accumulate_gradients(state, batch, lr, watch)
@@ -63,10 +66,14 @@ class Update:
             with self.clock("teacher"):
                 for teacher, parts in method.ema_pairs():
                     teacher.update(parts, method.ema_momentum(progress.settled))
+                for memory in kept:
+                    memory.commit()
                 method.after_update(progress)
         else:
-            for name, buffer in before.items() if found else ():  # such as BatchNorm's statistics
-                method.get_buffer(name).copy_(buffer)
+            for buffer, value in before.items() if found else ():
+                buffer.copy_(value)
+            for memory in kept:
+                memory.rollback()
             method.on_skipped_update(progress)
         return found
 
@@ -79,7 +86,10 @@ class Update:
             with self.clock("copy"):
                 moved = micro.to(state.precision.device)
             with self.clock("views"):
-                views = state.loader.views(moved)
+                random = BatchRandom(
+                    batch.joined, micro.rows, seeded_generator("method", state.loader.seed, batch.step)
+                )
+                views = replace(state.loader.views(moved), random=random)
             with unsynced(state.model) if number < len(micros) else nullcontext():
                 with self.clock("forward"), state.precision.autocast():
                     output = checked_output(state.model(views, state.progress), state.method)
@@ -113,3 +123,9 @@ class Update:
         optimizer.zero_grad(set_to_none=True)
         stepped = found is None and scaler.get_scale() >= scale
         return stepped, found if stepped else overflowing_scale(scaler.get_scale(), last) or found
+
+
+def _statistics(method: nn.Module, kept: Iterable[Memory]) -> dict[Tensor, Tensor]:
+    """Copies of the buffers that a forward pass changes, such as BatchNorm's statistics; memories do not change."""
+    own = {id(buffer) for memory in kept for buffer in memory.buffers()}
+    return {buffer: buffer.clone() for buffer in method.buffers() if id(buffer) not in own}

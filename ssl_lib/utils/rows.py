@@ -1,4 +1,4 @@
-"""Unit-length rows and row norms of embeddings, correct at any scale: no square overflows or underflows."""
+"""Rows of embeddings: unit length and norms at any scale without overflow, finite values, and chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["row_norms", "unit_rows"]
+__all__ = ["check_finite", "part_rows", "row_norms", "unit_rows"]
+
+_VALUES = 2**24  # values per chunk, so that large banks need little additional memory
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -32,6 +34,23 @@ def row_norms(x: Tensor) -> Tensor:
     scaled, factors = _scaled(x)
     norms: Tensor = torch.linalg.vector_norm(scaled, dim=-1)
     return norms / factors.squeeze(-1)
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raises ValueError, with the first row, if a value of x (N, ...) is NaN or infinite."""
+    for start in range(0, len(x), rows := max(1, _VALUES // max(1, x[:1].numel()))):
+        bad = ~x[start : start + rows].isfinite().flatten(1).all(1)
+        if bad.any():
+            first = start + int(bad.nonzero()[0])
+            raise ValueError(
+                f"row {first} of the {name} is NaN or infinite: metrics need finite values; check the network that "
+                "computed the row and its input"
+            )
+
+
+def part_rows(features: Tensor, width: int = 1) -> int:
+    """Number of rows of features (N, D) to process at once if each row needs `width` additional values."""
+    return max(1, _VALUES // max(width, features.shape[1]))
 
 
 def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:

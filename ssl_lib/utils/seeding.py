@@ -10,10 +10,13 @@ import torch
 
 __all__ = ["global_state", "seed_everything", "seeded_generator", "set_global_state"]
 
-_USES = {"order": 1, "crops": 2, "views": 3, "sample": 4, "hold-out": 5}
+_USES = {"order": 1, "crops": 2, "views": 3, "sample": 4, "hold-out": 5, "method": 6, "clusters": 7}
 
 
-def seeded_generator(use: Literal["order", "crops", "views", "sample", "hold-out"], *key: int) -> torch.Generator:
+_Use = Literal["order", "crops", "views", "sample", "hold-out", "method", "clusters"]
+
+
+def seeded_generator(use: _Use, *key: int) -> torch.Generator:
     """Returns a torch generator whose stream depends on the use and on `key`, non-negative integers."""
     entropy = np.random.SeedSequence((_USES[use], *key)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(entropy[0]))

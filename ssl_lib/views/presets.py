@@ -15,10 +15,13 @@ __all__ = [
     "barlow_twins",
     "byol",
     "byol_small",
+    "deepcluster_v2",
     "dino",
     "gray",
+    "jigsaw",
     "moco_v2",
     "moco_v3",
+    "rotation",
     "simclr",
     "simclr_small",
     "simsiam",
@@ -112,6 +115,30 @@ def dino(size: int = 224, small_size: int = 96, small_count: int = 8, scale_spli
     first, second = (replace(view, crop_scale=(scale_split, 1.0)) for view in byol(size))
     small = replace(first, crop_scale=(0.05, scale_split), blur_p=0.5)
     return [first, second, *_small(small, small_size, small_count)]
+
+
+@PRESETS.register("rotation")
+def rotation(size: int = 224) -> list[ViewConfig]:
+    """Rotation prediction: one view, cropped and flipped, without color changes (arXiv:1803.07728, section 3)."""
+    return [ViewConfig(size=size, jitter_p=0.0, grayscale_p=0.0, blur_p=0.0)]
+
+
+@PRESETS.register("jigsaw")
+def jigsaw(size: int = 225) -> list[ViewConfig]:
+    """Jigsaw puzzles: one view, cropped and flipped, gray for 30 % of the images (arXiv:1603.09246, section 4.2)."""
+    return [replace(rotation(size)[0], grayscale_p=0.3)]
+
+
+@PRESETS.register("deepcluster_v2")
+def deepcluster_v2(size: int = 224, small_size: int = 96, small_count: int = 6) -> list[ViewConfig]:
+    """DeepCluster v2: the views of SwAV (facebookresearch/swav/main_deepclusterv2.py).
+
+    Args:
+        size: Side of the large views in pixels.
+        small_size: Side of the small views in pixels, less than `size`.
+        small_count: Number of small views; 0 for none.
+    """
+    return swav(size, small_size, small_count)
 
 
 @PRESETS.register("simclr_small")

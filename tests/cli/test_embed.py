@@ -175,6 +175,9 @@ def test_pictures_of_other_bands_and_of_pages_are_read_as_the_network_read_them(
         assert (picture == round(1000 * (page + 1) / 4095 * 255)).all(2).sum() > 5000
     assert main(["duplicates", str(tmp_path / "own.npz")]) == 0
     assert "the images are pages of files, so exact copies are not recognized" in capsys.readouterr().err
+    for command in (["duplicates"], ["select", "-n", "1"]):
+        error = error_of(capsys, *command, tmp_path / "own.npz", "-o", tmp_path / "list.txt")
+        assert "list.txt would name whole files" in error and not (tmp_path / "list.txt").exists()
 
 
 def test_pictures_of_four_bands_show_the_first_three(tmp_path, capsys):

@@ -9,7 +9,7 @@ from ssl_lib.cli.describe import described
 from ssl_lib.cli.list import registry_of
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.resolve import GIVEN
-from ssl_lib.registry import BACKBONES, KINDS, PRESETS
+from ssl_lib.registry import BACKBONES, KINDS, METHODS, PRESETS
 from ssl_lib.views import ViewConfig
 from tests.cli.conftest import error_of, stdout_of
 
@@ -21,8 +21,16 @@ def test_list_prints_components_of_every_kind(capsys):
 
 
 def test_list_of_a_kind_prints_its_names_in_order(capsys):
-    names = [line.split()[0] for line in stdout_of(capsys, "list", "methods").splitlines()]
-    assert names == ["barlow_twins", "byol", "dino", "simclr", "simsiam", "vicreg"]
+    names = [line.split()[0] for line in stdout_of(capsys, "list", "optimizers").splitlines()]
+    assert names == ["adamw", "lars", "sgd"]
+
+
+def test_list_groups_methods_by_family(capsys):
+    groups = stdout_of(capsys, "list", "methods").split(":\n")
+    found = {line.split()[0] for group in groups[1:] for line in group.splitlines() if line.startswith("  ")}
+    assert found == set(METHODS)
+    pretext = stdout_of(capsys, "list", "methods").partition("pretext:\n")[2]
+    assert [line.split()[0] for line in pretext.splitlines() if line.startswith("  ")][:2] == ["jigsaw", "rotation"]
 
 
 def test_list_prints_many_similar_names_as_a_paragraph(capsys):

@@ -169,9 +169,7 @@ def test_time_and_memory_follow_the_number_of_classes():
     labels = torch.arange(200_000) % 20_000
     assert len(hold_out_indices(labels, 0.1)) == 20_000
     ids = np.arange(4, dtype=np.uint64) * np.uint64(2**62)
-    with pytest.warns(
-        DataWarning, match=r"class ids from 0 to \d+ became the indices 0 to 3, and the names"
-    ):
+    with pytest.warns(DataWarning, match=r"class ids from 0 to \d+ became the indices 0 to 3, and the names"):
         data = ArrayData(np.zeros((4, 2, 2), np.uint8), ids)
     assert data.labels.tolist() == [0, 1, 2, 3] and data.class_names == tuple(map(str, ids.tolist()))
 

@@ -36,7 +36,7 @@ from ssl_lib.evaluation import (
     uniformity,
     view_distance,
 )
-from ssl_lib.evaluation.checks import check_finite
+from ssl_lib.utils.rows import check_finite
 
 GOOD = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 4

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lib.clustering import nearest_center
 from ssl_lib.data import ArrayData
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import Cluster, EvaluatedEncoder, Evaluator, Features, cluster_scores, k_means
-from ssl_lib.evaluation.cluster import nearest_center
 
 
 def blobs(count=120, classes=4, spread=0.2, seed=0):

@@ -57,27 +57,27 @@ def test_extreme_logits_give_finite_loss_and_gradient() -> None:
     assert value.isfinite() and all(view.grad.isfinite().all() for view in student)
 
 
-def test_center_changes_once_per_update_center() -> None:
+def test_center_changes_once_per_commit() -> None:
     loss = DINOLoss(6, center_momentum=0.7).double()
     expected = np.zeros((1, 6))
     for update in range(3):
         micro_batches = [logits(2, batch, seed=10 * update + batch) for batch in (3, 5)]
         for teacher in micro_batches:
             loss(teacher, teacher, 0.04)
-            np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="changed before update_center")
+            np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="changed before commit")
         rows = np.concatenate([view.numpy() for teacher in micro_batches for view in teacher])  # (2 * (3 + 5), 6)
         expected = 0.7 * expected + 0.3 * rows.mean(0, keepdims=True)
-        loss.update_center()
+        loss.commit()
         np.testing.assert_allclose(loss.center.numpy(), expected, rtol=1e-12)
         expected = loss.center.numpy().copy()
-        loss.update_center()
+        loss.commit()
         np.testing.assert_array_equal(loss.center.numpy(), expected, err_msg="changed twice")
 
 
 def test_forward_uses_the_center_before_the_update() -> None:
     loss, (student, teacher) = DINOLoss(6).double(), (logits(3), logits(2, seed=1))
     first = loss(student, teacher, 0.1)
-    loss.update_center()
+    loss.commit()
     assert first.item() == pytest.approx(formula(student, teacher, torch.zeros(1, 6), 0.1, 0.1), rel=1e-12)
     second = loss(student, teacher, 0.1)
     assert second.item() == pytest.approx(formula(student, teacher, loss.center, 0.1, 0.1), rel=1e-12)
@@ -87,24 +87,24 @@ def test_forward_uses_the_center_before_the_update() -> None:
 def test_eval_mode_does_not_accumulate_for_the_center() -> None:
     loss = DINOLoss(6).eval()
     loss(logits(3), logits(2), 0.04)
-    loss.update_center()
+    loss.commit()
     assert (loss.center == 0).all()
 
 
 def test_discarded_batches_do_not_change_the_center() -> None:
     loss, twin = DINOLoss(6), DINOLoss(6)
     loss(logits(2), [x * float("nan") for x in logits(2)], 0.04)
-    loss.discard()
+    loss.rollback()
     for module in (loss, twin):
         module(logits(2, seed=5), logits(2, seed=5), 0.04)
-        module.update_center()
+        module.commit()
     assert torch.equal(loss.center, twin.center) and (loss.center != 0).all()
 
 
-def test_update_center_without_batches_does_nothing() -> None:
+def test_commit_without_batches_does_nothing() -> None:
     loss = DINOLoss(6)
     loss.center.fill_(3)
-    loss.update_center()
+    loss.commit()
     assert (loss.center == 3).all()
 
 
@@ -112,7 +112,7 @@ def test_update_center_without_batches_does_nothing() -> None:
 def test_center_momentum_one_keeps_and_zero_replaces_the_center(momentum: float, expected: float) -> None:
     loss = DINOLoss(6, center_momentum=momentum)
     loss([torch.full((3, 6), 2.0)] * 2, [torch.full((3, 6), 2.0)] * 2, 0.04)
-    loss.update_center()
+    loss.commit()
     assert (loss.center == expected).all()
 
 
@@ -120,7 +120,7 @@ def test_state_dict_is_the_center_and_can_be_copied() -> None:
     loss = DINOLoss(6)
     loss(logits(2), logits(2), 0.04)
     twin = copy.deepcopy(loss)
-    loss.update_center()
+    loss.commit()
     assert (twin.center == 0).all()
     assert list(loss.state_dict()) == ["center"] and loss.center.shape == (1, 6)
     twin.load_state_dict(loss.state_dict())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_lib.distributed import all_reduce_sum, batch_normalize, gather, rank, world_size
+from ssl_lib.distributed import all_reduce_sum, batch_normalize, gather, joined, rank, share, world_size
 from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NTXentLoss
 from tests.distributed_helper import run_processes
 from tests.losses.generic import LOSSES, after_update, build, inputs
@@ -39,8 +39,8 @@ def train(case: str, batch: int) -> dict[str, Tensor]:
     weight = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(6, WIDTH).requires_grad_()
     values = []
     for _ in range(2):  # the second pass uses state from the first, such as a center
-        parts = (view.chunk(world_size())[rank()] @ weight for view in global_views(batch))
-        value = loss(**inputs(loss, parts.__next__))
+        parts = (share(view) @ weight for view in global_views(batch))
+        value = loss(**inputs(loss, parts.__next__, share(torch.arange(batch))))
         value.backward()
         after_update(loss)
         values.append(value.detach())
@@ -58,7 +58,13 @@ def work() -> dict[str, Tensor]:
     }
     part = torch.arange(6.0).reshape(2, 3).T + 10 * rank()  # not contiguous in memory
     x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(rank())) * 3 + 100
-    collectives = {"gather": gather(part), "sum": all_reduce_sum(part), "x": x, "normalized": batch_normalize(x)}
+    collectives = {
+        "gather": gather(part),
+        "joined": joined(part),
+        "sum": all_reduce_sum(part),
+        "x": x,
+        "normalized": batch_normalize(x),
+    }
     return results | collectives
 
 
@@ -86,5 +92,6 @@ def test_collectives_equal_one_process(results, world) -> None:
     norm = nn.BatchNorm1d(3, affine=False, dtype=torch.float64)(joined).chunk(world)
     for i, result in enumerate(results[world]):
         assert torch.equal(result["gather"], torch.cat(parts))
+        assert torch.equal(result["joined"], torch.stack(parts, 1).flatten(0, 1))
         assert torch.equal(result["sum"], torch.stack(parts).sum(0))
         torch.testing.assert_close(result["normalized"], norm[i], rtol=1e-10, atol=1e-10)

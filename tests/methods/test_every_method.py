@@ -8,15 +8,23 @@ import pytest
 import torch
 
 from ssl_lib import LARS, METHODS, Method, Progress, Schedule, Trainer
+from ssl_lib.memory import memories
 from ssl_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.families import FAST
 
 ALL = list(METHODS)
 PROGRESS = Progress(step=3, total_steps=12, steps_per_epoch=3)
 
 
 def first_views(loader):
-    batch = next(iter(loader.epoch(0)))
-    return loader.views(batch.images, torch.Generator().manual_seed(0))
+    return loader.views(next(iter(loader.epoch(0))))
+
+
+def ready(method, loader):
+    """Runs `before_epoch`, as the trainer does before the first update."""
+    pixels = (loader.data.gather(torch.arange(len(loader.data))) / 255 - 0.5) / 0.25
+    method.before_epoch(Progress(0, 12, 3), lambda network: network(pixels).detach())
+    return method
 
 
 def copies_of(pairs):
@@ -27,10 +35,19 @@ def copies_of(pairs):
     ]
 
 
+def test_every_family_has_a_method_in_the_fast_tests():
+    assert {METHODS[name].family for name in ALL} == {METHODS[name].family for name in FAST}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_docstring_has_a_source(name):
+    assert "arXiv:" in METHODS[name].__doc__
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_loss_decreases_in_20_steps(name, make_method, make_loader):
-    method, loader = make_method(name), make_loader(name)
-    views = first_views(loader)
+    loader = make_loader(name)
+    method, views = ready(make_method(name), loader), first_views(loader)
     optimizer = torch.optim.AdamW(method.param_groups(0.0), lr=3e-3)
     progress = Progress(step=30, total_steps=1000, steps_per_epoch=10)
     losses = []
@@ -45,8 +62,9 @@ def test_loss_decreases_in_20_steps(name, make_method, make_loader):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_trainable_parameter_gets_a_gradient(name, make_method, make_loader):
-    method = make_method(name)
-    method(first_views(make_loader(name)), PROGRESS).loss.backward()
+    loader = make_loader(name)
+    method = ready(make_method(name), loader)
+    method(first_views(loader), PROGRESS).loss.backward()
     missing = [key for key, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert missing == []
 
@@ -91,12 +109,16 @@ def test_checkpoint_restores_the_state_dict(name, make_method, make_loader, tmp_
 
 @pytest.mark.parametrize("name", ALL)
 def test_forward_in_eval_mode_does_not_change_the_state(name, make_method, make_loader):
-    method = make_method(name).eval()
-    before = copy.deepcopy(method.state_dict())
-    method(first_views(make_loader(name)), PROGRESS)
-    method.after_update(PROGRESS)
+    loader = make_loader(name)
+    method = ready(make_method(name), loader).eval()
+    twin = copy.deepcopy(method)
+    method(first_views(loader), PROGRESS)
+    for part in (method, twin):
+        for memory in memories(part):
+            memory.commit()
+        part.after_update(PROGRESS)
     for key, value in method.state_dict().items():
-        assert torch.equal(value, before[key]), key
+        assert torch.equal(value, twin.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -118,6 +140,6 @@ def test_embeddings_are_detached_with_one_row_per_image(name, make_method, make_
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_backbone_without_out_dim_raises(name):
+def test_backbone_without_out_dim_raises(name, make_method):
     with pytest.raises(ValueError, match="out_dim"):
-        METHODS[name](torch.nn.Flatten())
+        make_method(name, torch.nn.Flatten())

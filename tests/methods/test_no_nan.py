@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ssl_lib import LARS, METHODS, Progress
+from ssl_lib.memory import memories
 
 NOISE = torch.randint(0, 256, (8, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IMAGES = {
@@ -32,7 +33,8 @@ def test_three_updates_on_degenerate_images_stay_finite(name, kind, precision, m
         progress = Progress(step, total_steps=3, steps_per_epoch=1)
         views = pipeline(images, generator)
         large, small = (tuple(view.to(dtype) for view in group) for group in (views.large, views.small))
-        views = type(views)(large, small, indices=torch.arange(len(images)))
+        views = type(views)(large, small, torch.arange(len(images)) % 2, torch.arange(len(images)))
+        method.before_epoch(progress, lambda network, pixels=large[0]: network(pixels).detach().to(dtype))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             output = method(views, progress)
         assert output.loss.isfinite()
@@ -43,5 +45,7 @@ def test_three_updates_on_degenerate_images_stay_finite(name, kind, precision, m
         optimizer.zero_grad()
         for teacher, parts in method.ema_pairs():
             teacher.update(parts, method.ema_momentum(progress))
+        for memory in memories(method):
+            memory.commit()
         method.after_update(progress)
     assert all(value.isfinite().all() for value in method.state_dict().values())

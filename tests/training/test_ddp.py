@@ -9,18 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lib import METHODS, ConfigError
+from ssl_lib import ConfigError
 from ssl_lib.training.sync_batchnorm import synchronize
 from tests.conftest import TinyBackbone, small_method
 from tests.distributed_helper import run_processes
+from tests.families import BY_FAMILY
 from tests.training.ddp_helper import (
     ACCUMULATE,
+    OTHERS,
     compute_all,
     evaluate,
     fit_noisy,
     normalize,
     norms,
     train,
+    train_all,
     write_images,
 )
 from tests.training.helpers import InterruptAfter
@@ -44,10 +47,16 @@ def results(world, tmp_path_factory):
     return run_processes(compute_all, (world,), folder, folder) | {"folder": folder}
 
 
+@pytest.fixture(scope="module")
+def others(world, tmp_path_factory):
+    return run_processes(train_all, (world,), tmp_path_factory.mktemp("others"), OTHERS)
+
+
 @pytest.mark.parametrize("accumulate", ACCUMULATE)
-@pytest.mark.parametrize("name", METHODS)
-def test_several_processes_train_like_one(results, world, name, accumulate):
-    assert_like_one(results, world, f"{name} {accumulate}", train(name, accumulate))
+@pytest.mark.parametrize("name", BY_FAMILY)
+def test_several_processes_train_like_one(request, world, name, accumulate):
+    found = request.getfixturevalue("others" if name in OTHERS else "results")
+    assert_like_one(found, world, f"{name} {accumulate}", train(name, accumulate))
 
 
 def test_exact_accumulation_in_several_processes_trains_like_one(results, world):

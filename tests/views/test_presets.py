@@ -42,6 +42,9 @@ EXPECTED = {
     ],
     "vicreg_small": [(2, 32, 0.2, 1.0, "bicubic", WEAK, 0.0, 0.1)],
 }
+EXPECTED["deepcluster_v2"] = EXPECTED["swav"]
+PRETEXT = {"rotation": (224, 0.0), "jigsaw": (225, 0.3)}
+"""Size and probability of gray; one view without other changes of color."""
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -67,11 +70,19 @@ def test_preset_equals_the_reference_settings(name):
     assert PRESETS[name]() == expected
 
 
+@pytest.mark.parametrize("name", PRETEXT)
+def test_views_of_pretext_tasks_are_cropped_and_flipped_alone(name):
+    size, gray = PRETEXT[name]
+    (view,) = PRESETS[name]()
+    assert (view.count, view.size, view.grayscale_p, view.flip_p) == (1, size, gray, 0.5)
+    assert (view.jitter_p, view.blur_p, view.solarize_p) == (0, 0, 0)
+
+
 def test_every_preset_is_registered_and_public_and_names_its_source():
-    assert set(PRESETS) == set(presets.__all__) == {*EXPECTED, *OURS}
+    assert set(PRESETS) == set(presets.__all__) == {*EXPECTED, *PRETEXT, *OURS}
     for name in PRESETS:
         assert PRESETS[name] is getattr(presets, name)
-        sources = ("Not from a paper.",) if name in OURS else (".py", ".yaml", ".md")
+        sources = ("Not from a paper.",) if name in OURS else (".py", ".yaml", ".md", "arXiv:")
         assert any(source in PRESETS[name].__doc__ for source in sources)
 
 
@@ -97,7 +108,7 @@ def test_aerial_views_have_all_eight_orientations_equally_often():
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_preset_works_at_small_sizes(name, channels):
-    multi_crop = {"small_size": 16} if name in ("dino", "swav") else {}
+    multi_crop = {"small_size": 16} if name in ("dino", "swav", "deepcluster_v2") else {}
     configs = PRESETS[name](size=28, **multi_crop)
     images = torch.randint(256, (5, channels, 28, 28), dtype=torch.uint8)
     views = ViewPipeline(configs, [0.5], [0.25])(images)

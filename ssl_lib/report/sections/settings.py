@@ -124,8 +124,9 @@ def _component_defaults(registry: Registry, name: str, key: str) -> dict[str, An
         allowed = arguments_of(registry[name])
     except (ConfigError, ValueError, TypeError):  # a user's own component that is not imported here
         return {}
+    derived = DERIVED.get(registry, ())
     return {
-        f"{key}.{k}": plain(a.default) for k, a in allowed.items() if a.default is not REQUIRED and k not in DERIVED
+        f"{key}.{k}": plain(a.default) for k, a in allowed.items() if a.default is not REQUIRED and k not in derived
     }
 
 

@@ -101,6 +101,7 @@ def test_several_shards_are_reported_together(tmp_path):
     assert len(found) == 1
 
 
+@pytest.mark.filterwarnings("ignore:class ids from")
 def test_sparse_classes_of_test_shards_are_matched_with_those_of_the_training_shards(tmp_path):
     ids = (2_000_000, 2**63 - 1, 7)
     write(

@@ -1,0 +1,179 @@
+"""k-means of features, Euclidean and spherical, and the clusters of the training images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lib.utils.rows import check_finite, part_rows, unit_rows
+from ssl_lib.utils.seeding import seeded_generator
+
+__all__ = ["Clusters", "check_clusters", "k_means", "nearest_center", "spherical_kmeans"]
+
+_FIRST_CENTERS = 2**14  # number of images to draw initial centers from, or 20 per cluster if that is more
+
+
+class Clusters(nn.Module):
+    """Centroids, and the cluster of every training image, found by spherical k-means before an epoch.
+
+    Args:
+        num_images: Number of training images M.
+        num_clusters: Number of clusters K, at most M.
+        dim: Width D of the embeddings.
+
+    Attributes:
+        centroids: (K, D), unit length; random before `fit`.
+        assignments: Index of each image's cluster (M,), int64; -100 before `fit`.
+
+    Raises:
+        ValueError: There are fewer than 2 clusters or more than images.
+    """
+
+    centroids: Tensor
+    assignments: Tensor
+
+    def __init__(self, num_images: int, num_clusters: int, dim: int) -> None:
+        super().__init__()
+        check_clusters(num_clusters, num_images)
+        self.register_buffer("centroids", unit_rows(torch.randn(num_clusters, dim)))
+        self.register_buffer("assignments", torch.full((num_images,), -100))
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor, *seed: int, iterations: int = 10) -> None:
+        """Clusters the embeddings (N, D) of the first N images, starting from images drawn by the seed.
+
+        All processes find the same clusters. If there are fewer images than clusters, the other centroids stay.
+        """
+        order = torch.randperm(len(rows), generator=seeded_generator("clusters", *seed))
+        drawn = rows[order[: len(self.centroids)].to(rows.device)]
+        start = torch.cat((unit_rows(drawn).to(self.centroids), self.centroids[len(drawn) :]))
+        centroids, assigned = spherical_kmeans(rows.to(start), start, iterations)
+        self.centroids.copy_(centroids)
+        self.assignments[: len(rows)] = assigned
+
+
+def check_clusters(clusters: int, num_images: int) -> None:
+    """Raises ValueError unless the number of clusters is at least 2 and at most the number of images."""
+    if not 2 <= clusters <= num_images:
+        raise ValueError(
+            f"num_clusters must be at least 2 and at most the number of images, {num_images}, got {clusters}"
+        )
+
+
+@torch.no_grad()
+def k_means(
+    x: Tensor, clusters: int, generator: torch.Generator, max_steps: int = 100, device: torch.device | None = None
+) -> tuple[Tensor, float, int]:
+    """Lloyd's algorithm with k-means++ initialization (Arthur and Vassilvitskii 2007).
+
+    Initial centers are drawn from 16,384 images, or 20 per cluster if that is more. The center of an empty cluster
+    moves to the image farthest from its own center. The algorithm stops when no image changes its cluster.
+
+    Args:
+        x: (N, D). It stays on its device and is moved to `device` in chunks.
+        clusters: Number of clusters, at most N.
+        generator: A CPU generator.
+        max_steps: Maximum number of iterations, at least 1.
+        device: Device to compute on; None uses the device of x.
+
+    Returns:
+        Centers (clusters, D) on the device, the mean squared distance to the nearest center, and the number of
+        iterations.
+
+    Raises:
+        ValueError: There are more clusters than images, or x is NaN or infinite, or its squares overflow or underflow.
+    """
+    if not 1 <= clusters <= len(x):
+        raise ValueError(f"clusters must be in [1, {len(x)}] (at most the number of images), got {clusters}")
+    _check_range(x)
+    few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
+    centers = _first_centers(x[few].to(device or x.device), clusters, generator)
+    assigned, squares = nearest_center(x, centers)
+    steps, moved = 0, True
+    while moved and steps < max_steps:
+        before, steps = assigned, steps + 1
+        centers = _means(x, assigned, squares, centers)
+        assigned, squares = nearest_center(x, centers)
+        moved = not torch.equal(assigned, before)
+    return centers, squares.double().mean().item(), steps
+
+
+@torch.no_grad()
+def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the nearest of the centers (K, D) for each row of x (N, D), and its squared distance; both (N,)."""
+    own, found = centers.square().sum(1), []
+    for part in x.split(part_rows(x, len(centers))):
+        some = part.to(centers.device)
+        least, place = (own - 2 * some @ centers.T).min(1)
+        squares = (least + torch.linalg.vector_norm(some, dim=1).square()).clamp_min(0)
+        found.append((place.to(x.device), squares.to(x.device)))
+    places, squares = map(torch.cat, zip(*found, strict=True))
+    return places, squares
+
+
+@torch.no_grad()
+def spherical_kmeans(features: Tensor, centroids: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
+    """k-means by cosine similarity from given centroids (swav, main_deepclusterv2.py, `cluster_memory`).
+
+    The result depends only on the arguments, so that all processes find the same clusters.
+
+    Args:
+        features: (N, D), N at least 1; rows need not be normalized.
+        centroids: (K, D), the start. The centroid of a cluster without images stays as it is.
+        iterations: Number of updates of the centroids, >= 0.
+
+    Returns:
+        Centroids of unit length (K, D), and for each image the index (N,) of the most similar centroid.
+    """
+    features, centroids = unit_rows(features), unit_rows(centroids)
+    parts = features.split(part_rows(features, len(centroids)))
+    for _ in range(iterations):
+        sums, counts = torch.zeros_like(centroids), centroids.new_zeros(len(centroids), 1)
+        for part in parts:
+            places = (part @ centroids.T).argmax(1)
+            sums.index_add_(0, places, part)
+            counts.index_add_(0, places, part.new_ones(len(part), 1))
+        centroids = torch.where(counts > 0, unit_rows(sums), centroids)
+    return centroids, torch.cat([(part @ centroids.T).argmax(1) for part in parts])
+
+
+def _check_range(x: Tensor) -> None:
+    """Raises ValueError if x is NaN or infinite, or if squares of its values overflow or underflow."""
+    check_finite("features", x)
+    numbers, largest = torch.finfo(x.dtype), max(abs(float(value)) for value in x.aminmax())
+    low, high = (numbers.tiny / numbers.eps) ** 0.5, (numbers.max * numbers.eps) ** 0.5
+    if largest and not low < largest < high:
+        raise ValueError(
+            f"the largest absolute feature is {largest:.3g}, and its square is outside the range of {x.dtype}: "
+            "divide the features by it"
+        )
+
+
+def _first_centers(x: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """k-means++: draws rows of x with probability proportional to the squared distance to the nearest drawn row."""
+    norms = torch.linalg.vector_norm(x, dim=1).square()
+    drawn = [int(torch.randint(len(x), (1,), generator=generator))]
+    nearest = torch.full_like(norms, float("inf"))
+    while len(drawn) < clusters:
+        last = drawn[-1]
+        squares = (norms - 2 * (x @ x[last]) + norms[last]).clamp_min(0)
+        nearest = torch.minimum(nearest, squares)
+        nearest[last] = 0  # rounding must not let the same row be drawn again
+        heights = nearest.double().cpu().cumsum(0)
+        at = torch.rand(1, generator=generator, dtype=torch.float64) * heights[-1]
+        drawn.append(min(int(torch.searchsorted(heights, at, right=True)), len(x) - 1))
+    return x[drawn]
+
+
+def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Tensor:
+    """Cluster means; the center of an empty cluster becomes the image farthest from its own center."""
+    counts = assigned.bincount(minlength=len(centers))
+    sums = torch.zeros_like(centers)
+    rows = part_rows(x, len(centers))
+    for part, places in zip(x.split(rows), assigned.split(rows), strict=True):
+        sums.index_add_(0, places.to(centers.device), part.to(centers.device))
+    means = sums / counts.clamp_min(1).unsqueeze(1).to(centers.device)
+    empty = (counts == 0).nonzero()[:, 0]
+    if len(empty):
+        means[empty.to(centers.device)] = x[squares.topk(len(empty)).indices].to(centers.device)
+    return means
