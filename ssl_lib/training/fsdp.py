@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -122,7 +123,10 @@ class _Root(nn.Module):
         self.method = method
 
     def forward(self, *arguments: Any) -> Any:
-        return self.method(*arguments) if arguments else None
+        if not arguments:
+            return None
+        output = self.method(*arguments)
+        return output if self.method.regularizers else replace(output, features=None)  # FSDP2 hooks every output
 
 
 def is_sharded(model: nn.Module) -> bool:
