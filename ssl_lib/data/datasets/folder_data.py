@@ -75,7 +75,8 @@ class FolderData(ImageDataset):
         self.roots = roots = expanded(root)
         self.root = roots[0] if len(roots) == 1 else os.path.commonpath(list(map(os.path.abspath, roots)))
         self.skipped: list[str] = []
-        images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None)
+        whole = files is None and labels is None
+        images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None, whole)
         paths, classes = selected(images, roots, self.root, files, labels)
         self.labels, self.class_names = numbered(classes, class_names, self.root)
         pages = pages_of(decoder, [os.path.join(self.root, path) for path in paths])
@@ -152,7 +153,8 @@ class FolderData(ImageDataset):
         assert self.labels is not None
         first = torch.ones(len(self), dtype=torch.bool)
         first[1:] = torch.from_numpy(self._paths[1:] != self._paths[:-1])
-        files = hold_out_indices(self.labels[first], fraction)
+        names = [self.key(index) for index in first.nonzero()[:, 0].tolist()]
+        files = hold_out_indices(self.labels[first], names, fraction)
         return torch.isin(first.cumsum(0) - 1, files).nonzero()[:, 0]
 
     def without(self, other: FolderData) -> FolderData:

@@ -1,4 +1,4 @@
-"""Layout of an image folder: its splits, its class folders, lists of files and tables of labels."""
+"""Layout of an image folder: its class folders, lists of files and tables of labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ssl_lib.data.base import warn
-from ssl_lib.data.io.formats import EXTENSIONS, extensions, hint
-from ssl_lib.data.io.index import Listing, excluded, list_images, patterns_in
+from ssl_lib.data.io.formats import EXTENSIONS, hint
+from ssl_lib.data.io.index import Listing
 from ssl_lib.errors import DataError, listed
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "check_folder",
     "check_layout",
     "class_folders",
-    "find_splits",
     "read_labels",
     "read_paths",
     "report_listing",
@@ -28,63 +27,7 @@ __all__ = [
 
 Layout: TypeAlias = Literal["auto", "splits", "classes", "flat"]
 
-_TRAIN = ("train", "training")
-_TEST = (("val", "valid", "validation", "dev"), ("test", "testing"))  # in the order of preference
-
 _NO_CLASSES = ("images", "image", "imgs", "img", "masks", "mask", "labels", "label", "annotations", "segmentation")
-
-
-def find_splits(root: Path, layout: Layout, exclude: Sequence[str]) -> tuple[Path, Path | None]:
-    """Returns the folder of the training images and the folder of the test images, if there is one.
-
-    Args:
-        root: The folder.
-        layout: "auto" looks for subfolders with the usual names of splits, in any case; "splits" requires them and
-            ignores all others; "classes" and "flat" have none.
-        exclude: Subfolders to ignore, see `excluded`.
-
-    Raises:
-        DataError: The folder is missing; there is a split but no training split; two subfolders have the same role; or
-            `layout` is "auto" and there are other folders with images, or images, next to a split.
-    """
-    check_folder(str(root))
-    check_layout(layout)
-    if layout in ("classes", "flat"):
-        return root, None
-    try:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    patterns = patterns_in(str(root), exclude)
-    entries = [entry for entry in entries if not excluded(entry.name, patterns)]
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    train = _named(root, folders, _TRAIN)
-    tests = [_named(root, folders, names) for names in _TEST]
-    others = [f"{name}/" for name in folders if name not in (train, *tests) and list_images(str(root / name)).images]
-    others += [entry.name for entry in entries if not entry.is_dir() and entry.name.lower().endswith(extensions())]
-    choice = "set data.layout=splits, classes or flat"
-    if train is None:
-        if layout == "splits" or any(tests):
-            found = listed([f"{name}/" for name in folders], 8) or "no folder"
-            raise DataError(f"{root} has no training split ({' or '.join(_TRAIN)}); found {found}: {choice}")
-        return root, None
-    if others:
-        if layout == "auto":
-            raise DataError(
-                f"{root} has the split {train}/, and next to it {listed(others, 8)}: {choice}, or leave them out with "
-                f"data.exclude=[{others[0].rstrip('/')}]"
-            )
-        warn(f"{root}: layout=splits ignores {listed(others, 8)}")
-    test = next((root / name for name in tests if name), None)
-    return root / train, test
-
-
-def _named(root: Path, folders: Sequence[str], names: Sequence[str]) -> str | None:
-    """Returns the only folder with one of the names, in any case."""
-    found = [folder for folder in folders if folder.lower() in names]
-    if len(found) > 1:
-        raise DataError(f"{root} has {listed(found)} for one split: leave out one with data.exclude=[{found[1]}]")
-    return found[0] if found else None
 
 
 def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2) -> list[str]:

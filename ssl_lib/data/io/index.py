@@ -175,7 +175,9 @@ def _walk(
     except OSError as error:
         raise DataError(f"{path}: cannot be listed ({error.strerror})") from error
     if stamp[:2] in above:
-        raise DataError(f"{path} is a link to a folder above it; remove the link")
+        raise DataError(
+            f"{_last_link(path)} is a link to a folder above it: remove the link, or leave it out with data.exclude"
+        )
     found[relative] = folder
     if not _RUN.isdisjoint(folder.entries) and set(folder.entries) >= _RUN:
         return
@@ -189,6 +191,12 @@ def _walk(
             continue
         for name in names:
             yield from _walk(root, relative + name, (*above, stamp[:2]), known, found, exclude)
+
+
+def _last_link(path: str) -> str:
+    """Returns the deepest part of a path that is a link, or the path itself."""
+    parts = [Path(path), *Path(path).parents]
+    return str(next((part for part in parts if part.is_symlink()), parts[0]))
 
 
 def _stamp(path: str) -> Stamp:

@@ -32,38 +32,6 @@ def classes(data):
     return [data.class_names[label] for label in data.labels]
 
 
-@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
-@pytest.mark.parametrize("test", ["val", "Valid", "VALIDATION", "dev", "test", "Testing"])
-def test_usual_names_of_splits_are_recognized_in_any_case(tmp_path, train, test):
-    tree(tmp_path, f"{train}/cat/1.png", f"{train}/dog/2.png", f"{test}/dog/3.png")
-    for layout in ("auto", "splits"):
-        data = image_folder(tmp_path, layout=layout)
-        assert (names(data), classes(data)) == (["cat/1.png", "dog/2.png"], ["cat", "dog"])
-        held = image_folder(tmp_path, layout=layout, split="test")
-        assert (names(held), held.labels.tolist(), held.class_names) == (["dog/3.png"], [1], ("cat", "dog"))
-    assert image_folder(tmp_path, split="bank") is None
-
-
-def test_validation_is_preferred_to_test(tmp_path):
-    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/a/3.png")
-    assert names(image_folder(tmp_path, split="test")) == ["a/2.png"]
-    with pytest.raises(DataError, match="no class 'new'; their 2 classes are a, b"):
-        image_folder(tree(tmp_path, "val/new/1.png"), split="test")
-
-
-@pytest.mark.parametrize(
-    ("extra", "found"),
-    [("notes/x.png", "notes/"), ("x.jpg", r"x\.jpg"), ("bus/1.png", r"bus/"), ("Test2/a/1.png", "Test2/")],
-)
-def test_anything_next_to_a_split_is_an_error_that_names_the_choices(tmp_path, extra, found):
-    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", extra)
-    with pytest.raises(DataError, match=rf"has the split train/, and next to it {found}.*splits, classes or flat"):
-        image_folder(tmp_path)
-    assert len(image_folder(tmp_path, exclude=(extra.split("/")[0],))) == 2
-    with pytest.warns(DataWarning, match=f"layout=splits ignores {found}"):
-        assert len(image_folder(tmp_path, layout="splits")) == 2
-
-
 def test_layouts_that_ignore_splits(tmp_path):
     tree(tmp_path, "train/1.png", "bus/1.png", "dev/1.png")
     data = image_folder(tmp_path, layout="classes", hold_out=0)
