@@ -20,7 +20,8 @@ from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
-from ssl_lib.experiment.build import build_evaluator, build_method, build_views
+from ssl_lib.experiment.build import build_method, build_views
+from ssl_lib.experiment.evaluator import build_evaluator
 from ssl_lib.methods import Method
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.files import run_folder

@@ -17,7 +17,9 @@ from ssl_lib.data.datasets.layout import Layout
 from ssl_lib.data.datasets.links import RealPaths
 from ssl_lib.data.datasets.scan import Roots, expanded, numbered, scan, selected
 from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
-from ssl_lib.data.io.survey import pages_of, survey
+from ssl_lib.data.io.pages import pages_of
+from ssl_lib.data.io.sample import sample_of_names
+from ssl_lib.data.io.survey import sampled, survey
 from ssl_lib.data.labels import hold_out_indices
 from ssl_lib.errors import DataError
 
@@ -90,7 +92,8 @@ class FolderData(ImageDataset):
         self._paths = np.array(os.fsencode("\0".join(paths)).split(b"\0"))
         self._links = np.array([path in images.links for path in paths]) if images.links else None
         self._real_path = RealPaths()
-        self.decoder, self.mean, self.std = survey(decoder, len(self), self.path, self.path, mean, std)
+        sample = sampled(sample_of_names(paths), self.path, self.path, decoder)
+        self.decoder, self.mean, self.std = survey(decoder, sample, mean, std)
         self.channels, self.on_error = self.decoder.channels, on_error
 
     def __len__(self) -> int:
@@ -128,6 +131,10 @@ class FolderData(ImageDataset):
             return os.path.getsize(self.path(index))
         except OSError:  # reported when the image is read
             return 0
+
+    def content(self, index: int) -> bytes:
+        """Returns the content of an image's file."""
+        return Path(self.path(index)).read_bytes()
 
     def read(self, index: int) -> Tensor:
         """Returns one image (C, H, W), uint8, or float32 in [0, 1] at depth 16.

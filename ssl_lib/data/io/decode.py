@@ -24,6 +24,7 @@ from ssl_lib.data.io.raw import (
     fitted,
     has_alpha,
     is_array,
+    is_deep_gray,
     is_inverted,
     orientation_of,
     raw_array,
@@ -33,7 +34,7 @@ from ssl_lib.data.io.raw import (
     upright,
 )
 from ssl_lib.data.io.tiff import is_tiff, raw_tiff
-from ssl_lib.errors import DataError
+from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.utils.files import check_regular
 
 if sys.version_info >= (3, 11):
@@ -179,10 +180,12 @@ class Decoder:
             page: Page of a file with several pages.
 
         Raises:
-            DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip".
+            DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip" and no extra is missing.
         """
         try:
             return self.decode(source, page)
+        except ConfigError as error:  # an extra is missing: all such images would be skipped
+            raise DataError(f"{name} cannot be read as an image ({error})") from error
         except Exception as error:  # Pillow raises many types on damaged files
             detail = str(error).replace(repr(name), "it").replace(name, "it")
             reason = f"cannot be read as an image ({type(error).__name__}: {detail})"
@@ -208,7 +211,7 @@ class Decoder:
         """Whether Pillow's own conversion to 8-bit gray or RGB is all that the image needs."""
         if (self.range, self.depth, self.bands) != ("auto", 8, None):
             return False
-        if is_inverted(image):
+        if is_inverted(image) or (is_deep_gray(image) and has_alpha(image)):
             return False
         return samples_of(image) in (1, 3) or has_alpha(image) or image.mode == "CMYK"
 
