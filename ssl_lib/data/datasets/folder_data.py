@@ -19,6 +19,7 @@ from ssl_lib.data.datasets.scan import Roots, expanded, numbered, scan, selected
 from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
 from ssl_lib.data.io.pages import pages_of
 from ssl_lib.data.io.sample import sample_of_names
+from ssl_lib.data.io.stored import is_readable
 from ssl_lib.data.io.survey import sampled, survey
 from ssl_lib.data.labels import hold_out_indices
 from ssl_lib.errors import DataError
@@ -95,6 +96,22 @@ class FolderData(ImageDataset):
         sample = sampled(sample_of_names(paths), self.path, self.path, decoder)
         self.decoder, self.mean, self.std = survey(decoder, sample, mean, std)
         self.channels, self.on_error = self.decoder.channels, on_error
+        if on_error == "skip" and self.labels is not None:
+            self._check_classes(self.labels)
+
+    def _check_classes(self, labels: Tensor) -> None:
+        """Refuses a class of which no file is an image, since all its images would be skipped."""
+        readable: set[int] = set()
+        for index, label in enumerate(labels.tolist()):
+            if label not in readable and is_readable(self.path(index), self.decoder.max_pixels):
+                readable.add(label)
+        broken = sorted(set(labels.tolist()) - readable)
+        if broken:
+            name, count = self.class_names[broken[0]], int((labels == broken[0]).sum())
+            raise DataError(
+                f"class {name!r} of {self.root}: none of the {count:,} files can be read as an image; repair or "
+                "remove them, or leave them out with data.exclude"
+            )
 
     def __len__(self) -> int:
         return len(self._paths)

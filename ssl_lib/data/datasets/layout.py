@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -27,6 +29,7 @@ __all__ = [
 
 Layout: TypeAlias = Literal["auto", "splits", "classes", "flat"]
 
+_MASK = re.compile(r"[-_ .](masks?|seg|segmentation|labels?|annotations?|gt)$", re.IGNORECASE)
 _NO_CLASSES = ("images", "image", "imgs", "img", "masks", "mask", "labels", "label", "annotations", "segmentation")
 
 
@@ -104,25 +107,36 @@ def report_listing(root: str, listing: Listing, exclude: Sequence[str] | str = (
         raise DataError(f"{root}: no images in this folder or its subfolders{rest} ({expected}{found})")
     if left_out:
         warn(f"{root}: left out {_counted(left_out)}: such files are not read as images{hint(set(left_out))}")
-    pairs = [pair for folder, names in listing.images for pair in _same_stem(folder, names)]
-    if pairs:
-        pattern = f"*{os.path.splitext(pairs[0][1])[1]}"
-        warn(
-            f"{root}: {len(pairs):,} images have the name of another image with another ending, such as "
-            f"{pairs[0][0]} and {pairs[0][1]}; if these are masks, leave them out with data.exclude=['{pattern}']"
-        )
+    _warn_of_pairs(root, listing)
 
 
-def _same_stem(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns pairs of names that differ only in the ending."""
-    if len({os.path.splitext(name)[1] for name in names}) == 1:
-        return []
+def _warn_of_pairs(root: str, listing: Listing) -> None:
+    """Warns about images whose name is that of another image but for the ending, or for a word such as _mask."""
+    pairs = [pair for folder, names in listing.images for pair in _named_alike(folder, names)]
+    if not pairs:
+        return
+    image, other = pairs[0]
+    word = _MASK.search(os.path.splitext(other)[0])
+    pattern = f"*{word[0]}.*" if word else f"*{os.path.splitext(other)[1]}"
+    chosen = sum(fnmatchcase(os.path.basename(path), pattern) for path in listing.paths)
+    fix = f"data.exclude=['{pattern}']" if chosen == len(pairs) else "data.exclude, or list the images in data.files"
+    warn(
+        f"{root}: {len(pairs):,} images have the name of another image with another ending or a word such as _mask, "
+        f"such as {image} and {other}; if these are masks, leave them out with {fix}"
+    )
+
+
+def _named_alike(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns pairs of an image and another one that may be its mask."""
     first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(os.path.splitext(name)[0], name)
     found = []
     for name in names:
-        other = first.setdefault(os.path.splitext(name)[0], name)
-        if other != name:
-            found.append((folder + other, folder + name))
+        stem = os.path.splitext(name)[0]
+        image = first[stem] if first[stem] != name else first.get(_MASK.sub("", stem), name)
+        if image != name:
+            found.append((folder + image, folder + name))
     return found
 
 

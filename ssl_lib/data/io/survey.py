@@ -11,15 +11,13 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ssl_lib.data.base import checked_statistics, warn
 from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.io.pages import report_pages
-from ssl_lib.data.io.pillow import opened
-from ssl_lib.data.io.raw import Array, bits_of, has_alpha, is_array, raw_array, raw_pil, samples_of
 from ssl_lib.data.io.sample import DEEP, Sample, Source
-from ssl_lib.data.io.tiff import is_tiff, raw_tiff
+from ssl_lib.data.io.stored import extra_bands, may_be_deep, stored_colors, stored_pixels
 from ssl_lib.errors import ConfigError, DataError
 
 __all__ = ["check_range", "sampled", "survey"]
@@ -88,9 +86,9 @@ def check_range(sample: Sample, decoder: Decoder) -> None:
     values = defaultdict[int, list[tuple[float, float, float, str]]](list)
     for name, source in sample.items():
         with contextlib.suppress(Exception):  # reported when the image is read
-            if decoder.range == "auto" and not _may_be_deep(source, decoder.max_pixels):
+            if decoder.range == "auto" and not may_be_deep(source, decoder.max_pixels):
                 continue
-            pixels = _integers(source, decoder.max_pixels)
+            pixels = stored_colors(source, decoder.max_pixels)
             if pixels is not None and pixels.any() and (pixels.itemsize > 1 or decoder.range != "auto"):
                 middle, bright = np.percentile(pixels, (50, _BRIGHT))
                 values[pixels.itemsize].append((float(bright), float(pixels.max()), float(middle), name))
@@ -136,7 +134,7 @@ def _check_bands(sample: Sample, max_pixels: int) -> None:
     for name, source in sample.items():
         bands = 0
         with contextlib.suppress(Exception):  # reported when the image is read
-            bands = _extra_bands(source, max_pixels)
+            bands = extra_bands(source, max_pixels)
         if bands:
             raise DataError(
                 f"{name} has {bands} bands, none of them marked as alpha: choose bands, such as data.bands=[0,1,2], or "
@@ -144,27 +142,11 @@ def _check_bands(sample: Sample, max_pixels: int) -> None:
             )
 
 
-def _extra_bands(source: Source, max_pixels: int) -> int:
-    """The number of bands of a file if it is neither gray nor RGB, with or without alpha; else 0."""
-    if not isinstance(source, str | bytes):
-        return 0  # other channels are counted by its data set
-    if is_array(source):
-        bands = raw_array(source).shape[2]
-    else:
-        try:
-            with opened(source, max_pixels) as image:
-                bands = 0 if has_alpha(image) or image.mode == "CMYK" else samples_of(image)
-        except UnidentifiedImageError:  # more bands than Pillow reads
-            pixels, _, alpha = raw_tiff(source, 0, max_pixels)
-            bands = 0 if alpha else pixels.shape[2]
-    return 0 if bands in (1, 3) else bands
-
-
 def _common_bands(sample: Sample, max_pixels: int) -> int:
     counts, problem = dict[int, str](), ""
     for name, source in sample.items():
         try:
-            counts.setdefault(_raw(source, max_pixels)[0].shape[2], name)
+            counts.setdefault(stored_pixels(source, max_pixels)[0].shape[2], name)
         except ConfigError:  # a missing extra
             raise
         except Exception as error:  # reported when the image is read
@@ -201,43 +183,3 @@ def _decoded(decoder: Decoder, source: Source) -> torch.Tensor:
     if isinstance(source, str | bytes):
         return decoder.decode(source)
     return decoder.picture(source) if isinstance(source, Image.Image) else decoder.array(np.atleast_3d(source))
-
-
-def _may_be_deep(source: Source, max_pixels: int) -> bool:
-    """Whether an image may have more than 8 bits, without reading its pixels."""
-    if isinstance(source, Image.Image):
-        return bits_of(source) > 8
-    if isinstance(source, str | bytes) and not is_array(source):
-        with contextlib.suppress(UnidentifiedImageError), opened(source, max_pixels) as image:
-            return bits_of(image, source) > 8
-    return True
-
-
-def _integers(source: Source, max_pixels: int) -> Array | None:
-    """Returns the colors of an image of integers, without alpha; otherwise None."""
-    try:
-        pixels, alpha = _raw(source, max_pixels)
-    except ConfigError:  # a missing extra; without it, 8 of the 16 bits are read
-        assert isinstance(source, str | bytes)
-        with opened(source, max_pixels) as image:
-            pixels, alpha = np.asarray(image).astype(np.uint16) * 257, has_alpha(image)
-    colors = pixels[..., :-1] if alpha else pixels
-    return colors if np.issubdtype(colors.dtype, np.integer) else None
-
-
-def _raw(source: Source, max_pixels: int) -> tuple[Array, bool]:
-    """The pixels (H, W, C) of an image as it stores them, and whether the last band is alpha."""
-    if isinstance(source, Image.Image):
-        return raw_pil(source, None, 0)
-    if not isinstance(source, str | bytes):
-        return np.atleast_3d(source), False
-    if is_array(source):
-        return raw_array(source), False
-    try:
-        with opened(source, max_pixels) as image:
-            return raw_pil(image, source, 0)
-    except UnidentifiedImageError:
-        if not is_tiff(source):
-            raise
-        pixels, _, alpha = raw_tiff(source, 0, max_pixels)
-        return pixels, alpha
