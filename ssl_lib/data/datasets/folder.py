@@ -14,7 +14,7 @@ from ssl_lib.data.base import ImageData, Split, warn
 from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.datasets.layout import Layout
 from ssl_lib.data.datasets.scan import Roots, expanded, report_unused, scan
-from ssl_lib.data.datasets.splits import anchored, find_splits
+from ssl_lib.data.datasets.splits import find_splits, patterns_below
 from ssl_lib.data.io.decode import MAX_PIXELS, Depth, OnError, Pages, Reading
 from ssl_lib.data.io.raw import Bands, Range
 from ssl_lib.errors import DataError, listed
@@ -83,13 +83,15 @@ def image_folder(
         DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
             images have a class that the training images do not have.
     """
-    given, exclude = exclude, _from_root(root, exclude)
-    train_root, found = _splits(root, layout, others := _patterns(exclude, test_root, bank_root))
-    report_unused([root, test_root, bank_root, *([train_root, found] if found else ())], given)
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    others = _patterns(exclude, test_root, bank_root)
+    train_root, found = _splits(root, layout, others)
+    report_unused([root, test_root, bank_root, *([train_root, found] if found else ())], exclude)
+    of_train, exclude = _below(root, train_root, others), _below(root, found, exclude)
     settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error}
     settings |= Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
     own: Layout = "auto" if layout == "splits" else layout  # test_root and bank_root have class folders
-    train = FolderData(train_root, exclude=others, files=files, labels=labels, layout=own, **settings)
+    train = FolderData(train_root, exclude=of_train, files=files, labels=labels, layout=own, **settings)
     settings |= {"mean": train.mean, "std": train.std}
     bank = FolderData(bank_root, exclude=others, **settings) if bank_root is not None and split != "train" else None
     found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, exclude)
@@ -170,11 +172,11 @@ def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction
     return data.subset(kept.nonzero()[:, 0])
 
 
-def _from_root(root: Roots, exclude: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Returns the patterns, which match in the splits of a single root both from the root and from the split."""
-    given = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    roots = expanded(root)
-    return anchored(roots[0], given) if len(roots) == 1 else given
+def _below(root: Roots, folder: Roots | None, exclude: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the patterns for a split below the root, to which they are relative; unchanged for other folders."""
+    if not isinstance(folder, Path) or str(folder) == (start := expanded(root)[0]):
+        return exclude
+    return patterns_below(start, folder.name, exclude)
 
 
 def _patterns(exclude: tuple[str, ...], *folders: str | Path | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ssl_lib.data.base import warn
 from ssl_lib.data.io.formats import EXTENSIONS, hint
-from ssl_lib.data.io.index import Listing
+from ssl_lib.data.io.index import Listing, pattern_list
 from ssl_lib.errors import DataError, listed
 
 __all__ = [
@@ -70,8 +70,8 @@ def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2
             content = _counted(left_out) or "no files"
             raise DataError(
                 f"{os.path.join(root, name)} is a class without images that can be read "
-                f"({content}){hint(set(left_out))}; remove the folder, leave it out with data.exclude=[{name}], or set "
-                "data.layout=flat for images without labels"
+                f"({content}){hint(set(left_out))}; remove the folder, leave it out with "
+                f"data.exclude={pattern_list([name])}, or set data.layout=flat for images without labels"
             )
     if classes and layout == "auto":
         _warn_about_masks(root, folders)

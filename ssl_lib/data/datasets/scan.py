@@ -91,9 +91,11 @@ def scan(
     at_least = 1 if known or (len(roots) > 1 and len(names) > 1) else 2
     places = [place for listing in listings for place in listing.folders.values()]
     result = Scanned([], [], set(), len(set(places)) < len(places))
+    if layout == "auto" and whole:
+        for root, listing in zip(roots, listings, strict=True):
+            check_no_splits(root, (folder for folder, _ in listing.images), known)
+        check_no_splits(base, (f"{name}/" for name in sorted(names)), known)  # the classes of several roots are one set
     for root, listing in zip(roots, listings, strict=True):
-        if layout == "auto" and whole:
-            check_no_splits(root, listing, known)
         report_listing(root, listing, exclude)
         folders = set(class_folders(root, listing, layout, at_least) if complete else ())
         prefix = "" if root == base else os.path.relpath(root, base) + os.sep
@@ -155,7 +157,8 @@ def found(wanted: Sequence[str], paths: list[str], roots: list[str], base: str, 
             options = list({os.path.relpath(path, base), os.path.relpath(real, os.path.realpath(base))})
         several = sorted({places[option] for option in map(os.path.normpath, options) if option in places})
         if not several:  # from the folder above the root, such as train/cat/1.jpg for the split train
-            above = [os.path.relpath(os.path.join(os.path.dirname(root), path), base) for root in roots]
+            parents = [os.path.dirname(os.path.abspath(root)) for root in roots]
+            above = [os.path.relpath(os.path.join(parent, path), base) for parent in parents]
             several = sorted({places[option] for option in above if option in places})
         if len(several) > 1:
             raise DataError(f"{file}: {path} is in several roots ({listed(paths[place] for place in several)})")

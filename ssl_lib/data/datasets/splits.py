@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from ssl_lib.data.base import warn
 from ssl_lib.data.datasets.layout import Layout, check_folder, check_layout
 from ssl_lib.data.io.formats import extensions
-from ssl_lib.data.io.index import Listing, excluded, list_images, patterns_in
+from ssl_lib.data.io.index import excluded, list_images, pattern_list, patterns_in
 from ssl_lib.errors import DataError, listed
 
-__all__ = ["anchored", "check_no_splits", "find_splits"]
+__all__ = ["check_no_splits", "find_splits", "patterns_below"]
 
 Role = Literal["train", "validation", "test"]
 
@@ -58,9 +58,10 @@ def find_splits(root: Path, layout: Layout, exclude: Sequence[str]) -> tuple[Pat
     others = [f"{name}/" for name in others if _has_images(root / name, exclude)]
     others += [entry.name for entry in entries if not entry.is_dir() and entry.name.lower().endswith(extensions())]
     if others and layout == "auto":
+        names = pattern_list(name.rstrip("/") for name in others)
         raise DataError(
             f"{root} has the split {train}/, and next to it {listed(others, 8)}: {choice}, or leave them out with "
-            f"data.exclude=[{others[0].rstrip('/')}]"
+            f"data.exclude={names}"
         )
     if others:
         warn(f"{root}: layout=splits ignores {listed(others, 8)}")
@@ -73,34 +74,33 @@ def find_splits(root: Path, layout: Layout, exclude: Sequence[str]) -> tuple[Pat
     return root / train, root / chosen if chosen else None
 
 
-def check_no_splits(root: str, listing: Listing, known: bool) -> None:
+def check_no_splits(root: str, folders: Iterable[str], known: bool) -> None:
     """Refuses images in splits that are not those of the data set, so that none are trained on as classes.
 
     Args:
         root: The folder, for messages.
-        listing: Its images.
-        known: Whether the classes are known, so that a class may be called train.
+        folders: The folders with images below it, with a "/" at the end.
+        known: Whether the classes are known, so that classes may be called train and test.
 
     Raises:
-        DataError: A folder of `listing` has a subfolder for training images, and another one for test images; or the
-            subfolders of the root are classes and one of them is named like a split.
+        DataError: A folder has a subfolder for training images, and another one for test images.
     """
     below: defaultdict[str, list[str]] = defaultdict(list)
-    for parent, name in dict.fromkeys(_ancestors(folder for folder, _ in listing.images)):
+    for parent, name in dict.fromkeys(_ancestors(folders)):
         below[parent].append(name)
     for parent, names in below.items():
         roles = {role: name for name in names if (role := role_of(name))}
-        class_of_that_name = not parent and (known or len(names) < 2)
-        if not roles or class_of_that_name or (parent and len(roles) < 2):
+        if len(roles) < 2 or (known and not parent):
             continue
         place = os.path.join(root, parent)
         found = " and ".join(f"{name}/" for name in roles.values())
-        some = next((name for role, name in roles.items() if role != "train"), next(iter(roles.values())))
-        usual = f"give {os.path.join(place, roles['train'])} alone, " if "train" in roles and len(roles) > 1 else ""
+        some = next(name for role, name in roles.items() if role != "train")
+        train = os.path.join(place, roles.get("train", "-"))
+        usual = f"give {train} alone, " if os.path.isdir(train) else ""
         raise DataError(
             f"{place} has {found}, named like splits, but here all folders are used together: {usual}leave some out "
-            f"with data.exclude=[{some}], or set data.layout=classes if they are classes, or data.layout=flat to use "
-            "all images without labels"
+            f"with data.exclude={pattern_list([some])}, or set data.layout=classes if they are classes, or "
+            "data.layout=flat to use all images without labels"
         )
 
 
@@ -109,11 +109,21 @@ def role_of(name: str) -> Role | None:
     return next((role for role, names in _ROLES.items() if re.fullmatch(names, name, re.IGNORECASE)), None)
 
 
-def anchored(root: str | Path, exclude: Sequence[str]) -> tuple[str, ...]:
-    """Adds the absolute form of each pattern from the root, such as 2019/raw, which matches in its subfolders, too."""
-    start = glob.escape(os.path.realpath(root))
-    paths = [pattern for pattern in exclude if "/" in pattern.rstrip("/") and not pattern.startswith("**/")]
-    return (*exclude, *(f"{start}/{path.lstrip('/')}" for path in paths if not os.path.isabs(path)))
+def patterns_below(root: str | Path, folder: str, exclude: Sequence[str]) -> tuple[str, ...]:
+    """Returns the patterns for the contents of a subfolder: train/bad, from the root, is /bad in the folder train.
+
+    Args:
+        root: The folder to which the patterns are relative.
+        folder: The name of the subfolder.
+        exclude: The patterns, see `excluded`; absolute ones are kept, too.
+    """
+    below = [pattern for pattern in exclude if os.path.isabs(pattern)]
+    for pattern in patterns_in(str(root), exclude):
+        anywhere = pattern.startswith("**/") or "/" not in pattern.rstrip("/")
+        first, _, rest = pattern.removeprefix("**/").removeprefix("/").partition("/")
+        below += [pattern] if anywhere else []
+        below += [f"/{rest}"] if rest.strip("/") and fnmatchcase(folder, first) else []
+    return tuple(below)
 
 
 def _entries(root: Path, exclude: Sequence[str]) -> list[os.DirEntry[str]]:
@@ -126,14 +136,17 @@ def _entries(root: Path, exclude: Sequence[str]) -> list[os.DirEntry[str]]:
 
 
 def _has_images(folder: Path, exclude: Sequence[str]) -> bool:
-    return bool(list_images(str(folder), patterns_in(str(folder), exclude)).images)
+    patterns = patterns_below(folder.parent, folder.name, exclude)
+    return bool(list_images(str(folder), patterns_in(str(folder), patterns)).images)
 
 
 def _named(root: Path, folders: Sequence[str], role: Role) -> str | None:
     """Returns the only folder with one of the names of a role."""
     found = [folder for folder in folders if role_of(folder) == role]
     if len(found) > 1:
-        raise DataError(f"{root} has {listed(found)} for one split: leave out one with data.exclude=[{found[1]}]")
+        raise DataError(
+            f"{root} has {listed(found)} for one split: leave out one with data.exclude={pattern_list(found[1:])}"
+        )
     return found[0] if found else None
 
 

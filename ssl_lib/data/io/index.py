@@ -8,9 +8,9 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -22,7 +22,7 @@ from ssl_lib.data.io.formats import ending, extensions
 from ssl_lib.errors import DataError
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE
 
-__all__ = ["Listing", "excluded", "list_images", "patterns_in"]
+__all__ = ["Listing", "excluded", "list_images", "pattern_list", "patterns_in"]
 
 _CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
 _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
@@ -126,16 +126,27 @@ def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
 
     Absolute paths of existing places outside of the root are left out; "/raw" is a path from the root.
     """
-    known = tuple(f"{glob.escape(folder)}/" for folder in (os.path.realpath(root), os.path.abspath(root)))
-    given = (patterns,) if isinstance(patterns, str) else tuple(map(str, patterns))
+    known = [Path(folder).parts for folder in (os.path.realpath(root), os.path.abspath(root))]
     relative = []
-    for pattern in given:
-        start = next((start for start in known if pattern.startswith(start)), None)
-        if start is not None:
-            relative.append(pattern[len(start) - 1 :])
-        elif not (os.path.isabs(pattern) and os.path.lexists(_unescaped(pattern))):
+    for pattern in (patterns,) if isinstance(patterns, str) else map(str, patterns):
+        parts = Path(pattern).parts if os.path.isabs(pattern) else ()
+        rest = next((parts[len(folder) :] for folder in known if _is_below(parts, folder)), None)
+        if rest:
+            relative.append("/" + "/".join(rest))
+        elif not (parts and os.path.lexists(_unescaped(pattern))):
             relative.append(pattern)
     return tuple(relative)
+
+
+def pattern_list(names: Iterable[str]) -> str:
+    """Returns names as a list of patterns for the command line, such as [hat] or ['a [[]1]']."""
+    escaped = map(glob.escape, names)
+    return f"[{', '.join(text if text.isalnum() else repr(text) for text in escaped)}]"
+
+
+def _is_below(pattern: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    parts = zip(folder, pattern, strict=False)
+    return len(pattern) > len(folder) and all(fnmatchcase(name, part) for name, part in parts)
 
 
 def _unescaped(pattern: str) -> str:

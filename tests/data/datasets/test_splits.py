@@ -55,9 +55,8 @@ SPLITS = ("train/cat/1.png", "train/dog/2.png", "val/cat/3.png")
         ([f"photos/{name}" for name in SPLITS], "photos", "train/ and val/"),
         (["x/1.png", *(f"a/b/{name}" for name in SPLITS)], "a/b", "train/ and val/"),
         (["cat/train/1.png", "cat/Test/2.png", "dog/train/3.png"], "cat", "Test/ and train/"),
-        (["car/1.png", "train/2.png"], "", "train/"),
     ],
-    ids=["at the top", "one level deeper", "two levels deeper", "below the classes", "a class"],
+    ids=["at the top", "one level deeper", "two levels deeper", "below the classes"],
 )
 def test_splits_that_would_be_used_together_are_refused(tmp_path, files, place, found):
     tree(tmp_path, *files)
@@ -88,9 +87,51 @@ def test_the_choices_of_the_message_work(tmp_path):
     assert names(FolderData(root, files=listed)) == ["cat/train/1.png"]
 
 
-def test_a_class_that_is_known_may_be_named_like_a_split(tmp_path):
-    root = tree(tmp_path, "car/1.png", "train/2.png")
-    assert classes(FolderData(root, class_names=("car", "train"))) == ["car", "train"]
+def test_classes_may_be_named_like_splits(tmp_path):
+    assert classes(FolderData(tree(tmp_path / "a", "car/1.png", "train/2.png"))) == ["car", "train"]
+    both = tree(tmp_path / "b", "test/1.png", "train/2.png")
+    assert classes(FolderData(both, class_names=("test", "train"))) == ["test", "train"]
+    assert classes(FolderData(both, layout="classes")) == ["test", "train"]
+    vehicles = tree(tmp_path / "c", "train/bus/1.png", "train/train/2.png", "test/bus/3.png", "test/train/4.png")
+    for layout in ("auto", "splits"):
+        assert classes(image_folder(vehicles, layout=layout)) == ["bus", "train"]
+        assert classes(image_folder(vehicles, layout=layout, split="test")) == ["bus", "train"]
+    wild = tree(tmp_path / "d", "1.png")
+    assert classes(image_folder(wild, bank_root=vehicles / "train", split="bank", hold_out=0)) == ["bus", "train"]
+
+
+def test_splits_in_two_roots_are_refused(tmp_path):
+    tree(tmp_path, "x/train/cat/1.png", "y/val/cat/2.png", "y/val/dog/3.png")
+    with pytest.raises(DataError, match=f"{tmp_path}/ has (train/ and val|val/ and train)/, named like splits"):
+        image_folder([str(tmp_path / "x"), str(tmp_path / "y")])
+
+
+@pytest.mark.parametrize(
+    "exclude",
+    [
+        ["*/bad"],
+        ["t*/bad", "v*/bad"],
+        ["/train/bad", "/val/bad"],
+        ["{root}/*/bad"],
+        ["**/train/bad", "**/val/bad"],
+        ["bad"],
+        ["{root}/train/bad", "{root}/val/bad"],
+    ],
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_patterns_from_the_root_leave_out_classes_of_the_splits(tmp_path, exclude, linked):
+    files = [f"{split}/{name}/1.png" for split in ("train", "val") for name in ("bad", "cat", "dog", "cat/bad")]
+    root = tree(tmp_path / "data", *files)
+    if linked:
+        for split in ("train", "val"):
+            (root / split).rename(tmp_path / f"real {split}")
+            (root / split).symlink_to(tmp_path / f"real {split}")
+        (tmp_path / "link").symlink_to(root)
+        root = tmp_path / "link"
+    patterns = tuple(pattern.format(root=root) for pattern in exclude)
+    deeper = [] if exclude == ["bad"] else ["cat/bad/1.png"]
+    for split in ("train", "test"):
+        assert names(image_folder(root, exclude=patterns, split=split)) == ["cat/1.png", *deeper, "dog/1.png"]
 
 
 def test_patterns_from_the_root_match_in_its_splits(tmp_path):
