@@ -64,12 +64,18 @@ def find_config(name: str) -> Path:
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether there is a picture or an array below a folder, judged by the first one's name."""
-    for _, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith((".npy", ".npz")) or (mimetypes.guess_type(name)[0] or "").startswith("image/"):
-                return True
+    """Whether there is a picture or an array below a folder, judged by the names of files that are not hidden."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(_is_picture(name.lower()) for name in names if not name.startswith(".")):
+            return True
     return False
+
+
+def _is_picture(name: str) -> bool:
+    kind, packed = mimetypes.guess_type(name)
+    known = (kind or "").startswith("image/") and not packed and not name.endswith(".svg")
+    return known or name.endswith((".npy", ".npz", ".mpo", ".apng", ".jfif", ".jp2", ".j2k", ".jpx", ".avif", ".heic"))
 
 
 def config_folder() -> Path:

@@ -92,7 +92,7 @@ class Preprocessing:
                 )
             size = sides[0]
         usual = size if sides == (size, size) else usual_resize(size)
-        decoder = getattr(data, "decoder", Decoder())
+        decoder = getattr(data, "decoder", None) or Decoder()
         reading = {name: getattr(decoder, name) for name in ("range", "depth", "bands")}
         resize = usual if resize is None else resize
         return cls(size=size, resize=resize, mean=data.mean, std=data.std, **reading)
@@ -128,7 +128,12 @@ class Preprocessing:
     @property
     def reads_pictures(self) -> bool:
         """Whether images are read as 8-bit gray or RGB, as other libraries do: no range, depth or bands are set."""
-        return self.reading == Reading(range="auto", depth=8, bands=None)
+        return self.reading == Reading(range="auto", depth=8, bands=None) and self.reads_files
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether files can be read: arrays of other than 1 or 3 channels have no files, unless bands are set."""
+        return self.bands is not None or self.channels in (1, 3)
 
     def arrange(self, item: Tensor | Picture) -> Tensor:
         """Resizes and crops one image, or a batch of images of one size, in a worker process.

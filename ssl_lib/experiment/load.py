@@ -13,7 +13,7 @@ import torch
 from ssl_lib.config.load import saved_config
 from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
-from ssl_lib.data import ImageData
+from ssl_lib.data import FolderData, ImageData
 from ssl_lib.data.base import warn
 from ssl_lib.data.fingerprint import fingerprint
 from ssl_lib.data.preprocessing import Preprocessing
@@ -89,16 +89,19 @@ def load_run(
     config = derive(config, train, views)
     method = trained_method(config, checkpoint)
     preprocessing = trained_preprocessing(checkpoint, config, changes)
-    if protocols is not None and not any(key.partition(".")[0] == "data" for key in changes or ()):
-        _warn_of_other_images(train, checkpoint)
     evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)
+    if evaluator is not None and not any(key.partition(".")[0] == "data" for key in changes or ()):
+        _warn_of_other_images(train, evaluator.queries, checkpoint)
     return TrainedRun(config, method, evaluator, checkpoint.step, train, views.size, preprocessing)
 
 
-def _warn_of_other_images(train: ImageData, checkpoint: Checkpoint) -> None:
-    """Warns if the training images are not those of the checkpoint: a hold-out of them may have been trained on."""
+def _warn_of_other_images(train: ImageData, test: ImageData | None, checkpoint: Checkpoint) -> None:
+    """Warns if test images are held out of training images that have changed: some may have been trained on."""
     saved = checkpoint.state.get("data", {}).get("fingerprint")
-    if saved and (found := fingerprint(train, torch.arange(len(train)))) != saved and rank() == 0:
+    held_out = isinstance(train, FolderData) and isinstance(test, FolderData) and train.roots == test.roots
+    if rank() or not saved or not held_out:
+        return
+    if (found := fingerprint(train, torch.arange(len(train)))) != saved:
         warn(
             f"the training images have changed since the run ({saved['images']:,} then, {found['images']:,} now): test "
             "images that are held out of them may have been trained on, so restore the images, or give test images "

@@ -209,3 +209,20 @@ def test_unlabeled_training_images_are_compared_with_the_test_images(tmp_path):
     train, views = build_views(config)
     with pytest.warns(DataWarning, match=r"2 of 2 test images are also .* such as a/3\.png and copies/a/3\.png"):
         build_evaluator(config, train, views, Preprocessing.of(train, 12))
+
+
+def test_overlapping_subsets_share_images_by_position():
+    base = torch.utils.data.TensorDataset(torch.randint(256, (40, 3, 4, 4), dtype=torch.uint8))
+    train, test = (
+        as_image_data(Subset(base, range(30))),
+        as_image_data(Subset(ConcatDataset([base]), [38, 20, -40, -1])),
+    )
+    assert shared_images(train, test) == [(1, 20), (2, 0)]
+
+
+def test_data_sets_with_other_attributes_of_these_names_are_no_files(recwarn):
+    class Odd(torch.utils.data.TensorDataset):
+        file, samples = "a file of HDF5", [("a", 0)]
+
+    one, two = (as_image_data(Odd(torch.randint(256, (4, 3, 4, 4), dtype=torch.uint8))) for _ in range(2))
+    assert shared_images(one, two) == [] and one.content(1) is None and one.file_size(1) == 0

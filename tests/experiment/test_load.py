@@ -68,3 +68,7 @@ def test_evaluation_after_images_were_added_says_that_the_hold_out_may_have_been
     with pytest.warns(DataWarning, match=r"changed since the run \(36 then, 37 now\).* data\.test_root"):
         load_run(run, protocols=["knn"])
     load_run(run, protocols=None)  # no evaluation, no hold-out
+    shutil.copytree(tmp_path / "root", tmp_path / "test")
+    recwarn.clear()
+    load_run(run, {"data.test_root": str(tmp_path / "test")}, protocols=["knn"])
+    assert not [w for w in recwarn if "changed since" in str(w.message)]

@@ -68,3 +68,17 @@ def test_folder_for_the_hub_has_no_config_that_reads_other_pixels(tmp_path):
     header = json.loads((tmp_path / "folder/config.json").read_text())["ssl_lib"]["preprocessing"]
     assert header["range"] == [0, 4095]
     assert TrainedBackbone.from_file(tmp_path / "folder").preprocessing.range == (0, 4095)
+
+
+@pytest.mark.parametrize("to", ["torchvision", "timm", "safetensors", "huggingface", "onnx"])
+def test_code_for_arrays_of_other_channels_takes_arrays(to, tmp_path, monkeypatch):
+    skip_without_packages(to)
+    model, path = model_for({}, 4), tmp_path / FORMATS[to].file
+    usage = export(model, to, path)
+    names: dict[str, object] = {}
+    exec(compile(usage, "usage", "exec"), names)
+    assert names["pixels"].shape == (1, 4, 32, 32) and "paths" not in usage and "convert" not in usage
+    images = torch.as_tensor(names["images"])
+    wanted = (0 - torch.tensor(model.mean)) / torch.tensor(model.std)
+    torch.testing.assert_close(images[0, :, 5, 5], wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.as_tensor(names["features"]), model(images), rtol=1e-4, atol=1e-4)

@@ -84,22 +84,20 @@ def image_folder(
             images have a class that the training images do not have.
     """
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    others = _patterns(exclude, test_root, bank_root)
-    train_root, found = _splits(root, layout, others)
+    train_root, found = _splits(root, layout, others := _patterns(exclude, test_root, bank_root))
     report_unused([root, test_root, bank_root, *([train_root, found] if found else ())], exclude)
-    of_train, exclude = _below(root, train_root, others), _below(root, found, exclude)
-    settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error}
-    settings |= Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
+    of_train, of_test = _below(root, train_root, others), _below(root, found, exclude)
+    reading = Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
+    settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error, **reading}
     own: Layout = "auto" if layout == "splits" else layout  # test_root and bank_root have class folders
     train = FolderData(train_root, exclude=of_train, files=files, labels=labels, layout=own, **settings)
     settings |= {"mean": train.mean, "std": train.std}
     bank = FolderData(bank_root, exclude=others, **settings) if bank_root is not None and split != "train" else None
-    found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, exclude)
-    inside = not (test_root or found)
-    if inside and not (test_files or test_labels):
+    found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, of_test)
+    if (inside := not (test_root or found)) and not (test_files or test_labels):
         return _held_out(train, bank, split, hold_out)
-    chosen = {"files": test_files, "labels": test_labels or (labels if inside else None)}
-    settings |= {"exclude": exclude, "layout": "auto" if test_root else own, **chosen}
+    settings |= {"exclude": of_test, "layout": "auto" if test_root else own, "files": test_files}
+    settings["labels"] = test_labels or (labels if inside else None)
     test = partial(_test, test_root or found or train_root, train, bank, settings)
     return test() if split == "test" else _held_out(train.without(test()) if inside else train, bank, split, 0)
 

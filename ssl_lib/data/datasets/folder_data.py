@@ -19,7 +19,7 @@ from ssl_lib.data.datasets.scan import Roots, expanded, numbered, scan, selected
 from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
 from ssl_lib.data.io.pages import pages_of
 from ssl_lib.data.io.sample import sample_of_names
-from ssl_lib.data.io.stored import is_readable
+from ssl_lib.data.io.stored import unreadable_because
 from ssl_lib.data.io.survey import sampled, survey
 from ssl_lib.data.labels import hold_out_indices
 from ssl_lib.errors import DataError
@@ -78,6 +78,7 @@ class FolderData(ImageDataset):
         self.roots = roots = expanded(root)
         self.root = roots[0] if len(roots) == 1 else os.path.commonpath(list(map(os.path.abspath, roots)))
         self.skipped: list[str] = []
+        self._starts = [os.path.relpath(folder, self.root) + os.sep for folder in roots]
         whole = files is None and labels is None
         images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None, whole)
         paths, classes = selected(images, roots, self.root, files, labels)
@@ -101,16 +102,20 @@ class FolderData(ImageDataset):
 
     def _check_classes(self, labels: Tensor) -> None:
         """Refuses a class of which no file is an image, since all its images would be skipped."""
-        readable: set[int] = set()
+        readable, reasons = set[int](), dict[int, str]()
         for index, label in enumerate(labels.tolist()):
-            if label not in readable and is_readable(self.path(index), self.decoder.max_pixels):
-                readable.add(label)
-        broken = sorted(set(labels.tolist()) - readable)
+            if label not in readable:
+                reason = unreadable_because(self.path(index), self.decoder.max_pixels)
+                if reason:
+                    reasons.setdefault(label, f"{self.path(index)}: {reason}")
+                else:
+                    readable.add(label)
+        broken = sorted(reasons.keys() - readable)
         if broken:
             name, count = self.class_names[broken[0]], int((labels == broken[0]).sum())
             raise DataError(
-                f"class {name!r} of {self.root}: none of the {count:,} files can be read as an image; repair or "
-                "remove them, or leave them out with data.exclude"
+                f"class {name!r} of {self.root}: none of the {count:,} files can be read as an image "
+                f"({reasons[broken[0]]}); repair or remove them, or leave them out with data.exclude"
             )
 
     def __len__(self) -> int:
@@ -127,11 +132,11 @@ class FolderData(ImageDataset):
 
     def key(self, index: int) -> str:
         """Returns the path below the image's own root, after the number of the root if there are several."""
+        name = self.name(index)
         if len(self.roots) == 1:
-            return self.name(index)
-        below = [os.path.relpath(self.path(index), root) for root in self.roots]
-        number = next(place for place, path in enumerate(below) if not path.startswith(os.pardir + os.sep))
-        return f"{number}:{below[number]}#{self.page(index)}"
+            return name
+        number = next(number for number, start in enumerate(self._starts) if name.startswith(start))
+        return f"{number}:{name.removeprefix(self._starts[number])}"
 
     def place(self, index: int) -> Hashable:
         """Returns the real path and the page."""

@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias, get_args
 
 from ssl_lib.data.base import warn
 from ssl_lib.data.io.formats import EXTENSIONS, hint
-from ssl_lib.data.io.index import Listing, pattern_list
+from ssl_lib.data.io.index import Listing
+from ssl_lib.data.io.patterns import pattern_list
 from ssl_lib.errors import DataError, listed
 
 __all__ = [

@@ -22,7 +22,8 @@ from ssl_lib.data.datasets.layout import (
 )
 from ssl_lib.data.datasets.links import warn_of_repeated
 from ssl_lib.data.datasets.splits import check_no_splits
-from ssl_lib.data.io.index import list_images, patterns_in
+from ssl_lib.data.io.index import list_images
+from ssl_lib.data.io.patterns import patterns_in
 from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError, listed
 

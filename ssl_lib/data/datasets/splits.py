@@ -13,7 +13,8 @@ from typing import Literal
 from ssl_lib.data.base import warn
 from ssl_lib.data.datasets.layout import Layout, check_folder, check_layout
 from ssl_lib.data.io.formats import extensions
-from ssl_lib.data.io.index import excluded, list_images, pattern_list, patterns_in
+from ssl_lib.data.io.index import list_images
+from ssl_lib.data.io.patterns import excluded, pattern_list, patterns_in
 from ssl_lib.errors import DataError, listed
 
 __all__ = ["check_no_splits", "find_splits", "patterns_below"]

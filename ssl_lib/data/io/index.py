@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import glob
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase, translate
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -19,10 +15,11 @@ import numpy as np
 
 from ssl_lib.data.io.cache import cache_file, read_array, write_array
 from ssl_lib.data.io.formats import ending, extensions
+from ssl_lib.data.io.patterns import excluded
 from ssl_lib.errors import DataError
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE
 
-__all__ = ["Listing", "excluded", "list_images", "pattern_list", "patterns_in"]
+__all__ = ["Listing", "list_images"]
 
 _CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
 _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
@@ -110,58 +107,6 @@ def list_images(root: str, exclude: Sequence[str] = ()) -> Listing:
     if found != known and sum(len(folder.entries) for folder in found.values()) >= _CACHED_FROM:
         _save(cache, found)
     return listing
-
-
-def excluded(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path relative to the root matches a glob pattern.
-
-    A pattern without "/" matches the name of a file or folder at any depth, such as "*.gif" and "thumbs". A pattern
-    with "/" matches the path from the root, such as "2019/raw"; after "**/" it matches at any depth.
-    """
-    return bool(patterns) and _expression(tuple(patterns)).match(path) is not None
-
-
-def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
-    """Returns the patterns relative to the root: an absolute path in it becomes a path from the root.
-
-    Absolute paths of existing places outside of the root are left out; "/raw" is a path from the root.
-    """
-    known = [Path(folder).parts for folder in (os.path.realpath(root), os.path.abspath(root))]
-    relative = []
-    for pattern in (patterns,) if isinstance(patterns, str) else map(str, patterns):
-        parts = Path(pattern).parts if os.path.isabs(pattern) else ()
-        rest = next((parts[len(folder) :] for folder in known if _is_below(parts, folder)), None)
-        if rest:
-            relative.append("/" + "/".join(rest))
-        elif not (parts and os.path.lexists(_unescaped(pattern))):
-            relative.append(pattern)
-    return tuple(relative)
-
-
-def pattern_list(names: Iterable[str]) -> str:
-    """Returns names as a list of patterns for the command line, such as [hat] or ['a [[]1]']."""
-    escaped = map(glob.escape, names)
-    return f"[{', '.join(text if text.isalnum() else repr(text) for text in escaped)}]"
-
-
-def _is_below(pattern: tuple[str, ...], folder: tuple[str, ...]) -> bool:
-    parts = zip(folder, pattern, strict=False)
-    return len(pattern) > len(folder) and all(fnmatchcase(name, part) for name, part in parts)
-
-
-def _unescaped(pattern: str) -> str:
-    """Undoes `glob.escape`."""
-    return re.sub(r"\[([*?[])\]", r"\1", pattern)
-
-
-@functools.cache
-def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    parts = []
-    for pattern in patterns:
-        inner = pattern.rstrip("/").removeprefix("**/")
-        from_root = "/" in inner and not pattern.startswith("**/")
-        parts.append(("" if from_root else "(?s:.*/)?") + translate(inner.removeprefix("/")))
-    return re.compile("|".join(parts))
 
 
 def _is_image(name: str) -> bool:

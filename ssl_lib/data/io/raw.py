@@ -24,6 +24,7 @@ __all__ = [
     "is_array",
     "is_deep_gray",
     "is_inverted",
+    "is_planar",
     "orientation_of",
     "raw_array",
     "raw_pil",
@@ -36,7 +37,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Range: TypeAlias = Literal["auto", "percentile"] | tuple[float, float]
 Bands: TypeAlias = tuple[int, ...] | Literal["all"] | None
 
-_SAMPLES, _BITS, _PHOTOMETRIC = 277, 258, 262  # TIFF tags
+_SAMPLES, _BITS, _PHOTOMETRIC, _PLANAR = 277, 258, 262, 284  # TIFF tags
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in Pillow
 
 
@@ -82,6 +83,11 @@ def bits_of(image: Image.Image, source: str | Path | bytes | None = None) -> int
 def is_inverted(image: Image.Image) -> bool:
     """Whether 0 is white in the pixels that Pillow returns: in TIFF files of more than 8 bits that say so."""
     return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 and bits_of(image) in (12, 16)
+
+
+def is_planar(image: Image.Image) -> bool:
+    """Whether a TIFF file stores bands of more than 8 bits one after the other, which Pillow reads wrong."""
+    return getattr(image, "tag_v2", {}).get(_PLANAR) == 2 and samples_of(image) > 1 and bits_of(image) > 8
 
 
 def is_deep_gray(image: Image.Image) -> bool:

@@ -14,21 +14,28 @@ from ssl_lib.data.io.tiff import is_tiff, raw_tiff
 from ssl_lib.errors import ConfigError
 from ssl_lib.utils.files import check_regular
 
-__all__ = ["extra_bands", "is_readable", "may_be_deep", "stored_colors", "stored_pixels"]
+__all__ = ["extra_bands", "is_readable", "may_be_deep", "stored_colors", "stored_pixels", "unreadable_because"]
 
 
-def is_readable(path: str, max_pixels: int) -> bool:
-    """Whether a file can be opened as an image, without reading its pixels."""
-    with contextlib.suppress(Exception):  # Pillow raises many types
-        check_regular(path)
-        if is_array(path):
-            return raw_array(path).size > 0
-        try:
-            with opened(path, max_pixels):
-                return True
-        except UnidentifiedImageError:  # more bands than Pillow reads
-            return is_tiff(path)
-    return False
+def is_readable(source: str | bytes, max_pixels: int) -> bool:
+    """Whether a file, or its content, can be opened as an image, without reading its pixels."""
+    return not unreadable_because(source, max_pixels)
+
+
+def unreadable_because(source: str | bytes, max_pixels: int) -> str:
+    """Why a file, or its content, cannot be opened as an image; empty if it can."""
+    try:
+        if isinstance(source, str):
+            check_regular(source)
+        if is_array(source):
+            raw_array(source)
+            return ""
+        with opened(source, max_pixels):
+            return ""
+    except UnidentifiedImageError as error:  # perhaps more bands than Pillow reads
+        return "" if is_tiff(source) else str(error)
+    except Exception as error:  # Pillow raises many types
+        return str(error) or type(error).__name__
 
 
 def may_be_deep(source: Source, max_pixels: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -26,18 +27,23 @@ Statistics: TypeAlias = tuple[float, ...]
 
 _NONE_READABLE = "no file of a sample can be read, so the bands and their mean and std are not known"
 _EMPTY = 4  # values that reach less than a quarter of the range use at most six of eight bits
+_FEW = 4  # ordinary pictures that are read to see whether a given range fits them
+_PIXELS = 2**18  # of an image, evenly spaced, whose values are judged
 _BRIGHT = 99.9  # percentile; the values above it may be defective pixels
 
 
 def sampled(
     positions: Iterable[int], name: Callable[[int], str], source: Callable[[int], str | bytes], decoder: Decoder
 ) -> Sample:
-    """Returns the files of a sample that can tell more than an ordinary picture; all of them for bands or a range."""
+    """Returns the files of a sample that can tell more than an ordinary picture; all for bands, a few for a range."""
     sample: dict[str, str | bytes] = {}
+    ordinary = 0
     for index in positions:
         file = name(index)
-        every = decoder.bands is not None or isinstance(decoder.range, tuple)
-        if file not in sample and (every or file.lower().endswith(DEEP)):
+        special = decoder.bands is not None or file.lower().endswith(DEEP)
+        if not special and isinstance(decoder.range, tuple) and ordinary < _FEW:
+            special, ordinary = True, ordinary + 1
+        if file not in sample and special:
             content = source(index)
             if isinstance(content, bytes) or os.path.isfile(content):  # reading a pipe would wait
                 sample[file] = content
@@ -89,8 +95,13 @@ def check_range(sample: Sample, decoder: Decoder) -> None:
             if decoder.range == "auto" and not may_be_deep(source, decoder.max_pixels):
                 continue
             pixels = stored_colors(source, decoder.max_pixels)
-            if pixels is not None and pixels.any() and (pixels.itemsize > 1 or decoder.range != "auto"):
-                middle, bright = np.percentile(pixels, (50, _BRIGHT))
+            if (
+                pixels is not None
+                and pixels.min() >= 0 < pixels.max()
+                and (pixels.itemsize > 1 or decoder.range != "auto")
+            ):
+                step = max(1, math.isqrt(pixels.shape[0] * pixels.shape[1] // _PIXELS))
+                middle, bright = np.percentile(pixels[::step, ::step], (50, _BRIGHT))
                 values[pixels.itemsize].append((float(bright), float(pixels.max()), float(middle), name))
     for size, found in values.items():
         if decoder.range == "auto":
@@ -106,9 +117,10 @@ def _report_auto(found: Sequence[tuple[float, float, float, str]]) -> None:
         return
     few = f", but for {highest:,.0f} in few pixels" if highest >= 65536 // _EMPTY else ""
     reached = bright if few else highest
+    top = 2 ** max(1, int(reached).bit_length()) - 1
     warn(
         f"{example}: 16-bit values of a sample reach only {reached:,.0f} of 65,535{few}, so the images are nearly "
-        f"black: set data.range=[0,{2 ** int(reached).bit_length() - 1}] or data.range=percentile"
+        f"black: set data.range=[0,{top}] or data.range=percentile"
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssl_lib.data import FolderData, image_folder
 from ssl_lib.data.base import DataWarning
-from ssl_lib.data.io.index import excluded
+from ssl_lib.data.io.patterns import excluded
 from ssl_lib.errors import DataError
 
 TINY = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ssl_lib.data import FolderData, WrappedDataset, huggingface
-from ssl_lib.data.base import DataWarning
+from ssl_lib.data.base import DataWarning, SkipImage
 from ssl_lib.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -136,3 +136,64 @@ def test_floats_need_a_range():
         WrappedDataset(Items([torch.rand(3, 8, 8)]))
     data = WrappedDataset(Items([torch.full((3, 8, 8), 0.5)]), range=(0, 1))
     assert (data.read(0) == 128).all()
+
+
+def test_contents_that_pillow_cannot_open_keep_their_channels():
+    rgb = RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.save(buffer, rgb)
+    floats = io.BytesIO()
+    pytest.importorskip("tifffile").imwrite(floats, (rgb / 255).astype(np.float32), photometric="rgb")
+    for content, options in ((buffer.getvalue(), {}), (floats.getvalue(), {"range": (0, 1)})):
+        np.testing.assert_array_equal(WrappedDataset(Items([content]), **options).read(0).permute(1, 2, 0), rgb)
+
+
+def test_bands_and_pages_of_contents_are_checked_when_the_data_set_is_opened():
+    tifffile = pytest.importorskip("tifffile")
+    stack, bands = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(stack, TWELVE * 16, photometric="minisblack")
+    tifffile.imwrite(bands, FOUR[0], photometric="minisblack", planarconfig="contig")
+    with pytest.warns(DataWarning, match="has 5 pages, but only the first"):
+        WrappedDataset(Items([stack.getvalue()]))
+    with pytest.raises(DataError, match=r"has 4 bands, none of them marked as alpha: .*data\.bands=all"):
+        WrappedDataset(Items([bands.getvalue()]))
+    assert WrappedDataset(Items([bands.getvalue()]), bands="all").channels == 4
+    with pytest.raises(ValueError, match="pages must be 'first'"):
+        WrappedDataset(Items([stack.getvalue()]), pages="all")
+
+
+def test_hugging_face_modes_missing_images_and_skipped_files(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    color = [encoded(Image.fromarray(one[..., :3]), format="PNG") for one in FOUR]
+
+    def table(name, contents, **feature):
+        features = datasets.Features({"image": datasets.Image(**feature)})
+        rows = [None if content is None else {"bytes": content, "path": None} for content in contents]
+        datasets.Dataset.from_dict({"image": rows}, features=features).save_to_disk(tmp_path / name)
+        return tmp_path / name
+
+    gray = huggingface(table("gray", color, mode="L"))
+    assert gray.channels == 1 and np.array_equal(gray.read(1)[0], Image.fromarray(FOUR[1, ..., :3]).convert("L"))
+    with pytest.raises(DataError, match="item 1 of _Images is missing: row 1 of the column 'image' has no image"):
+        huggingface(table("missing", [color[0], None]))
+    damaged = table("damaged", [color[0], b"no image"])
+    with pytest.raises(DataError, match=r"item 1 of _Images cannot be read .*cannot identify image file it"):
+        huggingface(damaged).read(1)
+    with pytest.raises(SkipImage):
+        huggingface(damaged, on_error="skip").read(1)
+    with pytest.raises(DataError, match=r"raise data\.max_pixels"):
+        huggingface(table("large", color), max_pixels=100)
+    assert huggingface(tmp_path / "large", max_pixels=108).read(0).shape == (3, 9, 12)
+    tga = [encoded(Image.fromarray(one[..., :3]), format="TGA") for one in FOUR]
+    np.testing.assert_array_equal(huggingface(table("tga", tga)).read(2).permute(1, 2, 0), FOUR[2, ..., :3])
+
+
+def test_tensors_and_arrays_that_numpy_cannot_share():
+    pixels = torch.from_numpy(FOUR[0, ..., :3].copy())
+    for item in (pixels.permute(2, 0, 1).flip(2), FOUR[0, :, ::-1, :3]):
+        np.testing.assert_array_equal(WrappedDataset(Items([item])).read(0).permute(1, 2, 0), FOUR[0, :, ::-1, :3])
+    for wrong in (torch.zeros(3, 8, 8, dtype=torch.bfloat16), torch.zeros(3, 8, 8, device="meta", dtype=torch.uint8)):
+        with pytest.raises(DataError, match="item 0 of Items must be a PIL image or uint8 pixels"):
+            WrappedDataset(Items([wrong]))
+    many = WrappedDataset(Items([np.zeros((9, 12, 12), np.uint8)]), (0.5,) * 3, (0.2,) * 3, 12, bands=(0, 1, 2))
+    assert many.read(0).shape == (3, 9, 12)

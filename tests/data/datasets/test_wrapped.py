@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from ssl_lib.data import ArrayData, ImageData, WrappedDataset, as_image_data
+from ssl_lib.data import ArrayData, FolderData, ImageData, WrappedDataset, as_image_data
 from ssl_lib.data.base import DataWarning
 from ssl_lib.data.io.sample import sample_of
 from ssl_lib.errors import DataError
@@ -165,3 +165,41 @@ def test_concatenations_of_other_classes_have_no_labels():
             assert as_image_data(ConcatDataset([first, other])).labels is None
         forget_warnings()
     assert as_image_data(Subset(Items(list(PIXELS)), [0])).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.array([2, 0, 1, 1]), [2, 0, 1, 1]),
+        (torch.tensor([2, 0, 1, 1], dtype=torch.uint8), [2, 0, 1, 1]),
+        ([np.int64(2), np.int32(0), 1, True], [2, 0, 1, 1]),
+        (("c", "a", "b", "b"), [2, 0, 1, 1]),
+    ],
+)
+def test_attribute_labels_is_read_also_inside_of_others(labels, expected):
+    items = Items(list(PIXELS), labels=labels, class_names=("a", "b", "c"))
+    for dataset, places in (
+        (items, [0, 1, 2, 3]),
+        (Subset(items, [3, 0]), [3, 0]),
+        (ConcatDataset([Subset(items, [3, 0]), items]), [3, 0, 0, 1, 2, 3]),
+        (Subset(ConcatDataset([items, Subset(ConcatDataset([items, items]), [5, 2])]), [4, -1, 0]), [1, 2, 0]),
+    ):
+        data = as_image_data(dataset)
+        assert data.labels.tolist() == [expected[place] for place in places] and data.class_names == ("a", "b", "c")
+
+
+def test_image_folders_inside_of_subsets_keep_their_classes(tmp_path):
+    for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(PIXELS[0]).save(tmp_path / name)
+    data = as_image_data(Subset(FolderData(tmp_path), [2, 0]))
+    assert data.labels.tolist() == [1, 0] and data.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(data.read(1).permute(1, 2, 0).numpy(), PIXELS[0])
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog"], np.zeros((4, 40)), [0, 1, -1, -1], [0.5] * 4, [None, 1, 0, 1], {"a": 1}, 7]
+)
+def test_attribute_labels_that_is_not_one_class_per_item_is_reported(labels):
+    with pytest.warns(DataWarning, match=r"the labels of Items are not one class per item"):
+        assert as_image_data(Items(list(PIXELS), labels=labels)).labels is None

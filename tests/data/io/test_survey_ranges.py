@@ -118,3 +118,19 @@ def test_the_reason_is_given_if_no_bands_can_be_counted(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"no file of a sample can be read.*a\.npy: "):
         FolderData(tmp_path, bands="all")
+
+
+def test_planar_files_of_sixteen_bits_are_read_right(tmp_path):
+    pixels = RNG.integers(0, 65536, (20, 24, 3), dtype=np.uint16)
+    write = pytest.importorskip("tifffile").imwrite
+    write(tmp_path / "a.tif", pixels.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    found = FolderData(tmp_path).read(0).permute(1, 2, 0).numpy()
+    assert np.abs(found - pixels / 257).max() <= 0.5 + 1e-4
+
+
+def test_a_single_hot_pixel_suggests_a_range_that_is_valid(tmp_path):
+    black = np.zeros((64, 64), np.uint16)
+    black[3, 3] = 65535
+    Image.fromarray(black).save(tmp_path / "a.png")
+    with pytest.warns(DataWarning, match=r"data\.range=\[0,1\] or"):
+        FolderData(tmp_path)
