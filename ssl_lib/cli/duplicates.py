@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_lib.cli.common import counted
 from ssl_lib.cli.flips import mirrored_embeddings
-from ssl_lib.cli.image_source import image_reader
+from ssl_lib.cli.image_source import image_reader, images_root
 from ssl_lib.cli.path_lists import check_list, write_list
 from ssl_lib.config.resolve import call
 from ssl_lib.embedding import EmbeddingTable, SameFiles, duplicate_groups, same_files
@@ -69,13 +69,16 @@ def _check_output(options: argparse.Namespace, table: EmbeddingTable) -> bool:
 def _same_files(table: EmbeddingTable, images: str | None) -> SameFiles | None:
     """Links and exact copies; None if the table's images are not files, or their folder is unknown."""
     paths = table.paths.tolist()
-    root = images or table.root
     if all(path.isdecimal() for path in paths):  # indices of arrays, or of a packed folder
         return None
     if table.made_of.get("pages") == "all":
         print("note: the images are pages of files, so exact copies are not recognized by the files", file=sys.stderr)
         return None
-    if images is None and not (root and (Path(root) / paths[0]).exists()):
+    root = images_root(table, images)
+    if root is None and images is not None:
+        print("note: the run's images are no files in a folder, so exact copies are not recognized", file=sys.stderr)
+        return None
+    if root is None or (images is None and not (Path(root) / paths[0]).exists()):
         place = Path(root) / paths[0] if root else Path(paths[0])
         print(
             f"note: {visible(str(place))} is not found, so links and exact copies are not recognized; --images names "

@@ -15,7 +15,8 @@ from ssl_lib.cli.common import find_config
 from ssl_lib.config.load import load_config
 from ssl_lib.config.resolve import call, resolve
 from ssl_lib.data import FolderData, ImageData, arrays
-from ssl_lib.data.base import ImageDataset
+from ssl_lib.data.base import ImageDataset, image_name, warn
+from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.scan import report_unused
 from ssl_lib.data.io.decode import Decoder, OnError
 from ssl_lib.data.preprocessing import Preprocessing
@@ -25,7 +26,7 @@ from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.experiment.build import build_views
 from ssl_lib.runs.files import CONFIG_FILE
 
-__all__ = ["TableImages", "image_reader", "open_images", "table_images"]
+__all__ = ["TableImages", "image_reader", "images_root", "open_images", "table_images"]
 
 
 def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise", **options: Any) -> ImageData:
@@ -46,11 +47,16 @@ def open_images(folder: str, like: Preprocessing, on_error: OnError = "raise", *
     if len(parts) > 1:
         raise DataError(f"{folder} holds {' and '.join(parts)}: give {os.path.join(folder, 'train')} or the other")
     found = arrays(folder)
-    assert found is not None
+    assert isinstance(found, ArrayData)
     if found.channels != like.channels:
         raise DataError(
             f"{folder}: the images have {found.channels} channels, the run has {like.channels}: pack them with "
             f"--channels {like.channels}"
+        )
+    if found.decoder is not None and Preprocessing.of(found, like.size).reading != like.reading:
+        warn(
+            f"{folder} was packed with another data.range, data.depth or data.bands than the run's images "
+            f"({_reading_text(like)}): pack the files again with these"
         )
     return found
 
@@ -95,19 +101,52 @@ def table_images(table: EmbeddingTable, images: str | None) -> TableImages:
         raise ConfigError(
             "the table names no folder of images: give the folder, or the run whose images they are, with --images"
         )
-    folder, names, like = Path(place).expanduser(), table.paths.tolist(), _preprocessing(table)
-    if not images or not (folder.is_file() or (folder / CONFIG_FILE).is_file()):
-        if not _is_packed(place):
-            paged = table.made_of.get("pages") == "all"
-            return TableImages(names, functools.partial(_decode, folder, like.decoder(), paged), like)
-        data = arrays(folder)
-    else:
-        data, _ = build_views(resolve(load_config(find_config(images))))
+    names, like, data = table.paths.tolist(), _preprocessing(table), _opened(place, is_run=_is_run(images))
+    if data is not None:
+        _check_same(table, data, place)
+    if data is None or isinstance(data, FolderData):
+        folder = Path(place if data is None else data.root).expanduser()
+        paged = table.made_of.get("pages") == "all"
+        return TableImages(names, functools.partial(_decode, folder, like.decoder(), paged), like)
+    positions = {image_name(data, index): index for index in range(len(data))}
+    return TableImages(names, lambda name: data.read(positions[name]), like)
+
+
+def images_root(table: EmbeddingTable, images: str | None) -> str | None:
+    """Returns the folder of the files of a table's rows; None if it is not known, or they are no files.
+
+    The arguments and errors are those of `table_images`.
+    """
+    if not _is_run(images):
+        return images or table.root
+    assert images is not None
+    data = _opened(images, is_run=True)
     assert data is not None
+    _check_same(table, data, images)
+    return data.root if isinstance(data, FolderData) else None
+
+
+def _is_run(images: str | None) -> bool:
+    """Whether `--images` names a run or its checkpoint, not a folder of images."""
+    place = Path(images or "").expanduser()
+    return images is not None and (place.is_file() or (place / CONFIG_FILE).is_file())
+
+
+def _opened(place: str, is_run: bool) -> ImageData | None:
+    """Opens the training images of a run, or packed images; None for a folder of files."""
+    if is_run:
+        return build_views(resolve(load_config(find_config(place))))[0]
+    return arrays(Path(place).expanduser()) if _is_packed(place) else None
+
+
+def _check_same(table: EmbeddingTable, data: ImageData, place: str) -> None:
+    fix = "give the folder, or the run, whose images were embedded, with --images"
     found = describe_source(data)
     if any(table.made_of.get(key) != found[key] for key in ("images", "labels")):
-        raise DataError(f"{place}: its images are not the {len(table):,} images of the table")
-    return TableImages(names, functools.partial(_read_position, data), like)
+        raise DataError(f"{place}: its images are not the {len(table):,} images of the table: {fix}")
+    known = {image_name(data, index) for index in range(len(data))}
+    if unknown := next((name for name in table.paths.tolist() if name not in known), None):
+        raise DataError(f"{place}: its images are not those of the table, such as {unknown}: {fix}")
 
 
 def image_reader(table: EmbeddingTable, images: str | None) -> Callable[[int], Tensor]:
@@ -126,8 +165,9 @@ def _preprocessing(table: EmbeddingTable) -> Preprocessing:
     return Preprocessing(**(plain | {name: table.made_of[name] for name in names}))
 
 
-def _read_position(data: ImageData, name: str) -> Tensor:
-    return data.read(int(name))
+def _reading_text(like: Preprocessing) -> str:
+    values = {name: value for name, value in like.plain().items() if name in like.reading}
+    return ", ".join(f"data.{name}={'null' if value is None else value}" for name, value in values.items())
 
 
 def _decode(folder: Path, decoder: Decoder, paged: bool, name: str) -> Tensor:

@@ -18,7 +18,7 @@ from ssl_lib.data.base import ImageData
 from ssl_lib.data.center_crop import resize_and_crop
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.wrapped import as_image_data
-from ssl_lib.data.fingerprint import fingerprint
+from ssl_lib.data.fingerprint import file_list, fingerprint
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, WorkerPool
 from ssl_lib.distributed import is_distributed, share, world_size
@@ -56,7 +56,8 @@ class Loader:
 
     Raises:
         DataError: `batch_size` is larger than the data set and `drop_last` is true.
-        ValueError: An argument is out of range, or does not fit the number of processes.
+        ValueError: An argument is out of range, or does not fit the number of processes; or the pipeline needs partners
+            of each image.
     """
 
     def __init__(
@@ -86,6 +87,9 @@ class Loader:
             )
         if workers is not None and workers < 0:
             raise ValueError(f"workers must be at least 0, got {workers}")
+        if partners := getattr(views, "partners", 0):
+            name = type(views).__name__
+            raise ValueError(f"{name} mixes each item with {partners} others, but Loader reads one alone")
         check_divisible(batch_size)
         if is_distributed() and not drop_last:
             raise ValueError(f"{world_size()} processes need complete batches: set drop_last to true")
@@ -126,6 +130,10 @@ class Loader:
     def fingerprint(self) -> dict[str, Any]:
         """Returns the number of images and digests of their names and sizes, which a resumed run compares."""
         return fingerprint(self.data, self.indices)
+
+    def file_list(self) -> str | None:
+        """Returns the names and sizes of the images as compressed text, or None; see `fingerprint.file_list`."""
+        return file_list(self.data, self.indices)
 
     def _with_numbers(self, batch: Batch, joined: int, step: int) -> Batch:
         """Draws the random numbers of the joined batch's views; the batch keeps its own rows."""

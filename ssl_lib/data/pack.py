@@ -18,6 +18,7 @@ from ssl_lib.data.center_crop import resize_and_crop
 from ssl_lib.data.datasets.folder import image_folder
 from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.io.decode import OnError
+from ssl_lib.data.io.packed import PACK_FILE
 from ssl_lib.data.io.pillow import MAX_PIXELS
 from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.tiles import Tiles
@@ -133,7 +134,7 @@ def pack_folder(
 
 def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
     """Opens the file of the images. Files in the folder that `pack` did not write are never overwritten."""
-    if not (folder / "pack.json").exists():
+    if not (folder / PACK_FILE).exists():
         existing = [name for name in ("images.npy", *_LABELS) if (folder / name).exists()]
         if existing:
             raise DataError(f"{folder} contains {', '.join(existing)} not written by pack; choose another folder")
@@ -141,7 +142,7 @@ def _rows(data: ImageData, folder: Path, size: int) -> RowFile:
         raise DataError(_EIGHT_BITS)
     source = {**describe_source(data), "size": size}
     shape = (size, size, data.channels)
-    return RowFile(folder / "images.npy", "pack.json", source, len(data), shape, np.uint8, "pack")
+    return RowFile(folder / "images.npy", PACK_FILE, source, len(data), shape, np.uint8, "pack")
 
 
 def _write_images(data: ImageData, rows: RowFile, size: int, workers: int | None, progress: bool) -> None:

@@ -179,11 +179,12 @@ def describe_source(data: ImageData) -> dict[str, Any]:
     source: dict[str, Any] = {"images": len(data), "channels": data.channels, "labels": digest(labels)}
     if isinstance(data, Tiles):
         return {**describe_source(data.data), **source, "tile": data.size}
+    decoder = getattr(data, "decoder", None) or Decoder()
+    for name in ("range", "depth", "bands", "pages"):
+        if (value := getattr(decoder, name)) != getattr(Decoder(), name):
+            source[name] = list(value) if isinstance(value, tuple) else value
     if not isinstance(data, FolderData):
         return {"type": type(data).__name__, **source, "mean": list(data.mean or ())}
-    for name in ("range", "depth", "bands", "pages"):
-        if (value := getattr(data.decoder, name)) != getattr(Decoder(), name):
-            source[name] = list(value) if isinstance(value, tuple) else value
     names = "\0".join(os.sep + data.name(index) for index in range(len(data)))
     return {"folder": os.path.realpath(data.root), **source, "names": digest(os.fsencode(names))}
 

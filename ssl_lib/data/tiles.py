@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageDataset, SkipImage
+from ssl_lib.data.base import ImageDataset, SkipImage, warn
 from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.io.pillow import opened
 from ssl_lib.data.io.raw import orientation_of
@@ -20,8 +21,9 @@ _WIDTH, _HEIGHT = 256, 257  # TIFF tags
 class Tiles(ImageDataset):
     """An `ImageData` of the square tiles of image files, without overlap, row by row from the center's top left.
 
-    Pixels at the borders that do not fill a tile are left out. A side of an image that is shorter than a tile is not
-    cut. Each tile has the label of its image; its name is the name of the image with the tile's top and left.
+    Pixels at the borders that do not fill a tile are left out, which is reported. A side of an image that is shorter
+    than a tile is not cut. Each tile has the label of its image; its name is the name of the image with the tile's top
+    and left.
 
     Args:
         data: The images. Consecutive tiles of an image are read with one decoding.
@@ -39,7 +41,9 @@ class Tiles(ImageDataset):
         self.mean, self.std, self.channels = data.mean, data.std, data.channels
         self.class_names, self.skipped = data.class_names, data.skipped
         self.decoder, self.on_error = data.decoder, data.on_error
-        tiles = torch.cat([_tiles(index, *self._sides(index), size) for index in range(len(data))])
+        sides = [self._sides(index) for index in range(len(data))]
+        tiles = torch.cat([_tiles(index, *both, size) for index, both in enumerate(sides)])
+        _report_borders(data, sides, size)
         self._tiles = tiles.to(torch.int32)  # (N, 3): image, top, left
         self.labels = None if data.labels is None else data.labels[tiles[:, 0]]
         self._decoded: tuple[int, Tensor | SkipImage] | None = None
@@ -96,6 +100,27 @@ class Tiles(ImageDataset):
         except SkipImage:
             return 0, 0
         return height, width
+
+
+def _report_borders(data: FolderData, sides: Sequence[tuple[int, int]], size: int) -> None:
+    """Warns of the pixels that no tile contains, and of images with a side shorter than a tile."""
+    height, width = torch.tensor(sides).T
+    used = [torch.where(side < size, side, side // size * size) for side in (height, width)]
+    left = height * width - used[0] * used[1]
+    short = int(((height < size) != (width < size)).sum())
+    problems = []
+    if left.any():
+        first = int(left.nonzero()[0])
+        problems.append(
+            f"leave out {100 * float(left.sum() / (height * width).sum()):.2g} % of the pixels, at the borders of "
+            f"{int((left > 0).sum()):,} of {len(data):,} images, such as {data.name(first)} ({width[first]} x "
+            f"{height[first]}), where they do not fill a tile"
+        )
+    if short:
+        problems.append(f"are shorter in {short:,} image{'s' * (short > 1)}, where pack keeps the center of each")
+    if problems:
+        found = "; they ".join(problems)
+        warn(f"{data.root}: tiles of {size} x {size} pixels {found}. Choose another size to keep more")
 
 
 def _tiles(image: int, height: int, width: int, size: int) -> Tensor:

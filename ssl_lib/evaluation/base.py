@@ -16,7 +16,7 @@ from ssl_lib.evaluation.features import extract_features
 from ssl_lib.runs.results import Metric
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["EvaluatedEncoder", "EvaluationProtocol", "Features", "Scores"]
+__all__ = ["EvaluatedEncoder", "EvaluationProtocol", "Features", "Scores", "needs_labels"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Features:
 
 @dataclass
 class EvaluatedEncoder:
-    """An encoder and the labeled images to evaluate it on. Its features are extracted once, on first access.
+    """An encoder and the images to evaluate it on. Its features are extracted once, on first access.
 
     Attributes:
         title: Row of the results table, such as `trained`.
         encoder: (N, C, H, W) -> (N, D).
-        bank: Labeled training images.
-        queries: Labeled test images.
+        bank: Training images, labeled unless no protocol needs labels.
+        queries: Labeled test images; None if no protocol needs labels.
         bank_indices: Positions of the training images to use; None uses all.
         query_indices: Positions of the test images to use; None uses all.
         size: Side of the images fed to the encoder in pixels, if `preprocessing` is None.
@@ -77,7 +77,7 @@ class EvaluatedEncoder:
     title: str
     encoder: nn.Module
     bank: ImageData
-    queries: ImageData
+    queries: ImageData | None
     bank_indices: Tensor | None = None
     query_indices: Tensor | None = None
     size: int | None = None
@@ -99,19 +99,32 @@ class EvaluatedEncoder:
         return torch.arange(len(self.bank)) if self.bank_indices is None else self.bank_indices
 
     @cached_property
-    def features(self) -> Features:
-        """Features of the training and test images. All processes must access this property together."""
-        bank, bank_labels = self.features_of(self.bank, self.bank_indices)
-        queries, query_labels = self.features_of(self.queries, self.query_indices)
-        if self.center:
-            mean = bank.mean(0)
-            bank -= mean
-            queries -= mean
-        return Features(bank, bank_labels, queries, query_labels)
+    def bank_features(self) -> Tensor:
+        """Features of the training images (B, D), which may have no labels.
 
-    def features_of(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Features (N, D) and labels (N,) of labeled images, on the CPU; see `extract_features`."""
-        features, labels = extract_features(
+        All processes must access this property together, as `features`.
+        """
+        return self._bank[0]
+
+    @cached_property
+    def features(self) -> Features:
+        """Features of the labeled training and test images."""
+        bank, bank_labels, mean = self._bank
+        assert self.queries is not None
+        queries, query_labels = self.features_of(self.queries, self.query_indices)
+        assert bank_labels is not None and query_labels is not None
+        return Features(bank, bank_labels, queries if mean is None else queries.sub_(mean), query_labels)
+
+    @cached_property
+    def _bank(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Features of the training images, their labels, and the mean that was subtracted."""
+        features, labels = self.features_of(self.bank, self.bank_indices)
+        mean = features.mean(0) if self.center else None
+        return features if mean is None else features.sub_(mean), labels, mean
+
+    def features_of(self, data: ImageData, indices: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Features (N, D) and labels (N,) of images, or None, on the CPU; see `extract_features`."""
+        return extract_features(
             self.encoder,
             data,
             indices=indices,
@@ -119,14 +132,13 @@ class EvaluatedEncoder:
             workers=self.workers,
             title=self.title,
         )
-        assert labels is not None
-        return features, labels
 
 
 class EvaluationProtocol(Protocol):
     """An evaluation method with its settings: a frozen dataclass in `PROTOCOLS`, built from `evaluation.<name>`.
 
-    All processes call a protocol together and get the same scores.
+    All processes call a protocol together and get the same scores. A class attribute `needs_labels = False` declares
+    that a protocol uses no labels and only the training images.
     """
 
     @property
@@ -134,10 +146,15 @@ class EvaluationProtocol(Protocol):
         """The metrics that the protocol returns, the main metric first."""
 
     def check(self, bank_labels: Tensor) -> None:
-        """Raises ValueError if there are too few labeled training images."""
+        """Raises ValueError if there are too few labeled training images; without labels, all of them are -1."""
 
     def __call__(self, subject: EvaluatedEncoder) -> Scores:
         """Evaluates one encoder."""
+
+
+def needs_labels(protocol: EvaluationProtocol) -> bool:
+    """Whether a protocol needs labeled training and test images; so do those that do not declare it."""
+    return bool(getattr(protocol, "needs_labels", True))
 
 
 def draw(count: int, limit: int | None) -> Tensor:

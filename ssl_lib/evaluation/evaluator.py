@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from ssl_lib.data import as_image_data
+from ssl_lib.data import ImageData, as_image_data
 from ssl_lib.data.labels import matched
 from ssl_lib.data.leakage import warn_of_shared_images
 from ssl_lib.data.preprocessing import Preprocessing, chosen_preprocessing
 from ssl_lib.errors import DataError, SSLError
-from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Scores, draw
+from ssl_lib.evaluation.base import EvaluatedEncoder, EvaluationProtocol, Scores, draw, needs_labels
 from ssl_lib.evaluation.features import RawPixels, device_of
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Results, read_results
@@ -29,11 +29,11 @@ __all__ = ["Evaluator", "add_results", "protocol_name", "write_results"]
 
 
 class Evaluator:
-    """Evaluates encoders on labeled test images.
+    """Evaluates encoders on labeled test images, or without labels by protocols that need none.
 
     Args:
-        bank: Labeled training images.
-        queries: Labeled test images.
+        bank: Labeled training images; with or without labels if no protocol needs them.
+        queries: Labeled test images; None if no protocol needs labels.
         protocols: The protocols to run.
         random_encoder: A backbone with random weights, used as a baseline.
         size: Side of the images fed to the encoder in pixels, if `preprocessing` is None.
@@ -53,7 +53,7 @@ class Evaluator:
     def __init__(
         self,
         bank: Dataset[Any] | Any,
-        queries: Dataset[Any] | Any,
+        queries: Dataset[Any] | Any | None,
         protocols: Sequence[EvaluationProtocol],
         *,
         random_encoder: nn.Module,
@@ -64,14 +64,11 @@ class Evaluator:
         views: ViewPipeline | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> None:
-        bank, queries = as_image_data(bank), as_image_data(queries)
-        if bank.labels is None or queries.labels is None:
-            raise ValueError("evaluation needs labels for the training images (bank) and for the test images (queries)")
-        self.bank, self.queries, self.protocols = bank, matched(queries, bank), tuple(protocols)
+        self.bank, self.protocols = as_image_data(bank), tuple(protocols)
+        self.queries = _labeled(queries, self.bank, self.protocols)
         self.random_encoder, self.limit = random_encoder, limit
-        self.preprocessing = chosen_preprocessing(preprocessing, bank, size, resize)
+        self.preprocessing = chosen_preprocessing(preprocessing, self.bank, size, resize)
         self.size, self.resize = self.preprocessing.size, self.preprocessing.resize
-        warn_of_shared_images(bank, queries)
         keys = [measure.key for protocol in protocols for measure in protocol.measures]
         if duplicates := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(
@@ -97,10 +94,10 @@ class Evaluator:
 
     def _choose(self) -> None:
         """Draws the images of both sets, and checks the protocols with the labels of the bank."""
-        self._indices = draw(len(self.bank), self.limit), draw(len(self.queries), self.limit)
-        assert self.bank.labels is not None
+        self._indices = draw(len(self.bank), self.limit), draw(len(self.queries or ()), self.limit)
+        labels = torch.full((len(self.bank),), -1) if self.bank.labels is None else self.bank.labels
         for protocol in self.protocols:
-            protocol.check(self.bank.labels[self._indices[0]])
+            protocol.check(labels[self._indices[0]])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -110,7 +107,8 @@ class Evaluator:
         bank, queries = (len(indices) - missing for indices, missing in zip(self._indices, skipped, strict=True))
         options = {"size": self.size, "resize": self.resize, "limit": self.limit}
         images = {"bank": bank, "queries": queries, "skipped": sum(skipped), **options}
-        return {"protocols": protocols, "images": images, "classes": list(self.queries.class_names)}
+        names = () if self.queries is None else self.queries.class_names
+        return {"protocols": protocols, "images": images, "classes": list(names)}
 
     def __call__(self, encoder: nn.Module) -> Results:
         """Evaluates an encoder on the device of its parameters. Its mode and the global random state are restored.
@@ -169,6 +167,26 @@ class Evaluator:
             raise ValueError(
                 f"the backbone does not accept images of {shape} (channels, height, width): {error}"
             ) from error
+
+
+def _labeled(
+    queries: Dataset[Any] | Any | None, bank: ImageData, protocols: Sequence[EvaluationProtocol]
+) -> ImageData | None:
+    """Returns the test images with the training images' classes; None if labels are missing and no protocol needs them.
+
+    Raises:
+        ValueError: A protocol needs labels that are missing.
+    """
+    data = None if queries is None else as_image_data(queries)
+    if data is None or data.labels is None or bank.labels is None:
+        if names := [protocol_name(protocol) for protocol in protocols if needs_labels(protocol)]:
+            raise ValueError(
+                f"{', '.join(names)} needs labels for the training images (bank) and for the test images (queries)"
+            )
+        return None
+    data = matched(data, bank)
+    warn_of_shared_images(bank, data)
+    return data
 
 
 def write_results(path: Path, evaluator: Evaluator, results: Results, steps: int, **more: Any) -> None:

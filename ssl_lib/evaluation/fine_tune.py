@@ -108,6 +108,7 @@ class FineTune:
         """Returns the accuracy, or nothing for an encoder without weights; the details hold losses and class report."""
         if next(subject.encoder.parameters(), None) is None:
             return Scores({})
+        assert subject.queries is not None
         labels = subject.bank.labels, subject.queries.labels
         classes = int(max(int(each.max()) for each in labels if each is not None)) + 1
         with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
@@ -117,6 +118,7 @@ class FineTune:
             losses = self._train(model, subject, classes, decay)
         tuned = replace(subject, encoder=model, title=f"{subject.title}: fine-tuned")
         logits, truth = tuned.features_of(subject.queries, subject.query_indices)
+        assert truth is not None
         predictions = logits.argmax(1)
         report = {"loss": losses, "layer_decay": decay, **class_report(predictions, truth, classes)}
         return Scores({"finetune": (predictions == truth).double().mean().item()}, report)

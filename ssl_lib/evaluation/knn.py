@@ -102,7 +102,10 @@ def bank_neighbors(
     if bank is not queries:
         check_finite("bank", bank)
     device, dtype = device or queries.device, float_type(queries, bank)
-    best = [queries.new_empty(len(queries), 0, dtype=dtype), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
+    best = [
+        queries.new_empty(len(queries), 0, dtype=dtype),
+        bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device),
+    ]
     for start in progress(range(0, len(bank), rows), title, unit="part"):
         part = unit_rows(bank[start : start + rows].to(device, dtype))
         found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class Spectrum:
         seed: Seed for the views.
     """
 
+    needs_labels: ClassVar[bool] = False
     images: int = 10_000
     view_images: int = 1000
     views: int = 10
@@ -78,7 +79,7 @@ class Spectrum:
         Raises:
             ValueError: Features are NaN or infinite, or an eigenvalue solver fails.
         """
-        bank = subject.features.bank
+        bank = subject.bank_features
         x = bank[draw(len(bank), self.images)].to(subject.device)
         values = {metric.__name__: metric(x) for metric in (rankme, effective_rank, alpha_req, feature_std, uniformity)}
         details: dict[str, Any] = {"images": len(x), "dim": x.shape[1]}

@@ -40,7 +40,8 @@ def observe(run: str | Path, changes: Mapping[str, Any], projection: str) -> Obs
         trained = load_run(run, changes)
         train, pipeline = build_views(trained.config)
         device = resolve_device(trained.config.trainer["device"])
-        split, data = ("training", train) if trained.evaluator is None else ("test", trained.evaluator.queries)
+        queries = None if trained.evaluator is None else trained.evaluator.queries
+        split, data = ("training", train) if queries is None else ("test", queries)
         sample, classes = _draw_sample(data, trained.preprocessing, trained.config.trainer["workers"])
     except (SSLError, OSError) as error:
         if changes and isinstance(error, ConfigError):

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssl_lib.data import Loader
+from ssl_lib.data.fingerprint import compare_files
 from ssl_lib.errors import CheckpointError
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.utils.yaml import brief
 
 __all__ = ["check_data", "describe_data", "resumed_schedule"]
 
-_FINGERPRINT = "fingerprint"
+_FINGERPRINT, _FILES = "fingerprint", "files"
 
 
 def describe_data(loader: Loader) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def describe_data(loader: Loader) -> dict[str, Any]:
         "batch_size": loader.batch_size,
         "images": len(loader.data),
         _FINGERPRINT: loader.fingerprint(),
+        _FILES: loader.file_list(),
     }
 
 
@@ -29,17 +31,18 @@ def check_data(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Compares the results of `describe_data` of a checkpoint and of the run.
 
     Raises:
-        CheckpointError: They differ; the message lists what changed.
+        CheckpointError: They differ; the message lists what changed, and names images if they are known.
     """
     changes = [
         f"{key} was {brief(saved.get(key))}, is {brief(value)}"
         for key, value in here.items()
-        if key != _FINGERPRINT and saved.get(key) != value
+        if key not in (_FINGERPRINT, _FILES) and saved.get(key) != value
     ]
     before, now = saved.get(_FINGERPRINT), here[_FINGERPRINT]
     if before is not None and now is not None and before != now:  # None: unknown, or saved by an earlier version
         kinds = [key for key in {**before, **now} if key != "images" and before.get(key) != now.get(key)]
-        changes.append(f"the images have other {' and '.join(kinds)}")
+        names = compare_files(saved[_FILES], here[_FILES]) if saved.get(_FILES) and here.get(_FILES) else ""
+        changes.append(f"the images have other {' and '.join(kinds)}{f' ({names})' if names else ''}")
     if changes:
         raise CheckpointError(
             f"the checkpoint was saved with other data: {'; '.join(changes)}. Resume with the original config and "

@@ -53,7 +53,7 @@ def missing_package(package: str) -> str:
         extra: str | None = found[1]
         packages = list(EXTRAS[found[1]])
     else:
-        extra = next((name for name, known in EXTRAS.items() if package in known), None)
+        extra = next((name for name, known in EXTRAS.items() if package.partition(">")[0] in known), None)
         packages = [package]
     names = " and ".join(name.partition(">")[0] for name in packages)
     with_extra = "" if extra is None else f', or pip install "ssl_lib[{extra}]"'

@@ -76,7 +76,7 @@ class ViewPipeline:
         self._compiled = False
 
     partners: ClassVar[int] = 0
-    """Number of further items that the loader reads for each item of a batch."""
+    """Number of further items that an item is mixed with: none, as a view is made of one image. `Loader` reads none."""
 
     def shapes(self, channels: int) -> tuple[tuple[int, int, int], ...]:
         """The shape (C, size, size) of each view, in the order of `views`."""

@@ -12,7 +12,7 @@ from PIL import Image
 from ssl_lib import ViewPipeline
 from ssl_lib.data import ArrayData, FolderData, Loader
 from ssl_lib.data import fingerprint as fingerprints
-from ssl_lib.data.fingerprint import fingerprint
+from ssl_lib.data.fingerprint import compare_files, file_list, fingerprint
 from tests.conftest import small_views
 
 
@@ -97,3 +97,41 @@ def test_loader_describes_the_images_in_use(folder):
     pipeline = ViewPipeline(small_views("simclr"), data.mean, data.std)
     indices = torch.tensor([0, 2])
     assert Loader(data, pipeline, 2, workers=0, indices=indices).fingerprint() == fingerprint(data, indices)
+
+
+def listing(root):
+    data = FolderData(root)
+    return file_list(data, torch.arange(len(data)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "b.bmp").rename(folder / "b2.bmp"), "1 added: b2.bmp; 1 removed: b.bmp"),
+        (lambda folder: Image.new("RGB", (9, 8)).save(folder / "b.bmp"), "1 of another size: b.bmp"),
+        (lambda folder: (folder / "b.bmp").unlink(), "1 removed: b.bmp"),
+        (
+            lambda folder: [shutil.copyfile(folder / "b.bmp", folder / f"{name}.bmp") for name in "hgfe"],
+            "4 added: e.bmp, f.bmp, g.bmp, ...",
+        ),
+        (lambda folder: None, ""),
+    ],
+)
+def test_changed_files_are_named(folder, change, message):
+    before = listing(folder)
+    change(folder)
+    assert compare_files(before, listing(folder)) == message
+
+
+def test_list_of_files_has_any_name_and_order(folder, monkeypatch):
+    os.rename(os.fsencode(folder / "b.bmp"), os.fsencode(folder) + b"/\xff 1.bmp")
+    data, orders = FolderData(folder), (torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0]))
+    lists = [file_list(data, order) for order in orders]
+    assert compare_files(*lists) == "the same images in another order" and compare_files(lists[0], lists[0]) == ""
+    assert compare_files(file_list(data, orders[0][:2]), lists[0]) == f"1 added: {data.name(2)}"
+    assert json.loads(json.dumps(lists[0])) == lists[0]
+    monkeypatch.setattr(fingerprints, "_SIZES", 2)  # the sizes of a sample of the images
+    assert compare_files(lists[0], file_list(data, orders[0])) == ""
+    monkeypatch.setattr(fingerprints, "_NAMES", 2)
+    assert file_list(data, orders[0]) is None
+    assert file_list(ArrayData(np.zeros((3, 4, 4), np.uint8)), orders[0]) is None

@@ -54,6 +54,13 @@ def test_shapes_and_blank_views_of_every_preset(name, channels):
     assert all(torch.equal(*pair) for pair in zip(views.large, again.large, strict=True))
 
 
+def test_loader_refuses_a_pipeline_that_needs_partners():
+    pipeline = ViewPipeline([ViewConfig(size=8)], (0.5,), (0.25,))
+    pipeline.partners = 2
+    with pytest.raises(ValueError, match="ViewPipeline mixes each item with 2 others, but Loader reads one alone"):
+        Loader(both(20)[0], pipeline, 2)
+
+
 def test_crops_of_float_images_stay_in_the_unit_interval():
     pipeline = ViewPipeline([ViewConfig(size=8, interpolation="bicubic")], (0.5,), (0.25,))
     (crop,) = pipeline.crop(torch.rand(1, 30, 40).round(), torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ def test_no_readable_image_raises_an_error(folder, tmp_path):
     for path in folder.rglob("*.png"):
         path.write_bytes(b"torn")
     with pytest.raises(DataError, match=r"none of the 11 images can be read; the first is .*00\.png"):
-        pack(FolderData(folder, on_error="skip"), tmp_path / "out", SIZE, workers=0)
+        pack(FolderData(folder, on_error="skip", layout="flat"), tmp_path / "out", SIZE, workers=0)
 
 
 def test_destination_with_a_pack_from_another_source_raises_an_error(folder, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from PIL import Image
 
 from ssl_lib.cli.main import main
 from ssl_lib.data import FolderData, arrays, pack
+from ssl_lib.data.base import DataWarning
 from ssl_lib.data.tiles import Tiles
 from ssl_lib.errors import DataError
 from tests.data.pack_samples import contents
 
 SLIDE = np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8)
 SMALL = np.random.default_rng(1).integers(0, 256, (20, 25, 3), dtype=np.uint8)
+pytestmark = pytest.mark.filterwarnings("ignore:.*tiles of")
 CORNERS = [(3, 2), (3, 34), (3, 66), (35, 2), (35, 34), (35, 66)]  # of the 32-pixel tiles of SLIDE, centered
 
 
@@ -77,6 +80,38 @@ def test_a_short_side_is_not_cut(tmp_path):
     tiles = Tiles(FolderData(tmp_path), 32)
     assert [tiles.name(index) for index in range(len(tiles))] == ["a.png@0,2", "a.png@0,34", "a.png@0,66"]
     np.testing.assert_array_equal(tiles.read(1).permute(1, 2, 0).numpy(), SLIDE[:9, 34:66])
+
+
+@pytest.mark.parametrize("size", [16, 20, 32, 64])
+def test_pixels_in_no_tile_are_reported(folder, size):
+    """Counts the pixels by painting the tiles."""
+    Image.fromarray(SLIDE[:64, :64]).save(folder / "b" / "whole.png")
+    with pytest.warns(DataWarning, match=f"tiles of {size} x {size} pixels") as found:
+        tiles = Tiles(FolderData(folder), size)
+    painted = {"a/slide.png": np.zeros((70, 101)), "b/small.png": np.zeros((20, 25)), "b/whole.png": np.zeros((64, 64))}
+    for index in range(len(tiles)):
+        name, _, place = tiles.name(index).partition("@")
+        top, left = map(int, place.split(","))
+        height, width = tiles.read(index).shape[1:]
+        assert (painted[name][top : top + height, left : left + width] == 0).all()
+        painted[name][top : top + height, left : left + width] = 1
+    left_out = [(image == 0).sum() for image in painted.values()]
+    percent = 100 * sum(left_out) / sum(image.size for image in painted.values())
+    assert len(found) == 1 and (
+        f"leave out {percent:.2g} % of the pixels, at the borders of {np.count_nonzero(left_out)} of 3 images, such as "
+        "a/slide.png (101 x 70), where they do not fill a tile" in str(found[0].message)
+    )
+
+
+def test_images_shorter_than_a_tile_are_reported_and_fitting_ones_are_not(tmp_path):
+    for name, shape in (("a", (9, 64)), ("b", (64, 32))):
+        Image.new("L", shape[::-1]).save(tmp_path / f"{name}.png")
+    with pytest.warns(DataWarning, match="pixels are shorter in 1 image, where pack keeps the center of each"):
+        Tiles(FolderData(tmp_path), 32)
+    (tmp_path / "a.png").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Tiles(FolderData(tmp_path), 32)) == 2
 
 
 def test_size_of_tiles_is_checked(folder, tmp_path, capsys):

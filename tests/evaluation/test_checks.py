@@ -106,12 +106,13 @@ def test_protocols_refuse_features_that_are_not_finite(protocol, bad, images):
         pytest.importorskip("scipy")
     subject = EvaluatedEncoder("trained", torch.nn.Identity(), images, images)
     whole = Features(GOOD, LABELS, GOOD.flip(0), LABELS.flip(0))
-    subject.features = whole
+    subject.features, subject.bank_features = whole, whole.bank
     scores = protocol(subject)
     broken = with_bad_row(float("nan"))
     subject.features = Features(
         *((broken, LABELS, whole.queries, LABELS) if bad == "bank" else (GOOD, LABELS, broken, LABELS))
     )
+    subject.bank_features = subject.features.bank
     if isinstance(protocol, Spectrum) and bad == "queries":  # it uses the bank alone
         assert protocol(subject) == scores
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from ssl_lib import CheckpointError, Loader, Schedule
+from ssl_lib.data import FolderData
 from ssl_lib.training.callbacks import default_callbacks
 from ssl_lib.training.checkpoint import load_checkpoint
 from ssl_lib.training.resume_checks import check_data, describe_data
@@ -50,6 +52,29 @@ def test_fingerprint_of_the_loader_is_stored_and_compared(make_method, make_load
         resume(SIZES)
 
 
+def test_resumed_run_names_the_files_that_changed(make_method, make_loader, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in range(40):
+        Image.new("L", (16, 16), 6 * name).save(folder / f"{name:02}.bmp")
+
+    def loader(name):
+        return Loader(FolderData(folder, 1), make_loader(name).views, 16, workers=0)
+
+    def trained(resume):
+        callbacks = [] if resume else default_callbacks(tmp_path / "run")
+        settings = {"run_dir": tmp_path / "run", "schedule": Schedule(epochs=1), "callbacks": callbacks}
+        return run(make_method, loader, resume=resume, **settings)
+
+    trained(resume=False)
+    assert trained(resume=True).finished
+    (folder / "07.bmp").rename(folder / "7.bmp")
+    Image.new("L", (16, 17)).save(folder / "08.bmp")
+    message = r"names and sizes \(1 added: 7\.bmp; 1 removed: 07\.bmp; 1 of another size: 08\.bmp\)\. Resume with"
+    with pytest.raises(CheckpointError, match=message):
+        trained(resume=True)
+
+
 def test_images_and_their_order_are_described(make_loader):
     loader = make_loader()
     assert describe_data(loader) == {
@@ -57,4 +82,5 @@ def test_images_and_their_order_are_described(make_loader):
         "batch_size": loader.batch_size,
         "images": len(loader.data),
         "fingerprint": loader.fingerprint(),
+        "files": None,  # arrays have no names
     }

@@ -36,6 +36,11 @@ def test_table_of_extras_equals_the_project_file():
             "ssl_lib[tiff]",
             'it needs tifffile and imagecodecs: pip install tifffile imagecodecs, or pip install "ssl_lib[tiff]"',
         ),
+        ("timm>=9", "it needs timm: pip install 'timm>=9', or pip install \"ssl_lib[timm]\""),
+        (
+            "fsspec[http]>=2025.5",
+            "it needs fsspec[http]: pip install 'fsspec[http]>=2025.5', or pip install \"ssl_lib[remote]\"",
+        ),
         ("dodo>=2", "it needs dodo: pip install 'dodo>=2'"),
     ],
 )

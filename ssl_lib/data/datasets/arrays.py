@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_lib.data.base import ImageData, ImageDataset, SkipImage, Split, check_axes, checked_statistics
+from ssl_lib.data.base import ImageData, ImageDataset, SkipImage, Split, check_axes, checked_statistics, warn
+from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.io.npy import read_array, read_member
+from ssl_lib.data.io.packed import packed_folder, source_of
 from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
@@ -39,6 +40,9 @@ class ArrayData(ImageDataset):
         std: Standard deviation of each channel; None if it is not known.
         channels: Number of channels, which has to be given if there are more than 4.
 
+    Attributes:
+        decoder: How the files were read of which the images are made; None if they are not made of files.
+
     Raises:
         ValueError: The images have another type or shape, or the labels, mean or std do not fit.
     """
@@ -54,6 +58,7 @@ class ArrayData(ImageDataset):
     ) -> None:
         self._images, self._channels_last = _checked_images(images, channels)
         self.memory_mapped = isinstance(images, np.memmap)  # then `gather` may wait for the disk
+        self.decoder: Decoder | None = None
         self.labels, self.class_names = None, tuple(class_names)
         if labels is not None:
             self.labels, self.class_names = class_labels(labels, class_names)
@@ -190,16 +195,34 @@ def arrays(
         return None
     names: tuple[str, ...] = ()
     if Path(path).expanduser().is_dir():
-        path, labels, test_path, test_labels, names = _packed(Path(path).expanduser())
+        path, labels, test_path, test_labels, names = packed_folder(Path(path).expanduser())
     classes = read_array(labels, "labels") if labels else read_member(path, "labels")
+    source = source_of(path)
+    channels = channels or source.channels
     try:
         train = ArrayData(read_array(path, "images"), classes, names, channels=channels)
+        train.decoder = source.decoder
         computed = (mean, std) if mean and std else pixel_statistics(train)
         train.mean, train.std = checked_statistics(mean or computed[0], std or computed[1], train.channels)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if split == "train":
         return train
+    test = _test_split(path, test_path, test_labels, train, names)
+    if test is not None:
+        test.decoder = source_of(test_path).decoder if test_path else source.decoder
+        if None not in (test.decoder, train.decoder) and test.decoder != train.decoder:
+            warn(f"{test_path} was packed with another range, depth or bands than {path}: pack both alike")
+    return test
+
+
+def _test_split(
+    path: str | Path,
+    test_path: str | Path | None,
+    test_labels: str | Path | None,
+    train: ArrayData,
+    names: tuple[str, ...],
+) -> ArrayData | None:
     source, prefix = (test_path, "") if test_path else (path, "test_")
     images = read_array(test_path, "images") if test_path else read_member(path, "test_images")
     if images is None:
@@ -208,23 +231,6 @@ def arrays(
     if classes is None:
         raise DataError(f"{source}: the test images have no labels; set test_labels to a .npy of class indices")
     try:
-        return ArrayData(images, classes, names, train.mean, train.std, channels)
+        return ArrayData(images, classes, names, train.mean, train.std, train.channels)
     except ValueError as error:
         raise DataError(f"{source}, test split: {error}") from error
-
-
-def _packed(folder: Path) -> tuple[Path, Path | None, Path | None, Path | None, tuple[str, ...]]:
-    """Returns images, labels, test images, test labels and class names of a folder written by `pack_folder`."""
-    train, test = (folder / "train" if (folder / "train").is_dir() else folder), folder / "test"
-    for part in (train, test):
-        if (part / "images.npy.partial").exists():
-            raise DataError(f"{part} is not completely packed: run the same `ssl-lib pack` command again to resume")
-    files = [part / name for part in (train, test) for name in ("images.npy", "labels.npy")]
-    images, labels, test_images, test_labels = (file if file.exists() else None for file in files)
-    if images is None:
-        raise DataError(
-            f"{folder} contains no images.npy: set path to a .npy or .npz file or a folder written by `ssl-lib pack`"
-        )
-    names = train / "classes.json"
-    classes = tuple(json.loads(names.read_text(encoding="utf-8"))) if names.exists() else ()
-    return images, labels, test_images, test_labels, classes

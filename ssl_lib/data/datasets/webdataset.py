@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
 import os
-import re
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ssl_lib.data.base import ImageData, ImageDataset, Split
 from ssl_lib.data.io.decode import MAX_PIXELS, Decoder, Depth, OnError, Reading, Unpack
 from ssl_lib.data.io.formats import EXTENSIONS
-from ssl_lib.data.io.raw import Bands, Range
+from ssl_lib.data.io.raw import Array, Bands, Range
 from ssl_lib.data.io.remote import is_remote, read_range
-from ssl_lib.data.io.sample import sample_of
+from ssl_lib.data.io.sample import sample_of, sample_of_names
+from ssl_lib.data.io.shard_labels import NO_LABEL
+from ssl_lib.data.io.shard_urls import expand
 from ssl_lib.data.io.survey import sampled, survey
-from ssl_lib.data.io.tar import NO_LABEL, tables_of
+from ssl_lib.data.io.tar import tables_of
 from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import DataError
 from ssl_lib.registry import DATASETS
@@ -29,6 +27,7 @@ from ssl_lib.registry import DATASETS
 __all__ = ["ShardData", "webdataset"]
 
 _CONCURRENT_READS = 16  # images of a batch
+_LISTED = 200_000  # images whose names are looked at for a sample of each ending
 
 
 class _Location(NamedTuple):
@@ -47,9 +46,10 @@ class ShardData(ImageDataset):
     """An `ImageData` of the images in uncompressed tar files, in the order of the files and of their members.
 
     As in WebDataset, members with the same name up to the first dot belong together: `0001.jpg` is the image and
-    `0001.cls` its class index as text. The constructor reads only the tar headers; `read` reads a single image from the
-    archive. The list of images of a remote shard is cached in `$XDG_CACHE_HOME/ssl_lib` until the version of the shard
-    on the server changes.
+    `0001.cls` its class index as text. Classes may also be in `0001.label.cls`, `0001.label.txt` (an index or a text)
+    or `0001.json` (with a key such as "label"). The constructor reads only the tar headers and these files; `read`
+    reads a single image from the archive. The list of images of a remote shard is cached in `$XDG_CACHE_HOME/ssl_lib`
+    until the version of the shard on the server changes.
 
     Args:
         urls: One or several shards: paths or glob patterns such as "shards/*.tar" (sorted by name); or URLs, with the
@@ -59,6 +59,8 @@ class ShardData(ImageDataset):
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (see `SkipImage`).
         field: The name of the images after the first dot, such as "image.png"; None takes all images.
+        label: The name of the files with the classes after the first dot, such as "label.txt", or "json:KEY" for a
+            value in a JSON file; "none" reads no labels; None finds them, see `LabelFiles`.
         reading: See `Reading`; `pages` must be "first".
 
     Attributes:
@@ -80,29 +82,24 @@ class ShardData(ImageDataset):
         std: tuple[float, ...] | None = None,
         on_error: OnError = "raise",
         field: str | None = None,
+        label: str | None = None,
         **reading: Unpack[Reading],
     ) -> None:
         decoder = Decoder(channels=channels, on_error=on_error, **reading)
         if decoder.pages == "all":
             raise ValueError("pages must be 'first' for shards: save the pages as images")
-        self.class_names: tuple[str, ...] = ()
         self.skipped: list[str] = []
         self._fetched: dict[int, bytes] = {}
-        self.shards = _expand([urls] if isinstance(urls, str) else urls)
-        tables = tables_of(self.shards, field)
+        self.shards = expand([urls] if isinstance(urls, str) else urls)
+        tables = tables_of(self.shards, field, label)
         self._images = np.concatenate(tables)
         self._shard_of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         if not len(self):
             raise DataError(f"{urls}: no images in these shards (expected *{', *'.join(EXTENSIONS)})")
-        labels = torch.from_numpy(self._images["label"].copy())
-        missing = int((labels == NO_LABEL).sum())
-        if 0 < missing < len(self):
-            raise DataError(f"{urls}: {missing} of {len(self)} images have no .cls file; add one for each, or for none")
-        self.labels = None
-        if not missing:
-            self.labels, self.class_names = class_labels(labels)
+        self.labels, self.class_names = _classes(self._images["label"], urls)
         check = not any(map(is_remote, self.shards))  # of remote shards, only images that are needed are read
-        positions = sample_of(len(self)) if check or decoder.bands else ()
+        some = sample_of_names(map(self.name, range(len(self)))) if len(self) < _LISTED else sample_of(len(self))
+        positions = some if check or decoder.bands else ()
         sample = sampled(positions, self.name, lambda index: _content(self._locate(index)), decoder)
         self.decoder, self.mean, self.std = survey(decoder, sample, mean, std, check=check)
         self.channels, self.on_error = self.decoder.channels, on_error
@@ -166,13 +163,14 @@ def webdataset(
     std: tuple[float, ...] | None = None,
     on_error: OnError = "raise",
     field: str | None = None,
+    label: str | None = None,
     range: Range = "auto",
     depth: Depth = 8,
     bands: Bands = None,
     max_pixels: int = MAX_PIXELS,
     split: Split = "train",
 ) -> ImageData | None:
-    """WebDataset shards: tar files of images, with `.cls` files for the labels (see `ShardData`).
+    """WebDataset shards: tar files of images, with files for the labels such as `.cls` (see `ShardData`).
 
     Args:
         urls: The training shards, one string or a list: "train-{000..146}.tar", "shards/*.tar", or, with the extra
@@ -183,6 +181,9 @@ def webdataset(
         std: Standard deviation of each channel; None is ImageNet's.
         on_error: What to do with an unreadable image: "raise" a DataError, or "skip" it (listed at the end).
         field: The name of the images after the first dot, such as "image.png"; None takes all images.
+        label: The name of the files with the classes after the first dot, such as "label.txt", or "json:KEY" for a
+            value in a JSON file; "none" reads no labels; None finds `.cls` files and fields or keys named cls, class,
+            label or target.
         range: Which values become black and white: "auto" is the range of the file's type, such as 0 to 65535 for 16
             bits; "percentile" is the 1st and 99th percentile of each channel of an image; or two values [low, high].
         depth: 8 for uint8 pixels; 16 for float32 in [0, 1], which keeps 16-bit values.
@@ -196,46 +197,26 @@ def webdataset(
     """
     reading = Reading(range=range, depth=depth, bands=bands, max_pixels=max_pixels)
     if split == "train":
-        return ShardData(urls, channels, mean, std, on_error, field, **reading)
+        return ShardData(urls, channels, mean, std, on_error, field, label, **reading)
     if split == "bank" or test_urls is None:
         return None
-    data = ShardData(test_urls, channels, mean, std, on_error, field, **reading)
+    data = ShardData(test_urls, channels, mean, std, on_error, field, label, **reading)
     if data.labels is None:
         raise DataError(f"{test_urls}: the test images need labels, a .cls file for each image")
     return data
 
 
-def _expand(urls: list[str]) -> list[str]:
-    """Expands braces and glob patterns to a list of shards."""
-    shards = [shard for text in urls for url in _expand_braces(text) for shard in _expand_glob(url)]
-    if not shards:
-        raise DataError("urls is empty: set it to at least one shard")
-    return shards
-
-
-def _expand_braces(text: str) -> list[str]:
-    """Expands `a-{00..02}.tar` and `{a,b}.tar` to lists."""
-    parts = re.split(r"\{([^{}]*)\}", text)  # alternates between plain text and the content of braces
-    choices = []
-    for position, part in enumerate(parts):
-        span = re.fullmatch(r"(\d+)\.\.(\d+)", part) if position % 2 else None
-        if span:
-            numbers = range(int(span[1]), int(span[2]) + 1)
-            choices.append([str(number).zfill(len(span[1])) for number in numbers])
-        else:
-            choices.append(part.split(",") if position % 2 else [part])
-    return ["".join(combination) for combination in itertools.product(*choices)]
-
-
-def _expand_glob(url: str) -> list[str]:
-    """Expands a path, which may be a glob pattern, to sorted files. A URL is returned unchanged."""
-    if is_remote(url):
-        return [url]
-    path = os.path.expanduser(url)
-    files = [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path)))
-    if not files:
-        raise DataError(f"{os.path.abspath(path)}: no such shard")
-    return files
+def _classes(texts: Array, urls: str | list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Class indices and names of the texts of labels (N,); None and empty if no image has a label."""
+    missing = int((texts == NO_LABEL).sum())
+    if 0 < missing < len(texts):
+        raise DataError(
+            f"{urls}: {missing} of {len(texts)} images have no label; add a .cls file for each, or set data.label=none"
+        )
+    if missing:
+        return None, ()
+    indices = np.char.isdigit(texts).all()
+    return class_labels(texts.astype(np.int64) if indices else list(map(os.fsdecode, texts.tolist())))
 
 
 def _content(location: _Location) -> bytes:

@@ -7,6 +7,8 @@ import importlib.util
 
 from PIL import features
 
+from ssl_lib.utils.optional import missing_package
+
 __all__ = ["EXTENSIONS", "PILLOW_FORMATS", "ending", "extensions", "hint"]
 
 EXTENSIONS = (
@@ -43,6 +45,6 @@ def ending(name: str) -> str:
 def hint(endings: set[str]) -> str:
     """How to read files with endings that are not in `extensions`; empty if there is no way."""
     if endings & set(_HEIF):
-        return '; to read .heic and .heif, install the extra: pip install "ssl_lib[heic]"'
+        return f"; a .heic or .heif file {missing_package('ssl_lib[heic]')}"
     missing = endings & {*_JPEG_2000, *_AVIF}
     return f"; to read {', '.join(sorted(missing))}, install a newer Pillow" if missing else ""

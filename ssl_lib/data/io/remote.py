@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.utils.optional import missing_package
 
 __all__ = ["describe", "is_remote", "open_ranges", "read_range"]
 
 T = TypeVar("T")
 
-_INSTALL = 'pip install "fsspec[http]>=2025.5" (the extra `remote`)'
+_PACKAGE, _OLDEST = "fsspec[http]", (2025, 5)  # an older fsspec is not replaced by a plain `pip install`
 _BLOCK = 64 * 1024  # bytes per request of a buffered reader; their transfer takes less time than the request
 _WAITS = (0.5, 2.0, 8.0)  # seconds before the second, third and fourth attempt
 _VERSIONS = ("etag", "generation", "last-modified", "last_modified", "lastmodified", "mtime")
@@ -120,8 +121,10 @@ def _locate(url: str, process: int) -> tuple[Any, str]:
         file_system, path = _fsspec().core.url_to_fs(url)
     except ImportError as error:  # fsspec is missing, or the package that it needs for this protocol
         package = getattr(error.__cause__, "name", None)
-        fix = f"pip install {package}" if package and not url.startswith("http") else _INSTALL
-        raise ConfigError(f"{url}: {error}: {fix}") from error
+        if package and not url.startswith("http"):
+            raise ConfigError(f"{url}: {error}: pip install {package}") from error
+        requirement = f"{_PACKAGE}>={'.'.join(map(str, _OLDEST))}"
+        raise ConfigError(f"{url}: {error}; a URL {missing_package(requirement)}") from error
     except ValueError as error:
         raise ConfigError(f"{url}: {error}") from error
     return file_system, path
@@ -129,7 +132,7 @@ def _locate(url: str, process: int) -> tuple[Any, str]:
 
 def _fsspec() -> Any:
     fsspec: Any = importlib.import_module("fsspec")
-    if tuple(map(int, fsspec.__version__.split(".")[:2])) < (2025, 5):
+    if tuple(map(int, fsspec.__version__.split(".")[:2])) < _OLDEST:
         raise ImportError(f"fsspec {fsspec.__version__} would hang in worker processes")
     return fsspec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from ssl_lib import Loader, ViewConfig, ViewPipeline
 from ssl_lib.data import ShardData
 from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.utils.optional import missing_package
 from tests.data.datasets.range_server import NOISE, PIXELS, Handler
 from tests.data.shard_samples import encoded, write
 
@@ -75,7 +77,7 @@ def test_server_that_does_not_answer_raises_a_clear_error(server, remote_shards)
 
 
 def test_missing_fsspec_raises_an_error_with_the_fix(monkeypatch):
-    fix = r': pip install "fsspec\[http\]>=2025\.5" \(the extra `remote`\)$'
+    fix = re.escape(f"; a URL {missing_package('fsspec[http]>=2025.5')}") + "$"
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ConfigError, match=r"^s3://bucket/a\.tar: .*fsspec.*" + fix):
         ShardData("s3://bucket/a.tar")
@@ -91,7 +93,7 @@ def test_missing_package_of_a_protocol_raises_an_error_with_the_fix(monkeypatch)
         monkeypatch.delitem(registry._registry, protocol, raising=False)
         monkeypatch.delitem(sys.modules, f"fsspec.implementations.{protocol}", raising=False)
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=r'"aiohttp".*: pip install "fsspec\[http\]>=2025\.5" \(the extra'):
+    with pytest.raises(ConfigError, match=r'"aiohttp".*; a URL needs fsspec\[http\]: pip .*"ssl_lib\[remote\]"$'):
         ShardData("http://127.0.0.1/a.tar")
     with pytest.raises(ConfigError, match=r"s3://bucket/a\.tar: Install s3fs to access S3: pip install s3fs"):
         ShardData("s3://bucket/a.tar")

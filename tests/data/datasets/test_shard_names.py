@@ -55,7 +55,7 @@ def test_each_image_has_its_own_label(tmp_path, members):
         ([("1.png", 0), ("1.png", 1)], r"1\.png occurs twice; give each sample a name of its own"),
         (
             [("1.l.png", 0), ("1.r.png", 1), ("1.cls", b"0")],
-            r"1\.cls belongs to several images, 1\.r\.png .*field=r\.png",
+            r"1\.cls belongs to several images, 1\.l\.png, 1\.r\.png: choose .*field=l\.png or r\.png",
         ),
         ([("1.jpg", 0), ("1.png", 1), ("1.cls", b"0")], r"1\.cls belongs to several images"),
         ([("1.png", 0), ("1.cls", b"dog")], "must contain a class index, got b'dog'"),
