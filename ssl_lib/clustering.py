@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssl_lib.utils.rows import check_finite, part_rows, unit_rows
+from ssl_lib.utils.rows import check_finite, float_type, part_rows, unit_rows
 from ssl_lib.utils.seeding import seeded_generator
 
 __all__ = ["Clusters", "check_clusters", "k_means", "nearest_center", "spherical_kmeans"]
@@ -87,7 +87,7 @@ def k_means(
         raise ValueError(f"clusters must be in [1, {len(x)}] (at most the number of images), got {clusters}")
     _check_range(x)
     few = torch.randperm(len(x), generator=generator)[: max(_FIRST_CENTERS, 20 * clusters)]
-    centers = _first_centers(x[few].to(device or x.device), clusters, generator)
+    centers = _first_centers(x[few].to(device or x.device, float_type(x)), clusters, generator)
     assigned, squares = nearest_center(x, centers)
     steps, moved = 0, True
     while moved and steps < max_steps:
@@ -103,7 +103,7 @@ def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the nearest of the centers (K, D) for each row of x (N, D), and its squared distance; both (N,)."""
     own, found = centers.square().sum(1), []
     for part in x.split(part_rows(x, len(centers))):
-        some = part.to(centers.device)
+        some = part.to(centers)
         least, place = (own - 2 * some @ centers.T).min(1)
         squares = (least + torch.linalg.vector_norm(some, dim=1).square()).clamp_min(0)
         found.append((place.to(x.device), squares.to(x.device)))
@@ -125,7 +125,8 @@ def spherical_kmeans(features: Tensor, centroids: Tensor, iterations: int = 10) 
     Returns:
         Centroids of unit length (K, D), and for each image the index (N,) of the most similar centroid.
     """
-    features, centroids = unit_rows(features), unit_rows(centroids)
+    dtype = float_type(features, centroids)
+    features, centroids = unit_rows(features.to(dtype)), unit_rows(centroids.to(dtype))
     parts = features.split(part_rows(features, len(centroids)))
     for _ in range(iterations):
         sums, counts = torch.zeros_like(centroids), centroids.new_zeros(len(centroids), 1)
@@ -140,11 +141,12 @@ def spherical_kmeans(features: Tensor, centroids: Tensor, iterations: int = 10) 
 def _check_range(x: Tensor) -> None:
     """Raises ValueError if x is NaN or infinite, or if squares of its values overflow or underflow."""
     check_finite("features", x)
-    numbers, largest = torch.finfo(x.dtype), max(abs(float(value)) for value in x.aminmax())
+    dtype = float_type(x)
+    numbers, largest = torch.finfo(dtype), max(abs(float(value)) for value in x.aminmax())
     low, high = (numbers.tiny / numbers.eps) ** 0.5, (numbers.max * numbers.eps) ** 0.5
     if largest and not low < largest < high:
         raise ValueError(
-            f"the largest absolute feature is {largest:.3g}, and its square is outside the range of {x.dtype}: "
+            f"the largest absolute feature is {largest:.3g}, and its square is outside the range of {dtype}: "
             "divide the features by it"
         )
 
@@ -171,9 +173,9 @@ def _means(x: Tensor, assigned: Tensor, squares: Tensor, centers: Tensor) -> Ten
     sums = torch.zeros_like(centers)
     rows = part_rows(x, len(centers))
     for part, places in zip(x.split(rows), assigned.split(rows), strict=True):
-        sums.index_add_(0, places.to(centers.device), part.to(centers.device))
+        sums.index_add_(0, places.to(centers.device), part.to(centers))
     means = sums / counts.clamp_min(1).unsqueeze(1).to(centers.device)
     empty = (counts == 0).nonzero()[:, 0]
     if len(empty):
-        means[empty.to(centers.device)] = x[squares.topk(len(empty)).indices].to(centers.device)
+        means[empty.to(centers.device)] = x[squares.topk(len(empty)).indices].to(centers)
     return means

@@ -8,8 +8,8 @@ import dataclasses
 import math
 import time
 
-from ssl_lib.cli.common import counted, find_config, parse_changes
-from ssl_lib.config.load import load_config
+from ssl_lib.cli.common import counted
+from ssl_lib.cli.named_config import load_named
 from ssl_lib.config.run_config import EvaluationConfig
 from ssl_lib.errors import ConfigError
 from ssl_lib.experiment.build import build
@@ -59,7 +59,7 @@ def run_bench(options: argparse.Namespace) -> None:
     """Runs `ssl-lib bench`."""
     if not 0 < options.seconds < math.inf:
         raise ConfigError(f"--seconds must be above 0, got {options.seconds}")
-    config = load_config(find_config(options.config), parse_changes(options.overrides))
+    config = load_named(options.config, options.overrides)
     epochs = max(config.schedule.epochs, 10**6)  # the run must not end before the measurement
     schedule = dataclasses.replace(config.schedule, epochs=epochs)
     config = dataclasses.replace(config, schedule=schedule, evaluation=EvaluationConfig(protocols={}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
+    "FOLDER_CONFIG",
     "bundled_configs",
     "config_folder",
     "counted",
@@ -29,11 +31,15 @@ __all__ = [
 ]
 
 
+FOLDER_CONFIG = "folder.yaml"
+"""The bundled config for a folder of images."""
+
+
 def find_config(name: str) -> Path:
-    """Finds a config: a YAML file, the config in a run's folder, or a bundled config by its name.
+    """Finds a config: a YAML file, the config in a run's folder, a bundled config by its name, or that for a folder.
 
     Args:
-        name: A path, or a bundled config's name with or without `configs/` and `.yaml`.
+        name: A path, or a bundled config's name with or without `configs/` and `.yaml`; or a folder of images.
 
     Raises:
         ConfigError: There is none; the message suggests the closest name.
@@ -45,11 +51,31 @@ def find_config(name: str) -> Path:
     bundled = config_folder() / f"{short}.yaml"
     if not name.startswith((".", "/", "~")) and bundled.is_file():
         return bundled
+    if _has_images(Path(name)):
+        return config_folder() / FOLDER_CONFIG
     if Path(name).is_dir():
-        raise ConfigError(f"{name} is a folder without a config.yaml: give a config, or a run's folder")
+        raise ConfigError(
+            f"{name} is a folder without a config.yaml and without images: give a config, a run's folder, or a folder "
+            "of images"
+        )
     runs = [str(path.parent) for path in Path(name).parent.glob(f"*/{CONFIG_FILE}")] if "/" in name else []
     hint = did_you_mean(short, [*runs, *(entry for entry, _ in bundled_configs())])
     raise ConfigError(f"no config or run {name!r}: there is no such file or folder, nor a bundled config.{hint}")
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there is a picture or an array below a folder, judged by the names of files that are not hidden."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(_is_picture(name.lower()) for name in names if not name.startswith(".")):
+            return True
+    return False
+
+
+def _is_picture(name: str) -> bool:
+    kind, packed = mimetypes.guess_type(name)
+    known = (kind or "").startswith("image/") and not packed and not name.endswith(".svg")
+    return known or name.endswith((".npy", ".npz", ".mpo", ".apng", ".jfif", ".jp2", ".j2k", ".jpx", ".avif", ".heic"))
 
 
 def config_folder() -> Path:

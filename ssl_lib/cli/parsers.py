@@ -13,7 +13,7 @@ from ssl_lib.runs.files import run_folder
 
 __all__ = ["CONFIG", "IMAGES", "NULL", "SUGGEST", "add_changes", "add_command", "add_config", "add_run", "checked"]
 
-CONFIG = "a YAML file, the name of a bundled config such as quickstart, or a run's folder"
+CONFIG = "a YAML file, the name of a bundled config such as quickstart, a run's folder, or a folder of images"
 IMAGES = "folder of the images; default: where they were embedded"
 NULL = "end each path of the list with a zero byte, not a line break"
 RUN = "a run's folder, or one checkpoint file"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ssl_lib.cli.common import counted, find_config, parse_changes
-from ssl_lib.config.load import load_config
+from ssl_lib.cli.common import counted
+from ssl_lib.cli.named_config import load_named
 from ssl_lib.config.resolve import resolve
 from ssl_lib.distributed.signals import STOP_SIGNALS
 from ssl_lib.errors import ConfigError, SSLError
@@ -27,7 +27,6 @@ __all__ = ["run_sweep"]
 
 def run_sweep(options: argparse.Namespace) -> int:
     """Runs `ssl-lib sweep`, and returns its exit code."""
-    source = find_config(options.config)
     keys, choices = zip(*map(_choices, options.overrides), strict=True)
     fixed = [f"{key}={values[0]}" for key, values in zip(keys, choices, strict=True) if len(values) == 1]
     varied = {key: values for key, values in zip(keys, choices, strict=True) if len(values) > 1}
@@ -39,7 +38,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         [f"{key}={value}" for key, value in zip(varied, point, strict=True)]
         for point in itertools.product(*varied.values())
     ]
-    config = load_config(source, parse_changes(fixed))
+    config = load_named(options.config, fixed)
     base = Path(config.run_dir if "run_dir" in keys else f"{config.run_dir}_sweep")
     folders = [base / _folder_name(point) for point in points]
     if len(set(folders)) < len(folders) or max(len(folder.name.encode()) for folder in folders) > 255:
@@ -48,7 +47,7 @@ def run_sweep(options: argparse.Namespace) -> int:
             "values, and for values that differ only in special characters"
         )
     for point in points:  # wrong values are refused before the first run
-        check_trainer(resolve(load_config(source, parse_changes([*fixed, *point]))))
+        check_trainer(resolve(load_named(options.config, [*fixed, *point])))
     failed = []
     for number, (point, folder) in enumerate(zip(points, folders, strict=True), 1):
         print(f"\n== {number} of {counted(len(points), 'run')}: {' '.join(point)}", file=sys.stderr, flush=True)

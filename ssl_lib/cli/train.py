@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from ssl_lib.cli.common import counted, find_config, parse_changes, print_skipped
+from ssl_lib.cli.common import counted, find_config, print_skipped
 from ssl_lib.cli.console import end_quietly_on_ctrl_c
-from ssl_lib.config.load import load_config
+from ssl_lib.cli.named_config import load_named
 from ssl_lib.config.resolve import resolve
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.distributed import barrier, gather_objects, is_distributed, rank, started, world_size
@@ -46,7 +46,7 @@ def run_train(options: argparse.Namespace) -> int:
     """Runs `ssl-lib train` and returns its exit code."""
     start = time.perf_counter()
     source = find_config(options.config)
-    config = load_config(source, parse_changes(options.overrides))
+    config = load_named(options.config, options.overrides)
     from_run = source == Path(options.config) / CONFIG_FILE and (source.parent / METRICS_FILE).exists()
     if from_run and not any(text.startswith("run_dir=") for text in options.overrides):
         config = dataclasses.replace(config, run_dir=options.config)  # the folder may have been moved

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ssl_lib.cli.common import find_config, parse_changes, save_picture
-from ssl_lib.config.load import load_config
+from ssl_lib.cli.common import save_picture
+from ssl_lib.cli.named_config import load_named
 from ssl_lib.config.resolve import resolve
 from ssl_lib.data import preview
 from ssl_lib.errors import ConfigError
@@ -18,7 +18,7 @@ __all__ = ["run_views"]
 
 def run_views(options: argparse.Namespace) -> None:
     """Runs `ssl-lib views`."""
-    config = load_config(find_config(options.config), parse_changes(options.overrides))
+    config = load_named(options.config, options.overrides)
     title = f"{config.data.name}, views: {_title(config.views)}"
     config = resolve(config)
     data, pipeline = build_views(config)

@@ -105,6 +105,14 @@ class ImageDataset(Dataset[tuple[Tensor, int] | Tensor]):
         """Returns the size of an image's file in bytes; 0 if it has none."""
         return 0
 
+    def content(self, index: int) -> bytes | None:
+        """Returns the content of an image's file; None if there is none, or if it is far away.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return None
+
     def prepare(self, indices: Sequence[int]) -> None:
         """Called by a loader with the indices of the next batch, so that a data set can fetch these images together."""
 

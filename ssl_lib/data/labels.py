@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +15,6 @@ from torch import Tensor
 
 from ssl_lib.data.base import ImageData, ImageDataset, warn
 from ssl_lib.errors import DataError, listed
-from ssl_lib.utils.seeding import seeded_generator
 
 __all__ = ["class_labels", "hold_out_indices", "matched", "names_of"]
 
@@ -120,18 +121,25 @@ def matched(queries: ImageData, bank: ImageData) -> ImageData:
     return _Relabeled(queries, labels, known)
 
 
-def hold_out_indices(labels: Tensor, fraction: float) -> Tensor:
+def hold_out_indices(labels: Tensor, names: Sequence[str], fraction: float) -> Tensor:
     """Draws the same fraction of the images of each class, at least one image of classes with two or more.
 
-    The draw is fixed. Returns sorted positions.
+    The draw depends on the names alone: it is that of the smallest digests, so that images that are added later move
+    few others.
+
+    Args:
+        labels: (N,), the class of each image.
+        names: The name of each image.
+        fraction: Part of each class, in [0, 1).
+
+    Returns:
+        Sorted positions.
     """
+    digests = np.array([hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names], "S8")
+    order = torch.from_numpy(np.lexsort((digests, labels.numpy())))
     held = [torch.empty(0, dtype=torch.int64)]
-    found, counts = labels.unique(return_counts=True)
-    groups = labels.argsort(stable=True).split(counts.tolist())
-    for label, places in zip(found.tolist(), groups, strict=True):
-        count = min(len(places) - 1, max(1, round(fraction * len(places))))
-        order = torch.randperm(len(places), generator=seeded_generator("hold-out", label))
-        held.append(places[order[:count]])
+    for places in order.split(labels.unique(return_counts=True)[1].tolist()):
+        held.append(places[: min(len(places) - 1, max(1, round(fraction * len(places))))])
     return torch.cat(held).sort().values
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable
-from pathlib import Path
 
 from ssl_lib.data.base import ImageData, ImageDataset, image_name, warn
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.folder import FolderData
-from ssl_lib.data.datasets.webdataset import ShardData
 from ssl_lib.data.datasets.wrapped import WrappedDataset
 from ssl_lib.distributed import rank
 
@@ -34,26 +32,21 @@ def warn_of_shared_images(train: ImageData, test: ImageData) -> None:
 def shared_images(train: ImageData, test: ImageData) -> list[tuple[int, int]]:
     """Returns the positions of test images that are training images, each with the position of one training image.
 
-    Files are the same if they are the same through links, or have the same content, as copies have; the contents of
-    sets of more than 100,000 images are not compared. Images in shards are the same if their shard and place are, all
-    images of a torch data set if it is the same object. Images of arrays are the same if their shapes and all their
-    pixels are, up to 100,000 images and 4 GiB. The contents of other data sets are not compared.
+    Images are the same if they are stored in the same place, also through links, or if their files have the same
+    content, as copies have: files in folders, in local shards, and those of torch and Hugging Face data sets that have
+    the files or their paths. Images of arrays are the same if their shapes and all their pixels are, up to 4 GiB. The
+    contents of sets of more than 100,000 images are not compared.
     """
     if train is test or _wrapped(train) is _wrapped(test):
         return [(index, index) for index in range(len(test))]
-    small = len(train) + len(test) <= _MOST
-    if isinstance(train, ShardData) and isinstance(test, ShardData):
-        return _common(train, test, _place)
-    if isinstance(train, FolderData) and isinstance(test, FolderData):
-        found = dict(_common(train, test, _place))
-        if small and len(found) < len(test):
-            found = {**dict(_common(train, test, _Digests(train, test))), **found}
-        return sorted(found.items())
     if isinstance(train, ArrayData) and isinstance(test, ArrayData):
-        small = small and _bytes(train) + _bytes(test) <= _MOST_BYTES
+        small = len(train) + len(test) <= _MOST and _bytes(train) + _bytes(test) <= _MOST_BYTES
         alike = train.read(0).shape == test.read(0).shape and train.read(0).dtype == test.read(0).dtype
         return _common(train, test, _pixels) if small and alike else []
-    return []
+    found = dict(_common(train, test, _place))
+    if len(train) + len(test) <= _MOST and len(found) < len(test):
+        found = {**dict(_common(train, test, _Digests(train, test))), **found}
+    return sorted(found.items())
 
 
 def _bytes(data: ArrayData) -> int:
@@ -83,18 +76,23 @@ def _wrapped(data: ImageData) -> object:
 
 
 class _Digests:
-    """The key of a file: its content, if a file of the other set has the same size; None for all other files."""
+    """The key of a file: its content, if a file of the other set has the same size; None for all other images."""
 
-    def __init__(self, *sets: FolderData) -> None:
-        sizes = [{data.file_size(index) for index in range(len(data))} for data in sets]
-        self._shared = sizes[0] & sizes[1]
+    def __init__(self, *sets: ImageData) -> None:
+        sizes = [{_size(data, index) for index in range(len(data))} for data in sets]
+        self._shared = (sizes[0] & sizes[1]) - {0}
 
     def __call__(self, data: ImageData, index: int) -> Hashable | None:
-        assert isinstance(data, FolderData)
-        if data.file_size(index) not in self._shared:
+        if _size(data, index) not in self._shared:
             return None
+        assert isinstance(data, ImageDataset)
         try:
-            content = hashlib.sha256(Path(data.path(index)).read_bytes()).digest()
+            content = data.content(index)
         except OSError:  # reported when the image is read
             return None
-        return content, data.page(index)
+        page = data.page(index) if isinstance(data, FolderData) else 0
+        return None if content is None else (hashlib.sha256(content).digest(), page)
+
+
+def _size(data: ImageData, index: int) -> int:
+    return data.file_size(index) if isinstance(data, ImageDataset) else 0

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_lib.data.base import ImageData
+from ssl_lib.data.center_crop import resize_and_crop
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.datasets.wrapped import as_image_data
 from ssl_lib.data.fingerprint import fingerprint
-from ssl_lib.data.preprocessing import Preprocessing, resize_and_crop
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.data.workers import CropBatches, EvaluationBatches, ReadBatch, WorkerPool
 from ssl_lib.distributed import is_distributed, share, world_size
 from ssl_lib.errors import DataError

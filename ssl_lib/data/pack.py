@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ssl_lib.data.base import ImageData, Split
+from ssl_lib.data.center_crop import resize_and_crop
 from ssl_lib.data.datasets.folder import image_folder
 from ssl_lib.data.datasets.folder_data import FolderData
 from ssl_lib.data.io.decode import OnError
 from ssl_lib.data.io.pillow import MAX_PIXELS
-from ssl_lib.data.preprocessing import resize_and_crop
 from ssl_lib.data.resumable import RowFile, describe_source, held
 from ssl_lib.data.tiles import Tiles
 from ssl_lib.data.worker_errors import worker_crashes

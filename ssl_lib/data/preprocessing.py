@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from ssl_lib.data.base import ImageData, checked_statistics
+from ssl_lib.data.center_crop import resize_and_crop, usual_resize
 from ssl_lib.data.datasets.arrays import ArrayData
 from ssl_lib.data.io.decode import Decoder, Depth, OnError, Reading
 from ssl_lib.data.io.raw import Bands, Range
 from ssl_lib.views._checks import check_unit_range
 from ssl_lib.views.color import normalize, to_floats
 
-__all__ = ["Preprocessing", "chosen_preprocessing", "resize_and_crop", "usual_resize"]
+__all__ = ["Picture", "Preprocessing", "chosen_preprocessing", "resize_and_crop", "usual_resize"]
 
-_LONG = 8  # images with one side more than 8 times the other are cropped before they are resized
+Picture: TypeAlias = Image.Image | str | Path
+"""A PIL image, or the path of an image file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class Preprocessing:
                 )
             size = sides[0]
         usual = size if sides == (size, size) else usual_resize(size)
-        decoder = getattr(data, "decoder", Decoder())
+        decoder = getattr(data, "decoder", None) or Decoder()
         reading = {name: getattr(decoder, name) for name in ("range", "depth", "bands")}
         resize = usual if resize is None else resize
         return cls(size=size, resize=resize, mean=data.mean, std=data.std, **reading)
@@ -124,31 +125,44 @@ class Preprocessing:
         """Returns the decoder of image files for this preprocessing."""
         return Decoder(channels=self.channels, on_error=on_error, **self.reading)
 
-    def arrange(self, item: Tensor | Image.Image) -> Tensor:
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether images are read as 8-bit gray or RGB, as other libraries do: no range, depth or bands are set."""
+        return self.reading == Reading(range="auto", depth=8, bands=None) and self.reads_files
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether files can be read: arrays of other than 1 or 3 channels have no files, unless bands are set."""
+        return self.bands is not None or self.channels in (1, 3)
+
+    def arrange(self, item: Tensor | Picture) -> Tensor:
         """Resizes and crops one image, or a batch of images of one size, in a worker process.
 
         Args:
             item: uint8, or float32 in [0, 1], (..., C, H, W), where gray images (C = 1) are expanded if necessary; or a
-                PIL image of any mode and size, rotated upright by its EXIF orientation.
+                PIL image of any mode and size, or the path of a file, rotated upright by its EXIF orientation.
 
         Returns:
-            (..., C, size, size) of the same type; of PIL images uint8, or float32 at depth 16.
+            (..., C, size, size) of the same type; of PIL images and files uint8, or float32 at depth 16.
 
         Raises:
             ValueError: The image has another type, shape or number of channels, or float values outside of [0, 1].
+            DataError: The file cannot be read.
         """
         if isinstance(item, Image.Image):
             item = self.decoder().picture(item)
+        elif isinstance(item, str | Path):
+            item = self.decoder().read(str(item), str(item))
         self._check(item, item.ndim in (3, 4))
         expanded = item.expand(*item.shape[:-3], self.channels, -1, -1)
         return resize_and_crop(expanded, self.size, self.resize)
 
-    def __call__(self, raw: Tensor | Image.Image | Sequence[Image.Image], device: torch.device | None = None) -> Tensor:
+    def __call__(self, raw: Tensor | Picture | Sequence[Picture], device: torch.device | None = None) -> Tensor:
         """Normalizes a batch.
 
         Args:
-            raw: Arranged images, uint8 or float32 in [0, 1], (N, C, size, size). Images of another size and PIL images
-                are arranged first.
+            raw: Arranged images, uint8 or float32 in [0, 1], (N, C, size, size). Images of another size, PIL images and
+                the paths of files are arranged first.
             device: Device of the result; None keeps the device.
 
         Returns:
@@ -156,12 +170,13 @@ class Preprocessing:
 
         Raises:
             ValueError: The images have another type, shape or number of channels, or float values outside of [0, 1].
+            DataError: A file cannot be read.
         """
         if not isinstance(raw, Tensor):
-            pictures = [raw] if isinstance(raw, Image.Image) else list(raw)
-            if not pictures or not all(isinstance(picture, Image.Image) for picture in pictures):
+            pictures = [raw] if isinstance(raw, Picture) else list(raw)
+            if not pictures or not all(isinstance(picture, Picture) for picture in pictures):
                 types = ", ".join(sorted({type(picture).__name__ for picture in pictures})) or "none"
-                raise ValueError(f"images must be uint8 (N, C, H, W) or at least one PIL image, got {types}")
+                raise ValueError(f"images must be uint8 (N, C, H, W), or at least one PIL image or path, got {types}")
             raw = torch.stack([self.arrange(picture) for picture in pictures])
         else:
             self._check(raw, raw.ndim == 4)
@@ -194,51 +209,3 @@ def chosen_preprocessing(
     if size is not None or resize is not None:
         raise ValueError("give preprocessing or size and resize, not both; preprocessing.at(size) changes its size")
     return preprocessing
-
-
-def resize_and_crop(images: Tensor, size: int, shorter_side: int | None = None) -> Tensor:
-    """Resizes the shorter side (bicubic, antialiased) and crops the center.
-
-    Very long images are first cropped to the part that remains, so that the memory does not depend on their length.
-
-    Args:
-        images: uint8 or float32 in [0, 1], (..., C, H, W).
-        size: Side of the output in pixels.
-        shorter_side: Length of the shorter side after resizing, at least `size`; None is `usual_resize(size)`.
-
-    Returns:
-        (..., C, size, size) of the same type.
-    """
-    shorter_side = shorter_side or usual_resize(size)
-    if max(images.shape[-2:]) > _LONG * min(images.shape[-2:]):
-        cropped = _center_of_long(images, size, shorter_side)
-    else:
-        cropped = F.center_crop(_resized(images, shorter_side), [size, size])
-    return cropped if cropped.dtype == torch.uint8 else cropped.clamp(0, 1)
-
-
-def _center_of_long(images: Tensor, size: int, shorter_side: int) -> Tensor:
-    """Resizes only the part of very long images that remains, with the pixels that the filter reaches.
-
-    A block of `short` pixels becomes a block of exactly `shorter_side` pixels. The result touches at most two of them,
-    and the filter at most two more on each side.
-    """
-    height, width = images.shape[-2:]
-    short, long = sorted((height, width))
-    start = round((int(shorter_side * long / short) - size) / 2)
-    first = start // shorter_side - 2
-    part = images.narrow(-2 if height > width else -1, first * short, 6 * short)
-    along, across = start - first * shorter_side, round((shorter_side - size) / 2)
-    top, left = (along, across) if height > width else (across, along)
-    cropped: Tensor = F.crop(_resized(part, shorter_side), top, left, size, size)
-    return cropped
-
-
-def _resized(images: Tensor, shorter_side: int) -> Tensor:
-    resized: Tensor = F.resize(images, [shorter_side], InterpolationMode.BICUBIC, antialias=True)
-    return resized
-
-
-def usual_resize(size: int) -> int:
-    """Returns the length of the shorter side before a center crop of `size` pixels, as in dino/eval_knn.py."""
-    return round(size * 256 / 224)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_lib.runs.results import mean_and_spread
-from ssl_lib.utils.rows import part_rows
+from ssl_lib.utils.rows import float_type, part_rows
 
 __all__ = [
     "Standardized",
@@ -137,8 +137,10 @@ def logits(heads: Tensor, x: Tensor) -> Tensor:
 class Standardized:
     """Standardizes features chunk by chunk: subtracts a mean, divides by a scalar and moves the chunk to a device.
 
+    It computes in the type of the mean.
+
     Attributes:
-        mean: (D,), on the target device.
+        mean: (D,), on the target device, at least float32.
         scale: > 0.
         rows: Number of feature vectors per chunk.
     """
@@ -159,14 +161,15 @@ class Standardized:
         Raises:
             ValueError: The mean overflows.
         """
-        rows, mean = part_rows(features, width), features.mean(0)
+        rows, dtype = part_rows(features, width), float_type(features)
+        mean = features.mean(0, dtype=dtype)
         largest = max(abs(float(value)) for value in features.aminmax())
         # The squares are taken in units of a power of two: they cannot overflow or underflow, and no digit changes.
-        unit = 2.0 ** (math.frexp(max(largest, torch.finfo(features.dtype).tiny))[1] - 1)
+        unit = 2.0 ** (math.frexp(max(largest, torch.finfo(dtype).tiny))[1] - 1)
         squares = sum(float(((part - mean) / unit).square().sum(dtype=torch.float64)) for part in features.split(rows))
         scale = unit * (squares / features.numel()) ** 0.5
         if not math.isfinite(scale):
-            raise ValueError(f"the mean of the features overflows {features.dtype}: divide them by {largest:.3g}")
+            raise ValueError(f"the mean of the features overflows {dtype}: divide them by {largest:.3g}")
         return cls(mean.to(device or features.device), scale or 1.0, rows)
 
     def __call__(self, features: Tensor) -> Iterator[Tensor]:
@@ -175,7 +178,7 @@ class Standardized:
 
     def part(self, features: Tensor) -> Tensor:
         """Standardizes one chunk: (b, D) -> (b, D + 1)."""
-        return F.pad((features.to(self.mean.device) - self.mean) / self.scale, (0, 1), value=1.0)
+        return F.pad((features.to(self.mean) - self.mean) / self.scale, (0, 1), value=1.0)
 
 
 def _draw(labels: Tensor, counts: dict[int, int], seed: int) -> Tensor:

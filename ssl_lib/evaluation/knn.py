@@ -14,7 +14,7 @@ from ssl_lib.evaluation.classification import class_report
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
-from ssl_lib.utils.rows import check_finite, unit_rows
+from ssl_lib.utils.rows import check_finite, float_type, unit_rows
 
 __all__ = ["KNN", "bank_neighbors", "knn_accuracy", "knn_scores"]
 
@@ -77,7 +77,7 @@ def bank_neighbors(
 ) -> tuple[Tensor, Tensor]:
     """Finds the k rows of the bank with the highest cosine similarity to each query, in bounded memory.
 
-    It computes in the precision of the features, whatever their scale, and breaks ties arbitrarily.
+    It computes in the precision of the features, at least float32, whatever their scale, and breaks ties arbitrarily.
     `ssl_lib.embedding.nearest` is exact.
 
     Args:
@@ -101,13 +101,16 @@ def bank_neighbors(
     check_finite("queries", queries)
     if bank is not queries:
         check_finite("bank", bank)
-    device = device or queries.device
-    best = [queries.new_empty(len(queries), 0), bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device)]
+    device, dtype = device or queries.device, float_type(queries, bank)
+    best = [
+        queries.new_empty(len(queries), 0, dtype=dtype),
+        bank.new_empty(len(queries), 0, dtype=torch.int64).to(queries.device),
+    ]
     for start in progress(range(0, len(bank), rows), title, unit="part"):
-        part = unit_rows(bank[start : start + rows].to(device))
+        part = unit_rows(bank[start : start + rows].to(device, dtype))
         found = []
         for some in queries.split(max(1, 2**25 // len(part))):  # limits the similarities to 128 MiB
-            similarity, place = (unit_rows(some.to(device)) @ part.T).topk(min(k, len(part)), dim=1)
+            similarity, place = (unit_rows(some.to(device, dtype)) @ part.T).topk(min(k, len(part)), dim=1)
             found.append((similarity.to(queries.device), place.to(queries.device) + start))
         joined = [torch.cat(pair, 1) for pair in zip(best, map(torch.cat, zip(*found, strict=True)), strict=True)]
         order = joined[0].topk(min(k, joined[0].shape[1]), dim=1).indices

@@ -14,7 +14,7 @@ from ssl_lib.evaluation.classification import Standardized, accuracies, class_re
 from ssl_lib.evaluation.features import progress
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
-from ssl_lib.utils.rows import part_rows
+from ssl_lib.utils.rows import float_type, part_rows
 
 __all__ = ["Logistic", "LogisticResult", "logistic_probe", "logistic_regression"]
 
@@ -173,7 +173,8 @@ def logistic_regression(
     check_labeled(features, labels, features)
     if not c > 0:
         raise ValueError(f"c must be above 0, got {c}")
-    plain = Standardized(features.new_zeros(features.shape[1]), 1.0, part_rows(features, num_classes))
+    origin = features.new_zeros(features.shape[1], dtype=float_type(features))
+    plain = Standardized(origin, 1.0, part_rows(features, num_classes))
     heads = _fit(features, labels, num_classes, c, plain, max_steps, tolerance=tolerance)
     return heads[:, :-1], heads[:, -1]
 

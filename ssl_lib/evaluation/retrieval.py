@@ -15,7 +15,7 @@ from ssl_lib.evaluation.features import progress
 from ssl_lib.evaluation.knn import bank_neighbors
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.results import Metric
-from ssl_lib.utils.rows import check_finite, part_rows, row_norms, unit_rows
+from ssl_lib.utils.rows import check_finite, float_type, part_rows, row_norms, unit_rows
 
 __all__ = ["Retrieval", "average_precision", "recall_at"]
 
@@ -119,15 +119,15 @@ def average_precision(
     """
     check_finite("queries", queries)
     check_finite("bank", bank)
-    device = device or queries.device
-    bank, bank_labels = bank.to(device), bank_labels.to(device)
+    device, dtype = device or queries.device, float_type(queries, bank)
+    bank, bank_labels = bank.to(device, dtype), bank_labels.to(device)
     norms = torch.cat([row_norms(part) for part in bank.split(part_rows(bank))])  # instead of a normalized copy
     norms = norms.masked_fill(norms == 0, math.inf)
     ranks = torch.arange(1, len(bank) + 1, device=device)
     rows = max(1, 2**24 // len(bank))  # limits each index tensor to 128 MiB
     found = []
     for part, labels in progress(list(zip(queries.split(rows), query_labels.split(rows), strict=True)), title):
-        cosine = unit_rows(part.to(device)) @ bank.T / norms
+        cosine = unit_rows(part.to(bank)) @ bank.T / norms
         cosine, order = cosine.sort(1, descending=True)
         relevant = bank_labels[order] == labels.to(device).unsqueeze(1)
         # The rank of the last tie is the number of images that are at least as similar.

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.load import to_yaml
-from ssl_lib.config.resolve import call, check_derived, derive, resolve, without_weights
+from ssl_lib.config.resolve import call, check_derived, derive, resolve
 from ssl_lib.config.run_config import RunConfig
-from ssl_lib.data import ImageData, Loader, Split, as_image_data
+from ssl_lib.data import ImageData, Loader
 from ssl_lib.data.loader import check_divisible
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.distributed import is_distributed, rank, world_size
-from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import Evaluator
-from ssl_lib.experiment.build_method import build_method, make, note_random_networks
+from ssl_lib.experiment.build_method import build_method, note_random_networks
+from ssl_lib.experiment.components import make, make_data
 from ssl_lib.experiment.dry_run import dry_run
+from ssl_lib.experiment.evaluator import build_evaluator
 from ssl_lib.experiment.resume import resumed_config
 from ssl_lib.memory import check_memories
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import backbones
-from ssl_lib.registry import BACKBONES, DATASETS, LOGGERS, METHODS, OPTIMIZERS, PROTOCOLS
+from ssl_lib.registry import LOGGERS, METHODS, OPTIMIZERS
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.training.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
@@ -38,7 +38,7 @@ from ssl_lib.training.trainer import Trainer
 from ssl_lib.utils.seeding import seed_everything
 from ssl_lib.views import ViewPipeline
 
-__all__ = ["Experiment", "build", "build_evaluator", "build_method", "build_resolved", "build_views", "check_trainer"]
+__all__ = ["Experiment", "build", "build_method", "build_resolved", "build_views", "check_trainer"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def check_trainer(config: RunConfig) -> None:
 
 def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
     """Builds the training images and the view pipeline of a resolved config."""
-    train = _make_data(config, "train")
+    train = make_data(config, "train")
     assert train is not None
     return train, call("views", ViewPipeline, config.views, train.mean, train.std)
 
@@ -167,58 +167,3 @@ def _build_callbacks(config: RunConfig, evaluator: Evaluator | None, preprocessi
         online = call("evaluation.online_images", evaluator.limited, config.evaluation.online_images)
         callbacks.append(Evaluation(evaluator, every, run_dir / EVALUATION_FILE, online))
     return callbacks
-
-
-def build_evaluator(
-    config: RunConfig, train: ImageData, views: ViewPipeline, preprocessing: Preprocessing
-) -> Evaluator | None:
-    """Builds the evaluator of a resolved config, or returns None if the data have no labeled images.
-
-    Args:
-        config: The config, including the backbone's channels and image size.
-        train: The training images. They are the bank if they have labels.
-        views: The training views.
-        preprocessing: Resizes and normalizes the evaluation images.
-
-    Raises:
-        ConfigError: The settings do not fit the images.
-        DataError: Images are missing.
-    """
-    settings = config.evaluation
-    chosen = {name: arguments for name, arguments in settings.protocols.items() if arguments is not None}
-    protocols = [call(f"evaluation.{name}", PROTOCOLS[name], **arguments) for name, arguments in chosen.items()]
-    if not protocols:
-        return None
-    queries = _make_data(config, "test")
-    bank = train if train.labels is not None else _make_data(config, "bank")
-    if queries is None or bank is None:
-        if settings.every_epochs and rank() == 0:
-            missing = "test" if queries is None else "training"
-            print(
-                f"note: the data have no labeled {missing} images, so the evaluation is skipped. To add some, see "
-                f"`ssl-lib list data {config.data.name}`; to hide this note, set evaluation.every_epochs=0",
-                file=sys.stderr,
-            )
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        random_encoder = make(BACKBONES, without_weights(config.backbone), "backbone")
-    return call(
-        "evaluation",
-        Evaluator,
-        bank,
-        queries,
-        protocols,
-        random_encoder=random_encoder,
-        preprocessing=preprocessing,
-        workers=config.trainer["workers"],
-        views=views,
-    )
-
-
-def _make_data(config: RunConfig, split: Split) -> ImageData | None:
-    try:
-        data = make(DATASETS, config.data, "data", split=split)
-        return None if data is None else call("data", as_image_data, data)
-    except DataError as error:
-        raise DataError(f"data: {error}") from error

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import torch
 from torch import nn
 
 from ssl_lib.backbones.base import check_backbone
-from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.networks import split_networks
 from ssl_lib.config.resolve import BAD_ARGUMENTS, call, without_weights
 from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.distributed import rank
 from ssl_lib.errors import ConfigError
+from ssl_lib.experiment.components import make
 from ssl_lib.methods import Method
-from ssl_lib.registry import BACKBONES, METHODS, REGULARIZERS, Registry
+from ssl_lib.registry import BACKBONES, METHODS, REGULARIZERS
 
-__all__ = ["build_method", "make", "note_random_networks"]
+__all__ = ["build_method", "note_random_networks"]
 
 
 def build_method(config: RunConfig) -> Method:
@@ -38,14 +37,6 @@ def build_method(config: RunConfig) -> Method:
         loss = call(f"method.regularizers {name}", REGULARIZERS[name], **entry)
         method.regularizers = {**method.regularizers, name: (weight, loss)}
     return method
-
-
-def make(registry: Registry, component: Component, key: str, **given: Any) -> Any:
-    """Builds a component from its config arguments and the arguments in `given` that it accepts."""
-    builder = registry[component.name]
-    accepted = arguments_of(builder)
-    given = {name: value for name, value in given.items() if name in accepted}
-    return call(f"{key} {component.name}", builder, **given, **component.arguments)
 
 
 def _make_network(component: Component, key: str) -> nn.Module:

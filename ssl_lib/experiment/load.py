@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ssl_lib.config.load import saved_config
 from ssl_lib.config.networks import change_networks
 from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
-from ssl_lib.data import ImageData
+from ssl_lib.data import FolderData, ImageData
+from ssl_lib.data.base import warn
+from ssl_lib.data.fingerprint import fingerprint
 from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.distributed import rank
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.evaluation import Evaluator
-from ssl_lib.experiment.build import build_evaluator, build_method, build_views
+from ssl_lib.experiment.build import build_method, build_views
+from ssl_lib.experiment.evaluator import build_evaluator
 from ssl_lib.methods import Method
 from ssl_lib.registry import PROTOCOLS
 from ssl_lib.runs.files import run_folder
@@ -85,7 +91,23 @@ def load_run(
     method = trained_method(config, checkpoint)
     preprocessing = trained_preprocessing(checkpoint, config, changes)
     evaluator = None if protocols is None else build_evaluator(config, train, views, preprocessing)
+    if evaluator is not None and not any(key.partition(".")[0] == "data" for key in changes or ()):
+        _warn_of_other_images(train, evaluator.queries, checkpoint)
     return TrainedRun(config, method, evaluator, checkpoint.step, train, views.size, preprocessing)
+
+
+def _warn_of_other_images(train: ImageData, test: ImageData | None, checkpoint: Checkpoint) -> None:
+    """Warns if test images are held out of training images that have changed: some may have been trained on."""
+    saved = checkpoint.state.get("data", {}).get("fingerprint")
+    held_out = isinstance(train, FolderData) and isinstance(test, FolderData) and train.roots == test.roots
+    if rank() or not saved or not held_out:
+        return
+    if (found := fingerprint(train, torch.arange(len(train)))) != saved:
+        warn(
+            f"the training images have changed since the run ({saved['images']:,} then, {found['images']:,} now): test "
+            "images that are held out of them may have been trained on, so restore the images, or give test images "
+            "with data.test_root"
+        )
 
 
 def load_method(run: str | Path, changes: Mapping[str, Any] | None = None) -> Method:

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from torch import Tensor, nn
 
 from ssl_lib.backbones.weights import load_weights, read_header
 from ssl_lib.config.convert import arguments_of, check_arguments
 from ssl_lib.config.resolve import call, without_weights
 from ssl_lib.config.run_config import Component
-from ssl_lib.data.preprocessing import Preprocessing
+from ssl_lib.data.preprocessing import Picture, Preprocessing
 from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.evaluation.features import device_of
 from ssl_lib.experiment.load import load_saved, trained_method, trained_preprocessing
@@ -77,8 +76,11 @@ class TrainedBackbone(nn.Module):
         features: Tensor = self.net(images)
         return features
 
-    def preprocess(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
-        """Preprocesses uint8 (N, C, H, W) or PIL images on the network's device; see `Preprocessing`."""
+    def preprocess(self, images: Tensor | Picture | Sequence[Picture]) -> Tensor:
+        """Preprocesses uint8 (N, C, H, W), PIL images or files on the network's device; see `Preprocessing`.
+
+        Files are read as in the training: with the same range, depth and bands.
+        """
         arranged = self.preprocessing.arrange(images) if isinstance(images, Tensor) else images
         return self.preprocessing(arranged, device_of(self))
 

@@ -37,7 +37,8 @@ def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
     """Writes model.safetensors, config.json, preprocessor_config.json and the model card, README.md.
 
     If timm has the network, the keys and the config are timm's, so that timm can load the folder.
-    `TrainedBackbone.from_file` loads the folder in any case.
+    `TrainedBackbone.from_file` loads the folder in any case. There is no preprocessor_config.json for images that
+    transformers cannot read: with other bands, ranges or depths than those of 8-bit gray or RGB images.
 
     Raises:
         ConfigError: The package safetensors is missing.
@@ -48,7 +49,8 @@ def write_folder(backbone: TrainedBackbone, folder: Path) -> None:
         write_safetensors(backbone, partial, peer.state if peer else None)
     config = {**({"model_type": HEADER} if peer is None else _timm_config(backbone, peer)), HEADER: backbone.metadata}
     write_json(folder / "config.json", config)
-    write_json(folder / "preprocessor_config.json", _processor_config(backbone))
+    if backbone.preprocessing.reads_pictures:
+        write_json(folder / "preprocessor_config.json", _processor_config(backbone))
     library = HEADER if peer is None else "timm"
     write_text(folder / "README.md", model_card(backbone, hub_usage(backbone, Path(folder.name)), library))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
 from ssl_lib.distributed import world_size
+from ssl_lib.utils.rows import float_type
 
 
 def check_positive(name: str, value: float) -> None:
@@ -46,5 +46,5 @@ def without_autocast(x: Tensor) -> torch.autocast:
 
 def upcast(*tensors: Tensor) -> list[Tensor]:
     """Casts tensors to their common dtype, at least float32."""
-    dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
+    dtype = float_type(*tensors)
     return [x.to(dtype) for x in tensors]

@@ -1,13 +1,14 @@
-"""Rows of embeddings: unit length and norms at any scale without overflow, finite values, and chunks."""
+"""Rows of embeddings: unit length and norms at any scale without overflow, precision, finite values, and chunks."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "part_rows", "row_norms", "unit_rows"]
+__all__ = ["check_finite", "float_type", "part_rows", "row_norms", "unit_rows"]
 
 _VALUES = 2**24  # values per chunk, so that large banks need little additional memory
 
@@ -34,6 +35,11 @@ def row_norms(x: Tensor) -> Tensor:
     scaled, factors = _scaled(x)
     norms: Tensor = torch.linalg.vector_norm(scaled, dim=-1)
     return norms / factors.squeeze(-1)
+
+
+def float_type(*tensors: Tensor) -> torch.dtype:
+    """Returns the common type in which to compute with tensors, at least float32."""
+    return functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
 
 
 def check_finite(name: str, x: Tensor) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ssl_lib.cli.main import main
+from ssl_lib.data.base import DataWarning
 from tests.cli.conftest import error_of, logged_lines, results_of, write_class_folders
 
 
@@ -62,3 +64,25 @@ def test_run_on_unlabeled_images_suggests_an_evaluation_only_on_labeled_ones(tmp
     assert f"TrainedBackbone.from_run('{tmp_path / 'run'}')" in captured.out
     evaluations = [line for line in captured.out.splitlines() if "ssl-lib evaluate" in line]
     assert len(evaluations) == 1 and " --data LABELED_IMAGES " in evaluations[0]
+
+
+def test_a_folder_of_images_is_trained_on_with_the_config_for_folders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_random_images(tmp_path / "my photos" / name, 10)
+    small = ["trainer.batch_size=8", "views.size=12", "schedule={epochs: 1}", "backbone.stem=small"]
+    changes = [*small, "evaluation={linear: null, knn: {k: 3}}", "data.hold_out=0.2"]
+    with pytest.warns(DataWarning, match="my photos: no labeled test split, so 4 of 20 images"):
+        assert main(["train", "my photos", *changes]) == 0
+    run = tmp_path / "runs" / "my photos"
+    assert results_of(run)["images"]["bank"] == 16
+    config = (run / "config.yaml").read_text()
+    assert "root: my photos" in config and "name: simclr" in config and "name: resnet18" in config
+    assert main(["train", "my photos", *changes, "--resume"]) == 0
+    assert main(["train", "./my photos/a", *small, "run_dir=here", "data.channels=1"]) == 0
+    assert (tmp_path / "here" / "config.yaml").exists()
+    capsys.readouterr()
+    assert "no config" not in error_of(capsys, "train", "my photos", "views.sizes=3")
+    for folder in ("runs", "empty"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        assert f"{folder} is a folder without a config.yaml and without images" in error_of(capsys, "train", folder)

@@ -152,22 +152,38 @@ def test_names_of_unnamed_classes_are_their_numbers():
 @pytest.mark.parametrize(("fraction", "counts"), [(0.1, [5, 1, 1, 0]), (0.5, [25, 5, 1, 0]), (0.99, [49, 9, 1, 0])])
 def test_hold_out_takes_the_same_fraction_of_each_class(fraction, counts):
     labels = torch.tensor([0] * 50 + [1] * 10 + [2] * 2 + [7])[torch.randperm(63)]
-    held = hold_out_indices(labels, fraction)
+    images = [f"{index}.png" for index in range(63)]
+    held = hold_out_indices(labels, images, fraction)
     assert [int((labels[held] == label).sum()) for label in (0, 1, 2, 7)] == counts
     assert held.tolist() == sorted(set(held.tolist()))
     torch.manual_seed(1)
-    assert torch.equal(held, hold_out_indices(labels.clone(), fraction))  # independent of the global generator
+    assert torch.equal(held, hold_out_indices(labels.clone(), images, fraction))  # not of the global generator
+    order = torch.randperm(63)
+    again = hold_out_indices(labels[order], [images[index] for index in order], fraction)
+    assert sorted(order[again].tolist()) == held.tolist()  # by name, not by position
 
 
 def test_hold_out_of_a_class_does_not_depend_on_other_classes():
-    first = hold_out_indices(torch.tensor([0] * 50), 0.2)
-    both = hold_out_indices(torch.tensor([0] * 50 + [1] * 50), 0.2)
+    images = [f"{index}.png" for index in range(100)]
+    first = hold_out_indices(torch.tensor([0] * 50), images[:50], 0.2)
+    both = hold_out_indices(torch.tensor([0] * 50 + [1] * 50), images, 0.2)
     assert both[both < 50].tolist() == first.tolist() and (both[both >= 50] - 50).tolist() != first.tolist()
+
+
+def test_images_that_are_added_hardly_move_the_hold_out():
+    before = [f"image {index}.png" for index in range(400)]
+    after = sorted([*before, *(f"a new image {index}.png" for index in range(200))])
+    held, later = (
+        {names[index] for index in hold_out_indices(torch.zeros(len(names), dtype=torch.int64), names, 0.1).tolist()}
+        for names in (before, after)
+    )
+    assert (len(held), len(later)) == (40, 60)
+    assert len((later & set(before)) - held) <= 5  # a draw by position would move about 36 of them
 
 
 def test_time_and_memory_follow_the_number_of_classes():
     labels = torch.arange(200_000) % 20_000
-    assert len(hold_out_indices(labels, 0.1)) == 20_000
+    assert len(hold_out_indices(labels, list(map(str, range(200_000))), 0.1)) == 20_000
     ids = np.arange(4, dtype=np.uint64) * np.uint64(2**62)
     with pytest.warns(DataWarning, match=r"class ids from 0 to \d+ became the indices 0 to 3, and the names"):
         data = ArrayData(np.zeros((4, 2, 2), np.uint8), ids)

@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
+from torchvision.datasets.folder import default_loader
 
 from ssl_lib import Evaluator
-from ssl_lib.data import ArrayData, FolderData, ShardData, leakage
+from ssl_lib.cli.common import find_config
+from ssl_lib.config.load import load_config
+from ssl_lib.config.resolve import resolve
+from ssl_lib.data import ArrayData, FolderData, ShardData, huggingface, leakage
 from ssl_lib.data.base import DataWarning
 from ssl_lib.data.datasets.wrapped import as_image_data
 from ssl_lib.data.leakage import shared_images, warn_of_shared_images
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.evaluation import KNN
+from ssl_lib.experiment.build import build_views
+from ssl_lib.experiment.evaluator import build_evaluator
 from tests.conftest import TinyBackbone
 from tests.data.shard_samples import write
 
@@ -142,3 +150,79 @@ def png(value):
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (value, 0, 0)).save(file, "PNG")
     return file.getvalue()
+
+
+class Paths(torch.utils.data.Dataset):
+    """Images with their paths, as in torchvision's folders."""
+
+    def __init__(self, *paths):
+        self.samples = [(str(path), 0) for path in paths]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return default_loader(self.samples[index][0]), 0
+
+
+def test_kinds_of_data_sets_are_compared_with_each_other(folder, tmp_path):
+    files = [folder / "train" / f"{name}.bmp" for name in "abcd"]
+    write(tmp_path / "a.tar", [(f"{path.stem}.bmp", path.read_bytes()) for path in files[1:]])
+    shutil.copy(tmp_path / "a.tar", tmp_path / "b.tar")
+    sets = {
+        "folder": FolderData(folder / "train"),
+        "shard": ShardData(str(tmp_path / "a.tar")),
+        "copied shard": ShardData(str(tmp_path / "b.tar")),
+        "torch": as_image_data(Paths(*files)),
+        "subset": as_image_data(Subset(ConcatDataset([Paths(files[3]), Paths(*files[:3])]), [1, 2, 3])),
+    }
+    held = {"folder": "abcd", "shard": "bcd", "copied shard": "bcd", "torch": "abcd", "subset": "abc"}
+    for train in sets:
+        for test in sets:
+            pairs = shared_images(sets[train], sets[test])
+            assert pairs == [(held[test].index(x), held[train].index(x)) for x in held[test] if x in held[train]]
+    other = as_image_data(Paths(*files))
+    assert other.dataset is not sets["torch"].dataset and len(shared_images(other, sets["torch"])) == 4
+
+
+def test_images_of_hugging_face_tables_are_compared(folder, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image()})
+    for name, letters in (("one", "abc"), ("two", "xc")):
+        save(folder / "train" / "x.bmp")
+        rows = [{"bytes": (folder / "train" / f"{x}.bmp").read_bytes(), "path": None} for x in letters]
+        datasets.Dataset.from_dict({"image": rows}, features=features).save_to_disk(tmp_path / name)
+    one, two = huggingface(tmp_path / "one"), huggingface(tmp_path / "two")
+    assert shared_images(one, two) == [(1, 2)]
+    assert shared_images(FolderData(folder / "train"), one) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_unlabeled_training_images_are_compared_with_the_test_images(tmp_path):
+    for name in ("bank/a/1.png", "bank/b/2.png", "test/a/3.png", "test/b/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(tmp_path / name)
+    shutil.copytree(tmp_path / "test", tmp_path / "wild/copies")
+    roots = {"root": "wild", "bank_root": "bank", "test_root": "test"}
+    data = {"name": "image_folder", **{key: str(tmp_path / name) for key, name in roots.items()}}
+    changes = {"data": data, "evaluation": {"knn": {"k": 1}, "linear": None}}
+    config = resolve(load_config(find_config("quickstart"), changes))
+    train, views = build_views(config)
+    with pytest.warns(DataWarning, match=r"2 of 2 test images are also .* such as a/3\.png and copies/a/3\.png"):
+        build_evaluator(config, train, views, Preprocessing.of(train, 12))
+
+
+def test_overlapping_subsets_share_images_by_position():
+    base = torch.utils.data.TensorDataset(torch.randint(256, (40, 3, 4, 4), dtype=torch.uint8))
+    train, test = (
+        as_image_data(Subset(base, range(30))),
+        as_image_data(Subset(ConcatDataset([base]), [38, 20, -40, -1])),
+    )
+    assert shared_images(train, test) == [(1, 20), (2, 0)]
+
+
+def test_data_sets_with_other_attributes_of_these_names_are_no_files(recwarn):
+    class Odd(torch.utils.data.TensorDataset):
+        file, samples = "a file of HDF5", [("a", 0)]
+
+    one, two = (as_image_data(Odd(torch.randint(256, (4, 3, 4, 4), dtype=torch.uint8))) for _ in range(2))
+    assert shared_images(one, two) == [] and one.content(1) is None and one.file_size(1) == 0

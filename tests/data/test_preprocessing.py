@@ -10,7 +10,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from ssl_lib.data import ArrayData, FolderData, pixel_statistics
-from ssl_lib.data.preprocessing import Preprocessing, resize_and_crop
+from ssl_lib.data.center_crop import resize_and_crop
+from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.errors import DataError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -97,7 +98,7 @@ def test_long_images_are_cropped_before_they_are_resized(dtype, monkeypatch):
         areas.append(made.shape[-1] * made.shape[-2])
         return made
 
-    monkeypatch.setattr("ssl_lib.data.preprocessing.F.resize", measured)
+    monkeypatch.setattr("ssl_lib.data.center_crop.F.resize", measured)
     for shape in ((3, 1, 5000), (3, 4000, 2), (3, 30, 3000)):
         image = torch.randint(256, shape, dtype=torch.uint8)
         image = image if dtype == torch.uint8 else image.float() / 255

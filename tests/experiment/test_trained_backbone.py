@@ -128,8 +128,8 @@ def test_pictures_are_rotated_by_their_exif_orientation():
         (torch.full((2, 3, 8, 8), 1.5), r"float images must be in \[0, 1\], got 1.5 to 1.5"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got uint8 \(3, 8, 8\)"),
         (torch.zeros(1, 4, 8, 8, dtype=torch.uint8), r"got uint8 \(1, 4, 8, 8\)"),
-        ([], "at least one PIL image, got none"),
-        (["cat.png"], "got str"),
+        ([], "at least one PIL image or path, got none"),
+        ([1], "got int"),
     ],
 )
 def test_unsupported_images_raise(images, message):

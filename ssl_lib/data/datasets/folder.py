@@ -12,8 +12,9 @@ import torch
 
 from ssl_lib.data.base import ImageData, Split, warn
 from ssl_lib.data.datasets.folder_data import FolderData
-from ssl_lib.data.datasets.layout import Layout, find_splits
+from ssl_lib.data.datasets.layout import Layout
 from ssl_lib.data.datasets.scan import Roots, expanded, report_unused, scan
+from ssl_lib.data.datasets.splits import find_splits, patterns_below
 from ssl_lib.data.io.decode import MAX_PIXELS, Depth, OnError, Pages, Reading
 from ssl_lib.data.io.raw import Bands, Range
 from ssl_lib.errors import DataError, listed
@@ -82,21 +83,21 @@ def image_folder(
         DataError: A folder is missing or has no images, test or bank images are not in class folders, or the test
             images have a class that the training images do not have.
     """
-    others = _patterns(exclude, test_root, bank_root)
-    train_root, found = _splits(root, layout, others)
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    train_root, found = _splits(root, layout, others := _patterns(exclude, test_root, bank_root))
     report_unused([root, test_root, bank_root, *([train_root, found] if found else ())], exclude)
-    settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error}
-    settings |= Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
+    of_train, of_test = _below(root, train_root, others), _below(root, found, exclude)
+    reading = Reading(range=range, depth=depth, bands=bands, pages=pages, max_pixels=max_pixels)
+    settings: dict[str, Any] = {"channels": channels, "mean": mean, "std": std, "on_error": on_error, **reading}
     own: Layout = "auto" if layout == "splits" else layout  # test_root and bank_root have class folders
-    train = FolderData(train_root, exclude=others, files=files, labels=labels, layout=own, **settings)
+    train = FolderData(train_root, exclude=of_train, files=files, labels=labels, layout=own, **settings)
     settings |= {"mean": train.mean, "std": train.std}
     bank = FolderData(bank_root, exclude=others, **settings) if bank_root is not None and split != "train" else None
-    found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, exclude)
-    inside = not (test_root or found)
-    if inside and not (test_files or test_labels):
+    found = found if test_root or test_files or test_labels else _with_classes(found, train, bank, of_test)
+    if (inside := not (test_root or found)) and not (test_files or test_labels):
         return _held_out(train, bank, split, hold_out)
-    settings |= {"exclude": exclude, "files": test_files, "labels": test_labels or (labels if inside else None)}
-    settings["layout"] = "auto" if test_root else own
+    settings |= {"exclude": of_test, "layout": "auto" if test_root else own, "files": test_files}
+    settings["labels"] = test_labels or (labels if inside else None)
     test = partial(_test, test_root or found or train_root, train, bank, settings)
     return test() if split == "test" else _held_out(train.without(test()) if inside else train, bank, split, 0)
 
@@ -121,7 +122,7 @@ def _with_classes(
 ) -> Path | None:
     """Returns a folder of test images if it has class folders; one is enough if the classes are known."""
     known = _source(train, bank) is not None
-    if folder is None or any(scan([str(folder)], str(folder), "auto", _patterns(exclude), known, True).classes):
+    if folder is None or any(scan([str(folder)], str(folder), "auto", _patterns(exclude), known).classes):
         return folder
     warn(f"{folder}: not used for evaluation: it needs one subfolder per class, or data.test_labels")
     return None
@@ -158,18 +159,24 @@ def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction
         raise DataError(f"{bank.root}: the bank images need labels, one subfolder per class")
     if data is None or data is not source or not len(held):
         return data
+    classes = f"each of the {len(data.class_names)} classes ({listed(data.class_names, 3)})"
     warn(
-        f"{data.root}: no labeled test split, so {len(held):,} of {len(data):,} images, the same part of each of the "
-        f"{len(data.class_names)} classes ({listed(data.class_names, 3)}), are held out for evaluation and not trained "
-        "on; set data.test_root, or data.hold_out=0 to train on all images, or data.layout=flat if the folders are no "
-        "classes"
+        f"{data.root}: no labeled test split, so {len(held):,} of {len(data):,} images, {100 * fraction:g} % of "
+        f"{classes} and at least one, are held out for evaluation and not trained on; set data.test_root, or "
+        "data.hold_out=0 to train on all images, or data.layout=flat if the folders are no classes"
     )
     kept = torch.ones(len(data), dtype=torch.bool)
     kept[held] = False
     return data.subset(kept.nonzero()[:, 0])
 
 
-def _patterns(exclude: tuple[str, ...] | str, *folders: str | Path | None) -> tuple[str, ...]:
+def _below(root: Roots, folder: Roots | None, exclude: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the patterns for a split below the root, to which they are relative; unchanged for other folders."""
+    if not isinstance(folder, Path) or str(folder) == (start := expanded(root)[0]):
+        return exclude
+    return patterns_below(start, folder.name, exclude)
+
+
+def _patterns(exclude: tuple[str, ...], *folders: str | Path | None) -> tuple[str, ...]:
     """Adds patterns that leave out folders wherever they are inside another."""
-    given = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    return (*given, *(glob.escape(os.path.realpath(Path(folder).expanduser())) for folder in folders if folder))
+    return (*exclude, *(glob.escape(os.path.realpath(Path(folder).expanduser())) for folder in folders if folder))

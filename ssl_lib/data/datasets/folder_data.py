@@ -17,7 +17,10 @@ from ssl_lib.data.datasets.layout import Layout
 from ssl_lib.data.datasets.links import RealPaths
 from ssl_lib.data.datasets.scan import Roots, expanded, numbered, scan, selected
 from ssl_lib.data.io.decode import Decoder, OnError, Reading, Unpack
-from ssl_lib.data.io.survey import pages_of, survey
+from ssl_lib.data.io.pages import pages_of
+from ssl_lib.data.io.sample import sample_of_names
+from ssl_lib.data.io.stored import unreadable_because
+from ssl_lib.data.io.survey import sampled, survey
 from ssl_lib.data.labels import hold_out_indices
 from ssl_lib.errors import DataError
 
@@ -75,7 +78,9 @@ class FolderData(ImageDataset):
         self.roots = roots = expanded(root)
         self.root = roots[0] if len(roots) == 1 else os.path.commonpath(list(map(os.path.abspath, roots)))
         self.skipped: list[str] = []
-        images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None)
+        self._starts = [os.path.relpath(folder, self.root) + os.sep for folder in roots]
+        whole = files is None and labels is None
+        images = scan(roots, self.root, layout, exclude, bool(class_names), labels is None, whole)
         paths, classes = selected(images, roots, self.root, files, labels)
         self.labels, self.class_names = numbered(classes, class_names, self.root)
         pages = pages_of(decoder, [os.path.join(self.root, path) for path in paths])
@@ -89,8 +94,29 @@ class FolderData(ImageDataset):
         self._paths = np.array(os.fsencode("\0".join(paths)).split(b"\0"))
         self._links = np.array([path in images.links for path in paths]) if images.links else None
         self._real_path = RealPaths()
-        self.decoder, self.mean, self.std = survey(decoder, len(self), self.path, self.path, mean, std)
+        sample = sampled(sample_of_names(paths), self.path, self.path, decoder)
+        self.decoder, self.mean, self.std = survey(decoder, sample, mean, std)
         self.channels, self.on_error = self.decoder.channels, on_error
+        if on_error == "skip" and self.labels is not None:
+            self._check_classes(self.labels)
+
+    def _check_classes(self, labels: Tensor) -> None:
+        """Refuses a class of which no file is an image, since all its images would be skipped."""
+        readable, reasons = set[int](), dict[int, str]()
+        for index, label in enumerate(labels.tolist()):
+            if label not in readable:
+                reason = unreadable_because(self.path(index), self.decoder.max_pixels)
+                if reason:
+                    reasons.setdefault(label, f"{self.path(index)}: {reason}")
+                else:
+                    readable.add(label)
+        broken = sorted(reasons.keys() - readable)
+        if broken:
+            name, count = self.class_names[broken[0]], int((labels == broken[0]).sum())
+            raise DataError(
+                f"class {name!r} of {self.root}: none of the {count:,} files can be read as an image "
+                f"({reasons[broken[0]]}); repair or remove them, or leave them out with data.exclude"
+            )
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -106,11 +132,11 @@ class FolderData(ImageDataset):
 
     def key(self, index: int) -> str:
         """Returns the path below the image's own root, after the number of the root if there are several."""
+        name = self.name(index)
         if len(self.roots) == 1:
-            return self.name(index)
-        below = [os.path.relpath(self.path(index), root) for root in self.roots]
-        number = next(place for place, path in enumerate(below) if not path.startswith(os.pardir + os.sep))
-        return f"{number}:{below[number]}#{self.page(index)}"
+            return name
+        number = next(number for number, start in enumerate(self._starts) if name.startswith(start))
+        return f"{number}:{name.removeprefix(self._starts[number])}"
 
     def place(self, index: int) -> Hashable:
         """Returns the real path and the page."""
@@ -127,6 +153,10 @@ class FolderData(ImageDataset):
             return os.path.getsize(self.path(index))
         except OSError:  # reported when the image is read
             return 0
+
+    def content(self, index: int) -> bytes:
+        """Returns the content of an image's file."""
+        return Path(self.path(index)).read_bytes()
 
     def read(self, index: int) -> Tensor:
         """Returns one image (C, H, W), uint8, or float32 in [0, 1] at depth 16.
@@ -152,7 +182,8 @@ class FolderData(ImageDataset):
         assert self.labels is not None
         first = torch.ones(len(self), dtype=torch.bool)
         first[1:] = torch.from_numpy(self._paths[1:] != self._paths[:-1])
-        files = hold_out_indices(self.labels[first], fraction)
+        names = [self.key(index) for index in first.nonzero()[:, 0].tolist()]
+        files = hold_out_indices(self.labels[first], names, fraction)
         return torch.isin(first.cumsum(0) - 1, files).nonzero()[:, 0]
 
     def without(self, other: FolderData) -> FolderData:

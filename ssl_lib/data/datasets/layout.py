@@ -1,18 +1,21 @@
-"""Layout of an image folder: its splits, its class folders, lists of files and tables of labels."""
+"""Layout of an image folder: its class folders, lists of files and tables of labels."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ssl_lib.data.base import warn
-from ssl_lib.data.io.formats import EXTENSIONS, extensions, hint
-from ssl_lib.data.io.index import Listing, excluded, list_images, patterns_in
+from ssl_lib.data.io.formats import EXTENSIONS, hint
+from ssl_lib.data.io.index import Listing
+from ssl_lib.data.io.patterns import pattern_list
 from ssl_lib.errors import DataError, listed
 
 __all__ = [
@@ -20,7 +23,6 @@ __all__ = [
     "check_folder",
     "check_layout",
     "class_folders",
-    "find_splits",
     "read_labels",
     "read_paths",
     "report_listing",
@@ -28,63 +30,8 @@ __all__ = [
 
 Layout: TypeAlias = Literal["auto", "splits", "classes", "flat"]
 
-_TRAIN = ("train", "training")
-_TEST = (("val", "valid", "validation", "dev"), ("test", "testing"))  # in the order of preference
-
+_MASK = re.compile(r"[-_ .](masks?|seg|segmentation|labels?|annotations?|gt)$", re.IGNORECASE)
 _NO_CLASSES = ("images", "image", "imgs", "img", "masks", "mask", "labels", "label", "annotations", "segmentation")
-
-
-def find_splits(root: Path, layout: Layout, exclude: Sequence[str]) -> tuple[Path, Path | None]:
-    """Returns the folder of the training images and the folder of the test images, if there is one.
-
-    Args:
-        root: The folder.
-        layout: "auto" looks for subfolders with the usual names of splits, in any case; "splits" requires them and
-            ignores all others; "classes" and "flat" have none.
-        exclude: Subfolders to ignore, see `excluded`.
-
-    Raises:
-        DataError: The folder is missing; there is a split but no training split; two subfolders have the same role; or
-            `layout` is "auto" and there are other folders with images, or images, next to a split.
-    """
-    check_folder(str(root))
-    check_layout(layout)
-    if layout in ("classes", "flat"):
-        return root, None
-    try:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror})") from error
-    patterns = patterns_in(str(root), exclude)
-    entries = [entry for entry in entries if not excluded(entry.name, patterns)]
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    train = _named(root, folders, _TRAIN)
-    tests = [_named(root, folders, names) for names in _TEST]
-    others = [f"{name}/" for name in folders if name not in (train, *tests) and list_images(str(root / name)).images]
-    others += [entry.name for entry in entries if not entry.is_dir() and entry.name.lower().endswith(extensions())]
-    choice = "set data.layout=splits, classes or flat"
-    if train is None:
-        if layout == "splits" or any(tests):
-            found = listed([f"{name}/" for name in folders], 8) or "no folder"
-            raise DataError(f"{root} has no training split ({' or '.join(_TRAIN)}); found {found}: {choice}")
-        return root, None
-    if others:
-        if layout == "auto":
-            raise DataError(
-                f"{root} has the split {train}/, and next to it {listed(others, 8)}: {choice}, or leave them out with "
-                f"data.exclude=[{others[0].rstrip('/')}]"
-            )
-        warn(f"{root}: layout=splits ignores {listed(others, 8)}")
-    test = next((root / name for name in tests if name), None)
-    return root / train, test
-
-
-def _named(root: Path, folders: Sequence[str], names: Sequence[str]) -> str | None:
-    """Returns the only folder with one of the names, in any case."""
-    found = [folder for folder in folders if folder.lower() in names]
-    if len(found) > 1:
-        raise DataError(f"{root} has {listed(found)} for one split: leave out one with data.exclude=[{found[1]}]")
-    return found[0] if found else None
 
 
 def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2) -> list[str]:
@@ -124,8 +71,8 @@ def class_folders(root: str, listing: Listing, layout: Layout, at_least: int = 2
             content = _counted(left_out) or "no files"
             raise DataError(
                 f"{os.path.join(root, name)} is a class without images that can be read "
-                f"({content}){hint(set(left_out))}; remove the folder, leave it out with data.exclude=[{name}], or set "
-                "data.layout=flat for images without labels"
+                f"({content}){hint(set(left_out))}; remove the folder, leave it out with "
+                f"data.exclude={pattern_list([name])}, or set data.layout=flat for images without labels"
             )
     if classes and layout == "auto":
         _warn_about_masks(root, folders)
@@ -161,25 +108,36 @@ def report_listing(root: str, listing: Listing, exclude: Sequence[str] | str = (
         raise DataError(f"{root}: no images in this folder or its subfolders{rest} ({expected}{found})")
     if left_out:
         warn(f"{root}: left out {_counted(left_out)}: such files are not read as images{hint(set(left_out))}")
-    pairs = [pair for folder, names in listing.images for pair in _same_stem(folder, names)]
-    if pairs:
-        pattern = f"*{os.path.splitext(pairs[0][1])[1]}"
-        warn(
-            f"{root}: {len(pairs):,} images have the name of another image with another ending, such as "
-            f"{pairs[0][0]} and {pairs[0][1]}; if these are masks, leave them out with data.exclude=['{pattern}']"
-        )
+    _warn_of_pairs(root, listing)
 
 
-def _same_stem(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns pairs of names that differ only in the ending."""
-    if len({os.path.splitext(name)[1] for name in names}) == 1:
-        return []
+def _warn_of_pairs(root: str, listing: Listing) -> None:
+    """Warns about images whose name is that of another image but for the ending, or for a word such as _mask."""
+    pairs = [pair for folder, names in listing.images for pair in _named_alike(folder, names)]
+    if not pairs:
+        return
+    image, other = pairs[0]
+    word = _MASK.search(os.path.splitext(other)[0])
+    pattern = f"*{word[0]}.*" if word else f"*{os.path.splitext(other)[1]}"
+    chosen = sum(fnmatchcase(os.path.basename(path), pattern) for path in listing.paths)
+    fix = f"data.exclude=['{pattern}']" if chosen == len(pairs) else "data.exclude, or list the images in data.files"
+    warn(
+        f"{root}: {len(pairs):,} images have the name of another image with another ending or a word such as _mask, "
+        f"such as {image} and {other}; if these are masks, leave them out with {fix}"
+    )
+
+
+def _named_alike(folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns pairs of an image and another one that may be its mask."""
     first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(os.path.splitext(name)[0], name)
     found = []
     for name in names:
-        other = first.setdefault(os.path.splitext(name)[0], name)
-        if other != name:
-            found.append((folder + other, folder + name))
+        stem = os.path.splitext(name)[0]
+        image = first[stem] if first[stem] != name else first.get(_MASK.sub("", stem), name)
+        if image != name:
+            found.append((folder + image, folder + name))
     return found
 
 

@@ -21,7 +21,9 @@ from ssl_lib.data.datasets.layout import (
     report_listing,
 )
 from ssl_lib.data.datasets.links import warn_of_repeated
-from ssl_lib.data.io.index import list_images, patterns_in
+from ssl_lib.data.datasets.splits import check_no_splits
+from ssl_lib.data.io.index import list_images
+from ssl_lib.data.io.patterns import patterns_in
 from ssl_lib.distributed import rank
 from ssl_lib.errors import DataError, listed
 
@@ -61,7 +63,15 @@ class Scanned(NamedTuple):
     repeated: bool
 
 
-def scan(roots: list[str], base: str, layout: Layout, exclude: Sequence[str], known: bool, complete: bool) -> Scanned:
+def scan(
+    roots: list[str],
+    base: str,
+    layout: Layout,
+    exclude: Sequence[str],
+    known: bool,
+    complete: bool = True,
+    whole: bool = True,
+) -> Scanned:
     """Lists the images in folders.
 
     Args:
@@ -71,6 +81,10 @@ def scan(roots: list[str], base: str, layout: Layout, exclude: Sequence[str], kn
         exclude: See `FolderData`.
         known: Whether the classes are known, so that one class folder is enough.
         complete: Whether the class folders are the labels, so that they have to be complete.
+        whole: Whether all images are used, so that there must be no splits among them.
+
+    Raises:
+        DataError: There are no images; or a class without images; or splits, see `check_no_splits`.
     """
     check_layout(layout)
     listings = [list_images(root, patterns_in(root, exclude)) for root in roots]
@@ -78,6 +92,10 @@ def scan(roots: list[str], base: str, layout: Layout, exclude: Sequence[str], kn
     at_least = 1 if known or (len(roots) > 1 and len(names) > 1) else 2
     places = [place for listing in listings for place in listing.folders.values()]
     result = Scanned([], [], set(), len(set(places)) < len(places))
+    if layout == "auto" and whole:
+        for root, listing in zip(roots, listings, strict=True):
+            check_no_splits(root, (folder for folder, _ in listing.images), known)
+        check_no_splits(base, (f"{name}/" for name in sorted(names)), known)  # the classes of several roots are one set
     for root, listing in zip(roots, listings, strict=True):
         report_listing(root, listing, exclude)
         folders = set(class_folders(root, listing, layout, at_least) if complete else ())
@@ -99,7 +117,10 @@ def report_unused(places: Sequence[Roots | None], exclude: Sequence[str] | str) 
     """
     patterns = [exclude] if isinstance(exclude, str) else exclude
     roots = list(dict.fromkeys(root for place in places if place for root in expanded(place))) if patterns else []
-    whole = [(root, list_images(root)) for root in roots]
+    try:
+        whole = [(root, list_images(root)) for root in roots]
+    except DataError:  # a pattern leaves out what cannot be listed
+        return
     for pattern in patterns:
         if all(list_images(root, patterns_in(root, [pattern])) == listing for root, listing in whole):
             warn(f"data.exclude: {pattern!r} leaves out nothing in {listed(roots)}")
@@ -125,7 +146,7 @@ def selected(
 
 
 def found(wanted: Sequence[str], paths: list[str], roots: list[str], base: str, file: str | Path) -> list[int]:
-    """Returns the positions in `paths` of the wanted files, which are relative to a root or absolute."""
+    """Returns the positions in `paths` of the wanted files: relative to a root or the folder above it, or absolute."""
     places = {os.path.normpath(path): place for place, path in enumerate(paths)}
     prefixes = [os.path.relpath(root, base) for root in roots]
     positions, missing = [], []
@@ -136,6 +157,10 @@ def found(wanted: Sequence[str], paths: list[str], roots: list[str], base: str, 
             real = os.path.join(os.path.realpath(folder), name)  # the root may be given through a link, or the path
             options = list({os.path.relpath(path, base), os.path.relpath(real, os.path.realpath(base))})
         several = sorted({places[option] for option in map(os.path.normpath, options) if option in places})
+        if not several:  # from the folder above the root, such as train/cat/1.jpg for the split train
+            parents = [os.path.dirname(os.path.abspath(root)) for root in roots]
+            above = [os.path.relpath(os.path.join(parent, path), base) for parent in parents]
+            several = sorted({places[option] for option in above if option in places})
         if len(several) > 1:
             raise DataError(f"{file}: {path} is in several roots ({listed(paths[place] for place in several)})")
         positions.append(several[0]) if several else missing.append(path)

@@ -19,7 +19,8 @@ from ssl_lib.data.io.decode import MAX_PIXELS, Decoder, Depth, OnError, Reading,
 from ssl_lib.data.io.formats import EXTENSIONS
 from ssl_lib.data.io.raw import Bands, Range
 from ssl_lib.data.io.remote import is_remote, read_range
-from ssl_lib.data.io.survey import survey
+from ssl_lib.data.io.sample import sample_of
+from ssl_lib.data.io.survey import sampled, survey
 from ssl_lib.data.io.tar import NO_LABEL, tables_of
 from ssl_lib.data.labels import class_labels
 from ssl_lib.errors import DataError
@@ -100,9 +101,10 @@ class ShardData(ImageDataset):
         self.labels = None
         if not missing:
             self.labels, self.class_names = class_labels(labels)
-        self.decoder, self.mean, self.std = survey(
-            decoder, len(self), self.name, self._content_of, mean, std, check=not any(map(is_remote, self.shards))
-        )
+        check = not any(map(is_remote, self.shards))  # of remote shards, only images that are needed are read
+        positions = sample_of(len(self)) if check or decoder.bands else ()
+        sample = sampled(positions, self.name, lambda index: _content(self._locate(index)), decoder)
+        self.decoder, self.mean, self.std = survey(decoder, sample, mean, std, check=check)
         self.channels, self.on_error = self.decoder.channels, on_error
 
     def __len__(self) -> int:
@@ -134,6 +136,11 @@ class ShardData(ImageDataset):
         """Returns the size of an image in its shard in bytes."""
         return self._locate(index).size
 
+    def content(self, index: int) -> bytes | None:
+        """Returns the content of an image in a local shard."""
+        location = self._locate(index)
+        return None if is_remote(location.shard) else _content(location)
+
     def read(self, index: int) -> Tensor:
         """Returns one image (C, H, W), uint8, or float32 in [0, 1] at depth 16.
 
@@ -144,9 +151,6 @@ class ShardData(ImageDataset):
         content = self._fetched.pop(index, None)
         content = _content(location) if content is None else content
         return self.decoder.read(content, str(location))
-
-    def _content_of(self, index: int) -> bytes:
-        return _content(self._locate(index))
 
     def _locate(self, index: int) -> _Location:
         member, offset, size, _ = self._images[index].tolist()

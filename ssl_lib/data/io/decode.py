@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from ssl_lib.data.io.raw import (
     fitted,
     has_alpha,
     is_array,
+    is_deep_gray,
     is_inverted,
+    is_planar,
     orientation_of,
     raw_array,
     raw_pil,
@@ -33,7 +36,7 @@ from ssl_lib.data.io.raw import (
     upright,
 )
 from ssl_lib.data.io.tiff import is_tiff, raw_tiff
-from ssl_lib.errors import DataError
+from ssl_lib.errors import ConfigError, DataError
 from ssl_lib.utils.files import check_regular
 
 if sys.version_info >= (3, 11):
@@ -58,6 +61,8 @@ Pages = Literal["first", "all"]
 
 # torchvision's decoder returns the same pixels as Pillow in three quarters of the time. Its public function is
 # deprecated since torchvision 0.29. If the operator is missing (removed or not built), Pillow decodes all images.
+_CONTENT = re.compile(r"<_io\.BytesIO object at \w+>")  # in Pillow's messages
+
 _decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)
 _RGB = 3  # mode of the operator
 
@@ -179,12 +184,14 @@ class Decoder:
             page: Page of a file with several pages.
 
         Raises:
-            DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip".
+            DataError: The image cannot be read. This is a SkipImage if `on_error` is "skip" and no extra is missing.
         """
         try:
             return self.decode(source, page)
+        except ConfigError as error:  # an extra is missing: all such images would be skipped
+            raise DataError(f"{name} cannot be read as an image ({error})") from error
         except Exception as error:  # Pillow raises many types on damaged files
-            detail = str(error).replace(repr(name), "it").replace(name, "it")
+            detail = _CONTENT.sub("it", str(error).replace(repr(name), "it").replace(name, "it"))
             reason = f"cannot be read as an image ({type(error).__name__}: {detail})"
             if self.on_error == "skip":
                 raise SkipImage(name, reason) from error
@@ -208,7 +215,7 @@ class Decoder:
         """Whether Pillow's own conversion to 8-bit gray or RGB is all that the image needs."""
         if (self.range, self.depth, self.bands) != ("auto", 8, None):
             return False
-        if is_inverted(image):
+        if is_inverted(image) or is_planar(image) or (is_deep_gray(image) and has_alpha(image)):
             return False
         return samples_of(image) in (1, 3) or has_alpha(image) or image.mode == "CMYK"
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import glob
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -19,10 +15,11 @@ import numpy as np
 
 from ssl_lib.data.io.cache import cache_file, read_array, write_array
 from ssl_lib.data.io.formats import ending, extensions
+from ssl_lib.data.io.patterns import excluded
 from ssl_lib.errors import DataError
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE
 
-__all__ = ["Listing", "excluded", "list_images", "patterns_in"]
+__all__ = ["Listing", "list_images"]
 
 _CACHED_FROM = 10_000  # entries; smaller trees are listed in milliseconds
 _SETTLED_AFTER = 2_000_000_000  # ns; the coarsest time stamps (FAT) have a resolution of two seconds
@@ -112,47 +109,6 @@ def list_images(root: str, exclude: Sequence[str] = ()) -> Listing:
     return listing
 
 
-def excluded(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path relative to the root matches a glob pattern.
-
-    A pattern without "/" matches the name of a file or folder at any depth, such as "*.gif" and "thumbs". A pattern
-    with "/" matches the path from the root, such as "2019/raw"; after "**/" it matches at any depth.
-    """
-    return bool(patterns) and _expression(tuple(patterns)).match(path) is not None
-
-
-def patterns_in(root: str, patterns: Sequence[str] | str) -> tuple[str, ...]:
-    """Returns the patterns relative to the root: an absolute path in it becomes a path from the root.
-
-    Absolute paths of existing places outside of the root are left out; "/raw" is a path from the root.
-    """
-    known = tuple(f"{glob.escape(folder)}/" for folder in (os.path.realpath(root), os.path.abspath(root)))
-    given = (patterns,) if isinstance(patterns, str) else tuple(map(str, patterns))
-    relative = []
-    for pattern in given:
-        start = next((start for start in known if pattern.startswith(start)), None)
-        if start is not None:
-            relative.append(pattern[len(start) - 1 :])
-        elif not (os.path.isabs(pattern) and os.path.lexists(_unescaped(pattern))):
-            relative.append(pattern)
-    return tuple(relative)
-
-
-def _unescaped(pattern: str) -> str:
-    """Undoes `glob.escape`."""
-    return re.sub(r"\[([*?[])\]", r"\1", pattern)
-
-
-@functools.cache
-def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    parts = []
-    for pattern in patterns:
-        inner = pattern.rstrip("/").removeprefix("**/")
-        from_root = "/" in inner and not pattern.startswith("**/")
-        parts.append(("" if from_root else "(?s:.*/)?") + translate(inner.removeprefix("/")))
-    return re.compile("|".join(parts))
-
-
 def _is_image(name: str) -> bool:
     return name.lower().endswith(extensions())
 
@@ -175,7 +131,9 @@ def _walk(
     except OSError as error:
         raise DataError(f"{path}: cannot be listed ({error.strerror})") from error
     if stamp[:2] in above:
-        raise DataError(f"{path} is a link to a folder above it; remove the link")
+        raise DataError(
+            f"{_last_link(path)} is a link to a folder above it: remove the link, or leave it out with data.exclude"
+        )
     found[relative] = folder
     if not _RUN.isdisjoint(folder.entries) and set(folder.entries) >= _RUN:
         return
@@ -189,6 +147,12 @@ def _walk(
             continue
         for name in names:
             yield from _walk(root, relative + name, (*above, stamp[:2]), known, found, exclude)
+
+
+def _last_link(path: str) -> str:
+    """Returns the deepest part of a path that is a link, or the path itself."""
+    parts = [Path(path), *Path(path).parents]
+    return str(next((part for part in parts if part.is_symlink()), parts[0]))
 
 
 def _stamp(path: str) -> Stamp:

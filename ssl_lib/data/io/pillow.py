@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ssl_lib.data.io.formats import PILLOW_FORMATS
-from ssl_lib.data.io.raw import has_alpha, to_unit
+from ssl_lib.data.io.raw import has_alpha, is_deep_gray, to_unit
 from ssl_lib.utils.optional import needs
 
 __all__ = ["MAX_PIXELS", "opened", "to_tensor"]
@@ -104,6 +104,6 @@ def _is_heif(source: str | Path | bytes) -> bool:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
+    if image.mode == "F" or is_deep_gray(image):
         return Image.fromarray(np.rint(to_unit(np.asarray(image), "auto") * 255).astype(np.uint8))
     return image

@@ -22,7 +22,9 @@ __all__ = [
     "fitted",
     "has_alpha",
     "is_array",
+    "is_deep_gray",
     "is_inverted",
+    "is_planar",
     "orientation_of",
     "raw_array",
     "raw_pil",
@@ -35,7 +37,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Range: TypeAlias = Literal["auto", "percentile"] | tuple[float, float]
 Bands: TypeAlias = tuple[int, ...] | Literal["all"] | None
 
-_SAMPLES, _BITS, _PHOTOMETRIC = 277, 258, 262  # TIFF tags
+_SAMPLES, _BITS, _PHOTOMETRIC, _PLANAR = 277, 258, 262, 284  # TIFF tags
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in Pillow
 
 
@@ -74,13 +76,23 @@ def bits_of(image: Image.Image, source: str | Path | bytes | None = None) -> int
     """The number of bits of each value in a file; 8 if it is not known."""
     if source is not None and (bits := stored_bits(image, source)) is not None:
         return bits
-    other = 16 if image.mode == "I" or image.mode.startswith("I;16") else 8
+    other = 16 if is_deep_gray(image) else 8
     return int(max(getattr(image, "tag_v2", {}).get(_BITS, (other,))))
 
 
 def is_inverted(image: Image.Image) -> bool:
     """Whether 0 is white in the pixels that Pillow returns: in TIFF files of more than 8 bits that say so."""
     return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 and bits_of(image) in (12, 16)
+
+
+def is_planar(image: Image.Image) -> bool:
+    """Whether a TIFF file stores bands of more than 8 bits one after the other, which Pillow reads wrong."""
+    return getattr(image, "tag_v2", {}).get(_PLANAR) == 2 and samples_of(image) > 1 and bits_of(image) > 8
+
+
+def is_deep_gray(image: Image.Image) -> bool:
+    """Whether Pillow opened a gray image of 16 bits."""
+    return image.mode == "I" or image.mode.startswith("I;16")
 
 
 def is_array(source: str | Path | bytes) -> bool:
@@ -130,6 +142,10 @@ def raw_pil(image: Image.Image, source: str | Path | bytes | None, page: int) ->
         pixels = decode_deep(image, source)
         return upright(pixels, orientation_of(image)), alpha and pixels.shape[2] in (2, 4)  # not a transparent color
     orientation = orientation_of(image)  # after loading: Pillow turns TIFF files upright
+    if alpha and is_deep_gray(image):  # one gray value is transparent
+        gray = np.asarray(image).astype(np.uint16)
+        opacity = np.where(gray == image.info["transparency"], 0, 65535).astype(np.uint16)
+        return upright(np.stack((gray, opacity), axis=2), orientation), True
     if image.mode == "P" or (alpha and image.mode not in ("LA", "RGBA")):
         image = image.convert("RGBA" if alpha else "RGB")
     elif image.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
@@ -172,8 +188,10 @@ def to_unit(pixels: Array, limits: Range) -> npt.NDArray[np.float32]:
         high = np.where(high > low, high, low + 1)
     else:
         low, high = limits
-    scaled = (pixels.astype(np.float64 if pixels.dtype.itemsize > 2 else np.float32) - low) / (high - low)
-    return np.clip(scaled, 0, 1).astype(np.float32)
+    scaled = pixels.astype(np.float64 if pixels.dtype.itemsize > 2 else np.float32)
+    scaled -= low  # in place: images are large
+    scaled /= high - low
+    return np.clip(scaled, 0, 1, out=scaled).astype(np.float32, copy=False)
 
 
 def fitted(values: npt.NDArray[np.float32], channels: int, bands: Bands, alpha: bool) -> npt.NDArray[np.float32]:

@@ -1,106 +1,79 @@
-"""Looks at a sample of a data set's files, to find what would otherwise go unnoticed until training has ended."""
+"""Looks at a sample of a data set's images, to find what would otherwise go unnoticed until training has ended."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
-import struct
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
+from PIL import Image
 
 from ssl_lib.data.base import checked_statistics, warn
 from ssl_lib.data.io.decode import Decoder
-from ssl_lib.data.io.pillow import opened
-from ssl_lib.data.io.raw import Array, bits_of, has_alpha, is_array, raw_array, raw_pil, samples_of
-from ssl_lib.data.io.tiff import is_tiff, page_numbers, raw_tiff
-from ssl_lib.errors import DataError
-from ssl_lib.utils.files import check_regular
-from ssl_lib.utils.seeding import seeded_generator
+from ssl_lib.data.io.pages import report_pages
+from ssl_lib.data.io.sample import DEEP, Sample, Source
+from ssl_lib.data.io.stored import extra_bands, may_be_deep, stored_colors, stored_pixels
+from ssl_lib.errors import ConfigError, DataError
 
-__all__ = ["pages_of", "sample_of", "survey"]
+__all__ = ["check_range", "sampled", "survey"]
 
 Statistics: TypeAlias = tuple[float, ...]
-Sample: TypeAlias = dict[str, str | bytes]
-"""The files of a sample, or their contents, by name."""
 
-_SAMPLE = 32  # files
-_DEEP = (".tif", ".tiff", ".png", ".npy", ".npz", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k")
 _NONE_READABLE = "no file of a sample can be read, so the bands and their mean and std are not known"
 _EMPTY = 4  # values that reach less than a quarter of the range use at most six of eight bits
+_FEW = 4  # ordinary pictures that are read to see whether a given range fits them
+_PIXELS = 2**18  # of an image, evenly spaced, whose values are judged
+_BRIGHT = 99.9  # percentile; the values above it may be defective pixels
 
 
-def sample_of(count: int) -> list[int]:
-    """A fixed sample of the positions of `count` images, in rising order, with the first."""
-    drawn = torch.randint(count, (_SAMPLE - 1,), generator=seeded_generator("sample", 0))
-    return sorted({0, *drawn.tolist()})
-
-
-def pages_of(decoder: Decoder, paths: Sequence[str]) -> list[list[int]] | None:
-    """The pages of each file; None if only the first page is read, or no file is a TIFF.
-
-    Raises:
-        DataError: A TIFF file cannot be opened.
-    """
-    if decoder.pages == "first" or not any(_is_tiff_name(path) for path in paths):
-        return None
-    pages = []
-    for path in paths:
-        numbers = [0]
-        if _is_tiff_name(path):
-            try:
-                check_regular(path)
-                numbers = page_numbers(path)
-            except (OSError, struct.error) as error:
-                if decoder.on_error == "raise":
-                    raise DataError(f"{path}: its pages cannot be counted ({error}); repair or remove it") from error
-        pages.append(numbers)
-    return pages
+def sampled(
+    positions: Iterable[int], name: Callable[[int], str], source: Callable[[int], str | bytes], decoder: Decoder
+) -> Sample:
+    """Returns the files of a sample that can tell more than an ordinary picture; all for bands, a few for a range."""
+    sample: dict[str, str | bytes] = {}
+    ordinary = 0
+    for index in positions:
+        file = name(index)
+        special = decoder.bands is not None or file.lower().endswith(DEEP)
+        if not special and isinstance(decoder.range, tuple) and ordinary < _FEW:
+            special, ordinary = True, ordinary + 1
+        if file not in sample and special:
+            content = source(index)
+            if isinstance(content, bytes) or os.path.isfile(content):  # reading a pipe would wait
+                sample[file] = content
+    return sample
 
 
 def survey(
-    decoder: Decoder,
-    count: int,
-    name: Callable[[int], str],
-    source: Callable[[int], str | bytes],
-    mean: Statistics | None,
-    std: Statistics | None,
-    *,
-    check: bool = True,
+    decoder: Decoder, sample: Sample, mean: Statistics | None, std: Statistics | None, *, check: bool = True
 ) -> tuple[Decoder, Statistics, Statistics]:
-    """Reads a sample: the number of bands, if all are kept; mean and std, if they are needed; pages and ranges.
+    """Finds the number of bands, if all are kept; mean and std, if they are needed; and reports pages and ranges.
 
     Args:
-        decoder: The decoder of the files.
-        count: The number of images.
-        name: The name of an image.
-        source: The file of an image, or its content.
+        decoder: The decoder of the images.
+        sample: Some of the images.
         mean: Mean of each channel, or None.
         std: Standard deviation of each channel, or None.
-        check: Whether to look for pages and ranges; otherwise only files that are needed are read.
+        check: Whether to look for pages and ranges.
 
     Returns:
         The decoder with the number of bands, mean and std.
 
     Raises:
-        DataError: The files have different numbers of bands, or none can be read, and their bands are needed.
+        DataError: The images have different numbers of bands, or none can be read, and their bands are needed.
+        ConfigError: An extra that the images need is not installed.
         ValueError: mean or std does not fit the bands.
     """
-    sample: Sample = {}
-    for index in sample_of(count):
-        file = name(index)
-        if file not in sample and (decoder.bands or (check and file.lower().endswith(_DEEP))):
-            content = source(index)
-            if isinstance(content, bytes) or os.path.isfile(content):  # reading a pipe would wait
-                sample[file] = content
-    if check and decoder.range == "auto":
-        _check_range(sample, decoder.max_pixels)
+    if check:
+        check_range(sample, decoder)
     if check and decoder.pages == "first":
-        _check_pages(sample)
+        report_pages(sample)
     if decoder.bands == "all":
         decoder = dataclasses.replace(decoder, channels=_common_bands(sample, decoder.max_pixels))
     if check and decoder.bands is None:
@@ -112,29 +85,60 @@ def survey(
     return (decoder, *checked_statistics(mean, std, decoder.channels))
 
 
-def _check_range(sample: Sample, max_pixels: int) -> None:
-    highest, example = 0, ""
+def check_range(sample: Sample, decoder: Decoder) -> None:
+    """Warns if the images of a sample become nearly black or white; those of 8 bits and of more are judged apart."""
+    if decoder.range == "percentile":
+        return
+    values = defaultdict[int, list[tuple[float, float, float, str]]](list)
     for name, source in sample.items():
         with contextlib.suppress(Exception):  # reported when the image is read
-            pixels = _deep(source, max_pixels)
-            if pixels is not None and int(pixels.max()) > highest:
-                highest, example = int(pixels.max()), name
-    if example and highest < 65536 // _EMPTY:
+            if decoder.range == "auto" and not may_be_deep(source, decoder.max_pixels):
+                continue
+            pixels = stored_colors(source, decoder.max_pixels)
+            if (
+                pixels is not None
+                and pixels.min() >= 0 < pixels.max()
+                and (pixels.itemsize > 1 or decoder.range != "auto")
+            ):
+                step = max(1, math.isqrt(pixels.shape[0] * pixels.shape[1] // _PIXELS))
+                middle, bright = np.percentile(pixels[::step, ::step], (50, _BRIGHT))
+                values[pixels.itemsize].append((float(bright), float(pixels.max()), float(middle), name))
+    for size, found in values.items():
+        if decoder.range == "auto":
+            _report_auto(found)
+        else:
+            _report_given(found, decoder.range, 8 * size)
+
+
+def _report_auto(found: Sequence[tuple[float, float, float, str]]) -> None:
+    bright, _, _, example = max(found)
+    highest = max(largest for _, largest, _, _ in found)
+    if bright >= 65536 // _EMPTY:
+        return
+    few = f", but for {highest:,.0f} in few pixels" if highest >= 65536 // _EMPTY else ""
+    reached = bright if few else highest
+    top = 2 ** max(1, int(reached).bit_length()) - 1
+    warn(
+        f"{example}: 16-bit values of a sample reach only {reached:,.0f} of 65,535{few}, so the images are nearly "
+        f"black: set data.range=[0,{top}] or data.range=percentile"
+    )
+
+
+def _report_given(found: Sequence[tuple[float, float, float, str]], limits: tuple[float, float], bits: int) -> None:
+    low, high = limits
+    bright, _, _, example = max(found)
+    middle = min(middle for _, _, middle, _ in found)
+    fix = "set another data.range, or data.range=percentile, or leave them out with data.exclude"
+    if bright < low + (high - low) / _EMPTY:
         warn(
-            f"{example}: 16-bit values of a sample reach only {highest:,} of 65,535, so the images are nearly black: "
-            f"set data.range=[0,{2 ** highest.bit_length() - 1}] or data.range=percentile"
+            f"{example}: {bits}-bit values of a sample reach only {bright:,.0f}, so with data.range=[{low:g},{high:g}] "
+            f"these images are nearly black: {fix}"
         )
-
-
-def _check_pages(sample: Sample) -> None:
-    for name, source in sample.items():
-        count = 1
-        with contextlib.suppress(Exception):  # reported when the image is read
-            if is_tiff(source):
-                count = len(page_numbers(source))
-        if count > 1:
-            warn(f"{name} has {count} pages, but only the first page of files is read: set data.pages=all")
-            return
+    elif middle >= high:
+        warn(
+            f"{example}: most {bits}-bit values of a sample are at least {middle:,.0f}, so with "
+            f"data.range=[{low:g},{high:g}] these images are nearly white: {fix}"
+        )
 
 
 def _check_bands(sample: Sample, max_pixels: int) -> None:
@@ -142,7 +146,7 @@ def _check_bands(sample: Sample, max_pixels: int) -> None:
     for name, source in sample.items():
         bands = 0
         with contextlib.suppress(Exception):  # reported when the image is read
-            bands = _extra_bands(source, max_pixels)
+            bands = extra_bands(source, max_pixels)
         if bands:
             raise DataError(
                 f"{name} has {bands} bands, none of them marked as alpha: choose bands, such as data.bands=[0,1,2], or "
@@ -150,72 +154,44 @@ def _check_bands(sample: Sample, max_pixels: int) -> None:
             )
 
 
-def _extra_bands(source: str | bytes, max_pixels: int) -> int:
-    """The number of bands of a file if it is neither gray nor RGB, with or without alpha; else 0."""
-    if is_array(source):
-        bands = raw_array(source).shape[2]
-    else:
-        try:
-            with opened(source, max_pixels) as image:
-                bands = 0 if has_alpha(image) or image.mode == "CMYK" else samples_of(image)
-        except UnidentifiedImageError:  # more bands than Pillow reads
-            pixels, _, alpha = raw_tiff(source, 0, max_pixels)
-            bands = 0 if alpha else pixels.shape[2]
-    return 0 if bands in (1, 3) else bands
-
-
 def _common_bands(sample: Sample, max_pixels: int) -> int:
-    counts: dict[int, str] = {}
+    counts, problem = dict[int, str](), ""
     for name, source in sample.items():
-        with contextlib.suppress(Exception):
-            counts.setdefault(_raw(source, max_pixels).shape[2], name)
+        try:
+            counts.setdefault(stored_pixels(source, max_pixels)[0].shape[2], name)
+        except ConfigError:  # a missing extra
+            raise
+        except Exception as error:  # reported when the image is read
+            problem = problem or f" ({name}: {error})"
     if len(counts) > 1:
         found = ", ".join(f"{name} has {bands}" for bands, name in counts.items())
         raise DataError(f"the images have different numbers of bands ({found}): choose some with data.bands")
     if not counts:
-        raise DataError(_NONE_READABLE)
+        raise DataError(f"{_NONE_READABLE}{problem}")
     return next(iter(counts))
 
 
 def _statistics(decoder: Decoder, sample: Sample) -> tuple[Statistics, Statistics]:
-    """Mean and std of each channel over the pixels of the files, in [0, 1]."""
+    """Mean and std of each channel over the pixels of the images, in [0, 1]."""
     moments, problem = [], ""
     for name, source in sample.items():
         try:
-            image = decoder.decode(source)
+            image = _decoded(decoder, source)
+        except ConfigError:  # a missing extra
+            raise
         except Exception as error:  # Pillow raises many types on damaged files
-            problem = problem or f"{name}: {error}"
+            problem = problem or f" ({name}: {error})"
             continue
         pixels = image.double().flatten(1) / (1 if image.is_floating_point() else 255)
         moments.append(torch.stack([pixels.mean(1), pixels.square().mean(1)]))
     if not moments:
-        raise DataError(_NONE_READABLE + (f" ({problem})" if problem else ""))
+        raise DataError(f"{_NONE_READABLE}{problem}")
     mean, square = torch.stack(moments).mean(0)
     std = (square - mean.square()).clamp(min=0).sqrt()
     return tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist())
 
 
-def _deep(source: str | bytes, max_pixels: int) -> Array | None:
-    """Returns the pixels of a file of integers with more than 8 bits, otherwise None."""
-    if not is_array(source):
-        with contextlib.suppress(UnidentifiedImageError), opened(source, max_pixels) as image:
-            if bits_of(image, source) <= 8:
-                return None
-    pixels = _raw(source, max_pixels)
-    return pixels if np.issubdtype(pixels.dtype, np.integer) and pixels.dtype.itemsize > 1 else None
-
-
-def _raw(source: str | bytes, max_pixels: int) -> Array:
-    if is_array(source):
-        return raw_array(source)
-    try:
-        with opened(source, max_pixels) as image:
-            return raw_pil(image, source, 0)[0]
-    except UnidentifiedImageError:
-        if not is_tiff(source):
-            raise
-        return raw_tiff(source, 0, max_pixels)[0]
-
-
-def _is_tiff_name(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in (".tif", ".tiff")
+def _decoded(decoder: Decoder, source: Source) -> torch.Tensor:
+    if isinstance(source, str | bytes):
+        return decoder.decode(source)
+    return decoder.picture(source) if isinstance(source, Image.Image) else decoder.array(np.atleast_3d(source))

@@ -41,8 +41,12 @@ def test_images_labels_and_class_names_equal_the_saved_data(saved):
 
 
 def test_missing_label_column_means_no_labels(saved):
-    assert huggingface(saved, label="kind").labels is None
-    assert huggingface(saved, label="kind", test_split="validation", split="test") is None
+    with pytest.warns(
+        DataWarning, match=r"train has no column 'kind', so its images have no labels. Known: image, label"
+    ):
+        assert huggingface(saved, label="kind").labels is None
+    with pytest.warns(DataWarning, match="validation has no column 'kind'"):
+        assert huggingface(saved, label="kind", test_split="validation", split="test") is None
 
 
 def test_missing_split_column_or_folder_raises_a_clear_error(saved, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssl_lib.data import FolderData, image_folder
 from ssl_lib.data.base import DataWarning
-from ssl_lib.data.io.index import excluded
+from ssl_lib.data.io.patterns import excluded
 from ssl_lib.errors import DataError
 
 TINY = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
@@ -30,38 +30,6 @@ def names(data):
 
 def classes(data):
     return [data.class_names[label] for label in data.labels]
-
-
-@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
-@pytest.mark.parametrize("test", ["val", "Valid", "VALIDATION", "dev", "test", "Testing"])
-def test_usual_names_of_splits_are_recognized_in_any_case(tmp_path, train, test):
-    tree(tmp_path, f"{train}/cat/1.png", f"{train}/dog/2.png", f"{test}/dog/3.png")
-    for layout in ("auto", "splits"):
-        data = image_folder(tmp_path, layout=layout)
-        assert (names(data), classes(data)) == (["cat/1.png", "dog/2.png"], ["cat", "dog"])
-        held = image_folder(tmp_path, layout=layout, split="test")
-        assert (names(held), held.labels.tolist(), held.class_names) == (["dog/3.png"], [1], ("cat", "dog"))
-    assert image_folder(tmp_path, split="bank") is None
-
-
-def test_validation_is_preferred_to_test(tmp_path):
-    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/a/3.png")
-    assert names(image_folder(tmp_path, split="test")) == ["a/2.png"]
-    with pytest.raises(DataError, match="no class 'new'; their 2 classes are a, b"):
-        image_folder(tree(tmp_path, "val/new/1.png"), split="test")
-
-
-@pytest.mark.parametrize(
-    ("extra", "found"),
-    [("notes/x.png", "notes/"), ("x.jpg", r"x\.jpg"), ("bus/1.png", r"bus/"), ("Test2/a/1.png", "Test2/")],
-)
-def test_anything_next_to_a_split_is_an_error_that_names_the_choices(tmp_path, extra, found):
-    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", extra)
-    with pytest.raises(DataError, match=rf"has the split train/, and next to it {found}.*splits, classes or flat"):
-        image_folder(tmp_path)
-    assert len(image_folder(tmp_path, exclude=(extra.split("/")[0],))) == 2
-    with pytest.warns(DataWarning, match=f"layout=splits ignores {found}"):
-        assert len(image_folder(tmp_path, layout="splits")) == 2
 
 
 def test_layouts_that_ignore_splits(tmp_path):
@@ -190,3 +158,53 @@ def test_unusual_names_are_images_like_others(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"a/\xff.png\nb/[x].png\n")
     with pytest.warns(DataWarning, match=r"1 \.txt"):
         assert len(FolderData(tmp_path, layout="flat", files=tmp_path / "list.txt")) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "pairs", "fix"),
+    [
+        (
+            ["0.jpg", "0.png", "1.jpg", "1.png"],
+            "2 images .* such as x/0.jpg and x/0.png",
+            r"data\.exclude=\['\*\.png'\]$",
+        ),
+        (
+            ["0.png", "0_mask.png", "1.png", "1_mask.tif"],
+            "2 images .* x/0.png and x/0_mask.png",
+            r"=\['\*_mask\.\*'\]$",
+        ),
+        (["a.png", "a-Seg.png", "b_label.png"], "1 images .* x/a.png and x/a-Seg.png", r"=\['\*-Seg\.\*'\]$"),
+        (["0.jpg", "0.png", "1.png", "2.png"], "1 images .*", r", or list the images in data\.files$"),
+        (["0.png", "0_mask.png", "1_mask.png"], "1 images .*", r", or list the images in data\.files$"),
+    ],
+)
+def test_files_that_may_be_masks_are_reported_with_a_pattern_that_leaves_out_nothing_else(tmp_path, files, pairs, fix):
+    tree(tmp_path, *(f"x/{name}" for name in files))
+    with pytest.warns(
+        DataWarning, match=rf"{pairs}.*if these are masks, leave them out with (data.exclude)?{fix}"
+    ) as shown:
+        assert len(FolderData(tmp_path)) == len(files)
+    assert len(shown) == 1
+
+
+def test_names_that_only_look_like_masks_are_not_reported(tmp_path):
+    tree(tmp_path, "0_mask.png", "mask.png", "1_left.png", "1.png", "labels.png")
+    assert len(FolderData(tmp_path)) == 5
+
+
+def test_a_class_without_a_readable_file_is_refused_although_such_files_are_skipped(tmp_path):
+    tree(tmp_path, "a/1.png", "b/2.png")
+    for name in ("b/0.png", "c/1.png", "c/2.tif", "c/3.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match=f"class 'c' of {tmp_path}: none of the 3 files can be read as an image"):
+        image_folder(tmp_path, on_error="skip")
+    assert names(FolderData(tmp_path, on_error="skip", exclude=["c"])) == ["a/1.png", "b/0.png", "b/2.png"]
+
+
+def test_the_pattern_that_an_empty_class_suggests_is_not_reported_as_useless(tmp_path):
+    tree(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "hat").mkdir()
+    with pytest.raises(DataError, match=r"data\.exclude=\[hat\]"):
+        image_folder(tmp_path)
+    assert len(image_folder(tmp_path, exclude=("hat",), hold_out=0)) == 2

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from ssl_lib.data import ArrayData, ImageData, WrappedDataset, as_image_data
-from ssl_lib.data.io.survey import sample_of
+from ssl_lib.data import ArrayData, FolderData, ImageData, WrappedDataset, as_image_data
+from ssl_lib.data.base import DataWarning
+from ssl_lib.data.io.sample import sample_of
 from ssl_lib.errors import DataError
+from ssl_lib.utils.warn_once import forget_warnings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
 
@@ -143,3 +145,61 @@ def test_more_than_four_channels_are_given():
     data = WrappedDataset(items, channels=5)
     assert data.channels == 5 and torch.equal(data.read(0), items[0])
     assert torch.equal(WrappedDataset(items, (0.5,) * 5, (0.5,) * 5).read(0), items[0])
+
+
+def test_labels_are_read_inside_of_subsets_and_concatenations():
+    first = Items(list(PIXELS), targets=[2, 0, 1, 1], classes=["a", "b", "c"])
+    second = Items(list(PIXELS), targets=torch.tensor([0, 0, 2, 1]), classes=["a", "b", "c"])
+    both = ConcatDataset([Subset(first, [3, 0]), second])
+    nested = as_image_data(Subset(both, torch.tensor([5, 1, 0])))
+    assert nested.labels.tolist() == [1, 2, 1] and nested.class_names == ("a", "b", "c")
+    assert as_image_data(both).labels.tolist() == [1, 2, 0, 0, 2, 1]
+    for index, item in enumerate([3, 0, 3]):
+        np.testing.assert_array_equal(nested.read(index).permute(1, 2, 0).numpy(), PIXELS[item])
+
+
+def test_concatenations_of_other_classes_have_no_labels():
+    first = Items(list(PIXELS), targets=[0] * 4, classes=["a", "b"])
+    for other in (Items(list(PIXELS)), Items(list(PIXELS), targets=[0] * 4, classes=["b", "a"])):
+        with pytest.warns(DataWarning, match="have other classes, or some have no targets"):
+            assert as_image_data(ConcatDataset([first, other])).labels is None
+        forget_warnings()
+    assert as_image_data(Subset(Items(list(PIXELS)), [0])).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.array([2, 0, 1, 1]), [2, 0, 1, 1]),
+        (torch.tensor([2, 0, 1, 1], dtype=torch.uint8), [2, 0, 1, 1]),
+        ([np.int64(2), np.int32(0), 1, True], [2, 0, 1, 1]),
+        (("c", "a", "b", "b"), [2, 0, 1, 1]),
+    ],
+)
+def test_attribute_labels_is_read_also_inside_of_others(labels, expected):
+    items = Items(list(PIXELS), labels=labels, class_names=("a", "b", "c"))
+    for dataset, places in (
+        (items, [0, 1, 2, 3]),
+        (Subset(items, [3, 0]), [3, 0]),
+        (ConcatDataset([Subset(items, [3, 0]), items]), [3, 0, 0, 1, 2, 3]),
+        (Subset(ConcatDataset([items, Subset(ConcatDataset([items, items]), [5, 2])]), [4, -1, 0]), [1, 2, 0]),
+    ):
+        data = as_image_data(dataset)
+        assert data.labels.tolist() == [expected[place] for place in places] and data.class_names == ("a", "b", "c")
+
+
+def test_image_folders_inside_of_subsets_keep_their_classes(tmp_path):
+    for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(PIXELS[0]).save(tmp_path / name)
+    data = as_image_data(Subset(FolderData(tmp_path), [2, 0]))
+    assert data.labels.tolist() == [1, 0] and data.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(data.read(1).permute(1, 2, 0).numpy(), PIXELS[0])
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog"], np.zeros((4, 40)), [0, 1, -1, -1], [0.5] * 4, [None, 1, 0, 1], {"a": 1}, 7]
+)
+def test_attribute_labels_that_is_not_one_class_per_item_is_reported(labels):
+    with pytest.warns(DataWarning, match=r"the labels of Items are not one class per item"):
+        assert as_image_data(Items(list(PIXELS), labels=labels)).labels is None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ssl_lib.data import IMAGENET_MEAN, FolderData, ShardData, image_folder
 from ssl_lib.data.base import DataWarning
-from ssl_lib.data.io.survey import sample_of
+from ssl_lib.data.io.sample import sample_of
 from ssl_lib.data.io.tiff import page_numbers
 from ssl_lib.errors import DataError
 from tests.data.shard_samples import write
