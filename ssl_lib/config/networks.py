@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Callable
 from inspect import Parameter
@@ -21,7 +22,13 @@ __all__ = ["change_networks", "network_arguments", "split_networks"]
 def network_arguments(method: Callable[..., Any]) -> dict[str, Parameter]:
     """Returns the arguments of a method that are networks, except for its backbone."""
     arguments = arguments_of(method, ("backbone",)).items()
-    return {name: one for name, one in arguments if nn.Module in (one.annotation, *typing.get_args(one.annotation))}
+    return {name: argument for name, argument in arguments if _is_network(argument.annotation)}
+
+
+def _is_network(annotation: Any) -> bool:
+    """Whether an argument is a module, or a module or None; a class of modules is no network."""
+    options = typing.get_args(annotation) if typing.get_origin(annotation) in (types.UnionType, typing.Union) else ()
+    return nn.Module in (annotation, *options)
 
 
 def split_networks(method: Component) -> tuple[Component, dict[str, Component]]:

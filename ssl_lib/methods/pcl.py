@@ -35,7 +35,10 @@ class PCL(MoCoV2):
         out_dim: Width of the embeddings.
         queue_size: Number of earlier keys, at most the number of images.
         temperature: Softmax temperature and mean temperature of the prototypes, > 0.
-        **kwargs: Arguments of `MoCoV2`: hidden_dim, in the reference the width of the features, and momentum.
+        hidden_dim: Width of the projector's hidden layer; in the reference the width of the features. None is a linear
+            projector.
+        momentum: EMA momentum of the teacher, constant, in [0, 1].
+        **kwargs: The last two, passed to `MoCoV2`.
     """
 
     family = "clustering"
