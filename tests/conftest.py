@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ssl_lib import METHODS, Loader, Method, ViewPipeline, views
+from ssl_lib.config.networks import network_arguments
 from ssl_lib.data import ArrayData
 from ssl_lib.registry import BACKBONES, DATASETS, OPTIMIZERS, PRESETS, PROTOCOLS
 from ssl_lib.utils.warn_once import forget_warnings
@@ -28,15 +29,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes backgr
 SMALL = {
     "hidden_dim": 32,
     "out_dim": 16,
+    "dim": 8,
     "predictor_dim": 8,
     "bottleneck_dim": 16,
     "num_prototypes": 32,
     "num_images": 96,
+    "num_classes": 4,
     "num_clusters": 8,
+    "granularities": (8, 12),
+    "num_negatives": 4,
+    "warmup_epochs": 0,
     "num_permutations": 6,
     "tile_dim": 8,
     "queue_size": 48,
     "queue_epoch": 0,
+    "num_slices": 64,
+    "image_mean": (0.5,),
+    "image_std": (0.25,),
 }
 
 
@@ -128,14 +137,24 @@ def images() -> ArrayData:
     return pattern_images()
 
 
-def pattern_images() -> ArrayData:
-    """96 gray images of 16 x 16 pixels in 4 classes: one pattern per class, plus noise."""
+def pattern_images(channels: int = 1) -> ArrayData:
+    """96 images of 16 x 16 pixels in 4 classes: one pattern per class, plus noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(96) % 4
-    patterns = torch.rand(4, 1, 16, 16, generator=generator)
-    noise = torch.rand(96, 1, 16, 16, generator=generator)
+    patterns = torch.rand(4, channels, 16, 16, generator=generator)
+    noise = torch.rand(96, channels, 16, 16, generator=generator)
     pixels = (255 * (0.6 * patterns[labels] + 0.4 * noise)).to(torch.uint8)
-    return ArrayData(pixels, labels, ("a", "b", "c", "d"), mean=(0.5,), std=(0.25,))
+    return ArrayData(pixels, labels, ("a", "b", "c", "d"), mean=(0.5,) * channels, std=(0.25,) * channels)
+
+
+def channels_for(method: str) -> int:
+    """Channels of the images for the tests of a method: 3 if it needs colors, else 1."""
+    return 3 if method in METHODS and getattr(METHODS[method], "colors", False) else 1
+
+
+def images_for(method: str) -> ArrayData:
+    """See `pattern_images`; in colors if the method needs them."""
+    return pattern_images(channels_for(method))
 
 
 @pytest.fixture
@@ -143,7 +162,8 @@ def make_loader(images: ArrayData) -> Callable[..., Loader]:
     """Returns a function that builds a loader with the small views of a preset."""
 
     def make(preset: str = "simclr", batch_size: int = 32, seed: int = 0) -> Loader:
-        return Loader(images, ViewPipeline(small_views(preset), images.mean, images.std), batch_size, seed=seed)
+        data = images if channels_for(preset) == 1 else images_for(preset)
+        return Loader(data, ViewPipeline(small_views(preset), data.mean, data.std), batch_size, seed=seed)
 
     return make
 
@@ -166,4 +186,5 @@ def small_method(name: str, backbone: nn.Module | None = None, **arguments: obje
     torch.manual_seed(0)
     build = METHODS[name]
     small = {key: value for key, value in SMALL.items() if key in inspect.signature(build).parameters}
+    small |= {key: TinyBackbone() for key in network_arguments(build)}
     return build(TinyBackbone() if backbone is None else backbone, **{**small, **arguments})

@@ -29,6 +29,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PARTS = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
 USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs" / "README.md", *PAGES]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -193,7 +194,7 @@ def test_yaml_blocks_are_valid_configs(path):
         resolve(parse_config({**complete, **yaml.safe_load(block)}))
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_links_point_to_existing_files_and_headings(path):
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text(encoding="utf-8")):
         page = path.parent / target if target else path

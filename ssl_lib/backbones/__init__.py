@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ssl_lib.backbones.frozen import Frozen
 from ssl_lib.backbones.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet_tiny, wide_resnet50_2
 from ssl_lib.backbones.timm import timm_backbone
 from ssl_lib.backbones.torchvision import torchvision_net
@@ -9,6 +10,7 @@ from ssl_lib.backbones.vit import VisionTransformer, vit_base, vit_micro, vit_sm
 from ssl_lib.backbones.weights import load_weights
 
 __all__ = [
+    "Frozen",
     "ResNet",
     "VisionTransformer",
     "load_weights",

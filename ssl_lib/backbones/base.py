@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-__all__ = ["Needs", "check_backbone", "feature_dim"]
+__all__ = ["Needs", "check_backbone", "feature_dim", "image_channels"]
 
 Needs = Literal["features", "tokens", "maps"]
 
@@ -31,6 +31,11 @@ def feature_dim(backbone: nn.Module) -> int:
             f"integer (got {width!r})"
         )
     return width
+
+
+def image_channels(backbone: nn.Module) -> int:
+    """Returns the number of channels of a backbone's images: its first convolution's, or 3 if it has none."""
+    return next((part.in_channels for part in backbone.modules() if isinstance(part, nn.Conv2d)), 3)
 
 
 def check_backbone(backbone: nn.Module, needs: Needs, method: str) -> None:

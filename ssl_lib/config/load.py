@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.config.convert import arguments_of, check_arguments, convert
-from ssl_lib.config.run_config import EVALUATION_KEYS, Component, EvaluationConfig, RunConfig
+from ssl_lib.config.run_config import EVALUATION_KEYS, Component, EvaluationConfig, RunConfig, as_component
 from ssl_lib.errors import CheckpointError, ConfigError, did_you_mean
 from ssl_lib.optim.schedules import Schedule
 from ssl_lib.registry import BACKBONES, DATASETS, METHODS, OPTIMIZERS, PRESETS, PROTOCOLS, TRAINER, Registry
@@ -82,12 +82,12 @@ def parse_config(
         _assign(values, key.split("."), value, key)
     for name in _COMPONENTS:
         if name in values:
-            values[name] = _component(values[name], name)
+            values[name] = as_component(values[name], name)
     _check_keys(values)
     if isinstance(values.get("evaluation"), Mapping):
         values["evaluation"] = _with_protocols(values["evaluation"])
     if isinstance(loggers := values.get("loggers"), list | tuple):
-        values["loggers"] = [_component(logger, f"loggers[{index}]") for index, logger in enumerate(loggers)]
+        values["loggers"] = [as_component(logger, f"loggers[{index}]") for index, logger in enumerate(loggers)]
     settings = convert(values.get("trainer", {}), Mapping[str, Any], "trainer")
     values["trainer"] = check_arguments(settings, trainer_arguments(), "trainer")
     config: RunConfig = convert(values, RunConfig, "")
@@ -207,14 +207,6 @@ def _with_protocols(values: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in values.items() if name in EVALUATION_KEYS}
     others = {name: value for name, value in values.items() if name not in own}
     return {**own, "protocols": {"knn": {}, "linear": {}, **others}}
-
-
-def _component(value: Any, key: str) -> Component:
-    if isinstance(value, str):
-        value = {"name": value}
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ConfigError(f"{key}: expected a name and arguments, such as {{name: ...}}, got {brief(value)}")
-    return Component(name=value["name"], arguments={name: entry for name, entry in value.items() if name != "name"})
 
 
 def _assign(values: dict[str, Any], keys: Sequence[str], value: Any, key: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lib.config.convert import arguments_of, check_arguments, convert
+from ssl_lib.config.networks import change_networks, network_arguments, split_networks
 from ssl_lib.config.run_config import EVALUATION_KEYS, Component, RunConfig
 from ssl_lib.data import ImageData
 from ssl_lib.errors import ConfigError, SSLError, did_you_mean, listed
@@ -28,14 +29,14 @@ from ssl_lib.registry import (
 from ssl_lib.utils.yaml import brief
 from ssl_lib.views import ViewConfig, ViewPipeline
 
-__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "derive", "resolve", "without_weights"]
+__all__ = ["BAD_ARGUMENTS", "DERIVED", "GIVEN", "call", "check_derived", "derive", "resolve", "without_weights"]
 
 Made = typing.TypeVar("Made")
 
 BAD_ARGUMENTS = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)
 """The errors that torch and the networks raise for invalid values."""
 
-DERIVED = {BACKBONES: ("in_channels", "image_size"), METHODS: ("num_images",)}
+DERIVED = {BACKBONES: ("in_channels", "image_size"), METHODS: ("num_images", "num_classes", "image_mean", "image_std")}
 """Arguments that are taken from the data and the views unless the config sets them."""
 
 _NO_WEIGHTS = {"weights": None, "pretrained": False}
@@ -65,7 +66,7 @@ def resolve(config: RunConfig) -> RunConfig:
 
 def derive(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfig:
     """Adds the arguments that the backbone and the method take from the data and the views."""
-    values = {"in_channels": train.channels, "image_size": views.size, "num_images": len(train)}
+    values = _derived(train, views)
 
     def complete(component: Component, registry: Registry) -> Component:
         allowed = arguments_of(registry[component.name])
@@ -73,7 +74,30 @@ def derive(config: RunConfig, train: ImageData, views: ViewPipeline) -> RunConfi
         return dataclasses.replace(component, arguments={**known, **component.arguments})
 
     backbone, method = complete(config.backbone, BACKBONES), complete(config.method, METHODS)
+    method = change_networks(method, lambda network, _: complete(network, BACKBONES))
     return dataclasses.replace(config, backbone=backbone, method=method)
+
+
+def check_derived(config: RunConfig, train: ImageData, views: ViewPipeline) -> None:
+    """Checks that the config gives a method no other values than the data have.
+
+    Raises:
+        ConfigError: A value differs, for instance because it is from another run's config.
+    """
+    for name, value in _derived(train, views).items():
+        if name in DERIVED[METHODS] and (given := config.method.arguments.get(name, value)) != value:
+            raise ConfigError(
+                f"method.{name} is {brief(given)}, but the data have {brief(value)}: remove the key, it is taken from "
+                "the data"
+            )
+
+
+def _derived(train: ImageData, views: ViewPipeline) -> dict[str, Any]:
+    """The values of `DERIVED`."""
+    values = {"in_channels": train.channels, "image_size": views.size, "num_images": len(train)}
+    if train.labels is not None:
+        values["num_classes"] = len(train.class_names) or int(train.labels.max()) + 1
+    return {**values, "image_mean": views.mean, "image_std": views.std}
 
 
 def without_weights(backbone: Component) -> Component:
@@ -92,8 +116,8 @@ def call(key: str, part: typing.Callable[..., Made], *args: Any, **kwargs: Any) 
         raise ConfigError(f"{key}: {error}") from error
 
 
-def _resolve(component: Component, registry: Registry, key: str) -> Component:
-    given = GIVEN.get(registry, ())
+def _resolve(component: Component, registry: Registry, key: str, given: Sequence[str] = ()) -> Component:
+    given = (*GIVEN.get(registry, ()), *given)
     allowed = arguments_of(registry[component.name], given)
     if "name" in allowed:  # a config with it could not be written and read again
         raise ConfigError(
@@ -115,10 +139,12 @@ def _resolve(component: Component, registry: Registry, key: str) -> Component:
 
 
 def _resolve_method(method: Component) -> Component:
-    """The arguments of a method and of its regularizers, which are a list of mappings with a name and a weight."""
+    """The arguments of a method, its networks and its regularizers, a list of mappings with a name and a weight."""
+    method, networks = split_networks(method)
     arguments = dict(method.arguments)
     entries = convert(arguments.pop("regularizers", []), list[dict[str, Any]], "method.regularizers")
-    resolved = _resolve(Component(name=method.name, arguments=arguments), METHODS, "method")
+    kept = network_arguments(METHODS[method.name])
+    resolved = _resolve(Component(name=method.name, arguments=arguments), METHODS, "method", tuple(kept))
     regularizers = []
     for index, entry in enumerate(entries):
         key, values = f"method.regularizers[{index}]", dict(entry)
@@ -126,8 +152,18 @@ def _resolve_method(method: Component) -> Component:
         weight = convert(values.pop("weight", None), float, f"{key}.weight")
         part = _resolve(Component(name=name, arguments=values), REGULARIZERS, key)
         regularizers.append({"name": name, "weight": weight, **part.arguments})
-    added = {"regularizers": regularizers} if regularizers else {}
+    added: dict[str, Any] = {"regularizers": regularizers} if regularizers else {}
+    added |= {name: _resolve_network(network, f"method.{name}") for name, network in networks.items()}
     return dataclasses.replace(resolved, arguments={**resolved.arguments, **added})
+
+
+def _resolve_network(network: Component, key: str) -> Component:
+    """The arguments of a network that is an argument of a method."""
+    try:
+        BACKBONES[network.name]
+    except ConfigError as error:
+        raise ConfigError(f"{key}.name: {error}") from error
+    return _resolve(network, BACKBONES, key)
 
 
 def _resolve_protocols(protocols: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ssl_lib.errors import ConfigError
 from ssl_lib.optim.schedules import Schedule
+from ssl_lib.utils.yaml import brief
 
-__all__ = ["EVALUATION_KEYS", "Component", "EvaluationConfig", "RunConfig", "Source"]
+__all__ = ["EVALUATION_KEYS", "Component", "EvaluationConfig", "RunConfig", "Source", "as_component"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,19 @@ class Component:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_component(value: Any, key: str) -> Component:
+    """Converts a name, or a mapping with a name and arguments, to a component.
+
+    Raises:
+        ConfigError: The value is neither; the message names the key.
+    """
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(f"{key}: expected a name and arguments, such as {{name: ...}}, got {brief(value)}")
+    return Component(name=value["name"], arguments={name: entry for name, entry in value.items() if name != "name"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from ssl_lib.distributed.collectives import (
     in_any,
     joined,
     local,
+    set_unsharded,
+    unsharded,
 )
 from ssl_lib.distributed.process_group import (
     barrier,
@@ -42,8 +44,10 @@ __all__ = [
     "local",
     "local_world_size",
     "rank",
+    "set_unsharded",
     "share",
     "started",
     "stop_on_signals",
+    "unsharded",
     "world_size",
 ]

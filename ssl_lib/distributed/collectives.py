@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ssl_lib.distributed.process_group import is_distributed, world_size
 
@@ -28,6 +28,8 @@ __all__ = [
     "in_any",
     "joined",
     "local",
+    "set_unsharded",
+    "unsharded",
 ]
 
 
@@ -35,6 +37,19 @@ def local(x: Tensor) -> Tensor:
     """This process's part of a sharded tensor (DTensor), without gradient; other tensors are returned unchanged."""
     with torch.no_grad():
         return x.to_local() if isinstance(x, DTensor) else x
+
+
+def unsharded(x: Tensor) -> Tensor:
+    """All of a sharded tensor (DTensor), without gradient; all processes must call it together."""
+    with torch.no_grad():
+        return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+@torch.no_grad()
+def set_unsharded(x: Tensor, value: Tensor) -> None:
+    """Sets a tensor, which may be sharded, to the same value in all processes, which must call it together."""
+    value = value.to(x.device, x.dtype)
+    x.copy_(distribute_tensor(value, x.device_mesh, x.placements) if isinstance(x, DTensor) else value)
 
 
 def gather_uneven(x: Tensor) -> Tensor:

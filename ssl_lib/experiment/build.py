@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
-from ssl_lib.backbones.base import check_backbone
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.load import to_yaml
-from ssl_lib.config.resolve import call, derive, resolve
-from ssl_lib.config.run_config import Component, RunConfig
+from ssl_lib.config.resolve import call, check_derived, derive, resolve
+from ssl_lib.config.run_config import RunConfig
 from ssl_lib.data import ImageData, Loader
 from ssl_lib.data.loader import check_divisible
 from ssl_lib.data.preprocessing import Preprocessing
 from ssl_lib.distributed import is_distributed, rank, world_size
 from ssl_lib.errors import ConfigError
 from ssl_lib.evaluation import Evaluator
+from ssl_lib.experiment.build_method import build_method, note_random_networks
 from ssl_lib.experiment.components import make, make_data
 from ssl_lib.experiment.dry_run import dry_run
 from ssl_lib.experiment.evaluator import build_evaluator
@@ -28,11 +27,11 @@ from ssl_lib.experiment.resume import resumed_config
 from ssl_lib.memory import check_memories
 from ssl_lib.methods import Method
 from ssl_lib.methods.base import backbones
-from ssl_lib.registry import BACKBONES, LOGGERS, METHODS, OPTIMIZERS, REGULARIZERS
+from ssl_lib.registry import LOGGERS, METHODS, OPTIMIZERS
 from ssl_lib.runs.files import CHECKPOINTS, CONFIG_FILE, ENVIRONMENT_FILE, EVALUATION_FILE
 from ssl_lib.training.callbacks import Callback, Checkpoints, ConfigFile, EnvironmentFile, Evaluation, default_callbacks
 from ssl_lib.training.checkpoint_folder import Checkpoint, open_checkpoint
-from ssl_lib.training.checks import check_batches
+from ssl_lib.training.checks import check_batches, check_images, check_labels
 from ssl_lib.training.gradcache import check_separable
 from ssl_lib.training.state import TrainState
 from ssl_lib.training.trainer import Trainer
@@ -97,13 +96,12 @@ def build_resolved(config: RunConfig) -> Experiment:
     loader = call("trainer", Loader, train, views, seed=config.seed, **_settings(config, Loader))
     accumulate = config.trainer["accumulate"]
     call("trainer", check_batches, loader, accumulate)
+    call(f"method {config.method.name}", check_labels, METHODS[config.method.name], train)
+    check_derived(config, train, views)
     config = derive(config, train, views)
     method = build_method(config)
-    if config.method.arguments.get("num_images", len(train)) != len(train):
-        raise ConfigError(
-            f"method.num_images is {config.method.arguments['num_images']}, but the data have {len(train)} images: "
-            "remove the key, it is taken from the data"
-        )
+    note_random_networks(config.method)
+    call(f"method {config.method.name}", check_images, method, train)
     call(f"method {config.method.name}", check_memories, method, len(train))
     dry_run(method, views, train, loader.batch_size // (accumulate * world_size()))
     if config.trainer["exact"]:
@@ -137,23 +135,6 @@ def build_views(config: RunConfig) -> tuple[ImageData, ViewPipeline]:
     train = make_data(config, "train")
     assert train is not None
     return train, call("views", ViewPipeline, config.views, train.mean, train.std)
-
-
-def build_method(config: RunConfig) -> Method:
-    """Builds the method of a resolved config, initialized from its seed; the global random state is preserved."""
-    arguments = dict(config.method.arguments)
-    entries = [dict(entry) for entry in arguments.pop("regularizers", ())]
-    component, kind = Component(name=config.method.name, arguments=arguments), METHODS[config.method.name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        backbone = make(BACKBONES, config.backbone, "backbone")
-        call("backbone", check_backbone, backbone, getattr(kind, "needs", "features"), component.name)
-        method: Method = make(METHODS, component, "method", backbone=backbone)
-    for entry in entries:
-        name, weight = entry.pop("name"), entry.pop("weight")
-        loss = call(f"method.regularizers {name}", REGULARIZERS[name], **entry)
-        method.regularizers = {**method.regularizers, name: (weight, loss)}
-    return method
 
 
 def _build_optimizer(config: RunConfig, method: Method) -> Optimizer:

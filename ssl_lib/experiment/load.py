@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ssl_lib.config.load import saved_config
+from ssl_lib.config.networks import change_networks
 from ssl_lib.config.resolve import BAD_ARGUMENTS, call, derive, resolve, without_weights
 from ssl_lib.config.run_config import RunConfig
 from ssl_lib.data import FolderData, ImageData
@@ -138,7 +139,9 @@ def load_saved(run: str | Path | Checkpoint, changes: Mapping[str, Any] | None) 
                 f"{checkpoint.path} would import {list(config.imports)}, which the run's config.yaml does not list. If "
                 f"you trust this code, add imports={list(config.imports)}"
             )
-    return checkpoint, resolve(dataclasses.replace(config, backbone=without_weights(config.backbone)))
+    config = resolve(dataclasses.replace(config, backbone=without_weights(config.backbone)))
+    method = change_networks(config.method, lambda network, _: without_weights(network))
+    return checkpoint, dataclasses.replace(config, method=method)
 
 
 def trained_preprocessing(

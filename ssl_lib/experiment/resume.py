@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ssl_lib.config.load import refuse_changes, saved_config
+from ssl_lib.config.networks import change_networks, split_networks
 from ssl_lib.config.resolve import DERIVED
 from ssl_lib.config.run_config import Component, RunConfig
 from ssl_lib.distributed import rank
@@ -45,6 +46,10 @@ def check_resumed_config(config: RunConfig, checkpoint: Checkpoint) -> None:
     saved, schedule = saved_config(checkpoint.state), config.schedule
     backbone = _with_derived(config.backbone, saved.backbone, DERIVED[BACKBONES])
     method = _with_derived(config.method, saved.method, DERIVED[METHODS])
+    networks = split_networks(saved.method)[1]
+    method = change_networks(
+        method, lambda one, key: _with_derived(one, networks.get(key.removeprefix("method."), one), DERIVED[BACKBONES])
+    )
     scaling = schedule.lr_scaling or saved.schedule.lr_scaling
     schedule = dataclasses.replace(schedule, lr_scaling=scaling)
     _continued(dataclasses.replace(config, backbone=backbone, method=method, schedule=schedule), saved, checkpoint)

@@ -27,6 +27,8 @@ class BarlowTwins(Method):
         out_dim: Width of the embedding.
         redundancy_weight: Weight of the off-diagonal terms, >= 0.
         scale: Factor applied to the whole loss, > 0; 0.1 in solo-learn's CIFAR recipe.
+        hsic: Whether off-diagonal correlations are driven to -1, the HSIC form of arXiv:2104.13712; otherwise to 0. Its
+            code has an `out_dim` of 128 and a `redundancy_weight` of 1 / 128.
         bias_lr_scale: Learning rate of biases and norm layers divided by the learning rate of weights; 0.0048 / 0.2 in
             the reference.
     """
@@ -39,13 +41,14 @@ class BarlowTwins(Method):
         out_dim: int = 8192,
         redundancy_weight: float = 0.0051,
         scale: float = 1.0,
+        hsic: bool = False,
         bias_lr_scale: float = 0.024,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         widths = [feature_dim(backbone), hidden_dim, hidden_dim, out_dim]
         self.projector = mlp(widths, bias=False, last_bias=False)
-        self.loss = BarlowTwinsLoss(redundancy_weight, scale)
+        self.loss = BarlowTwinsLoss(redundancy_weight, scale, hsic)
         self.bias_lr_scale = bias_lr_scale
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:

@@ -37,6 +37,8 @@ class Method(nn.Module, ABC):
             None. None leaves the choice to the optimizer, whose default is "linear".
         family: Kind of method, which groups the lists of methods.
         needs: What the method needs of its backbone besides `forward`; see `check_backbone`.
+        colors: Whether the images must have colors, in three channels.
+        supervised: Whether the images must have labels.
     """
 
     backbone: nn.Module
@@ -47,6 +49,8 @@ class Method(nn.Module, ABC):
     lr_scaling: ClassVar[LRScaling | None] = None
     family: ClassVar[Family] = "joint_embedding"
     needs: ClassVar[Needs] = "features"
+    colors: ClassVar[bool] = False
+    supervised: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, views: Views, progress: Progress) -> StepOutput:

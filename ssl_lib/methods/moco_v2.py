@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -31,8 +32,9 @@ class MoCoV2(Method):
         queue_size: Number of earlier keys, at most the number of images.
         temperature: Softmax temperature, > 0; 0.07 in MoCo v1.
         momentum: EMA momentum of the teacher, constant, in [0, 1].
-        epsilon: Change of the similarities for implicit feature modification (see `InfoNCELoss`); 0 turns it off.
     """
+
+    loss: nn.Module
 
     def __init__(
         self,
@@ -43,7 +45,6 @@ class MoCoV2(Method):
         queue_size: int = 65536,
         temperature: float = 0.2,
         momentum: float = 0.999,
-        epsilon: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone, self.momentum, self.final_momentum = backbone, momentum, momentum
@@ -51,7 +52,7 @@ class MoCoV2(Method):
         self.projector = mlp([feature_dim(backbone), *hidden, out_dim], norm=False)
         self.teacher = EMATeacher(self.backbone, self.projector)
         self.queue = FeatureQueue(queue_size, out_dim)
-        self.loss = InfoNCELoss(temperature, epsilon)
+        self.loss = InfoNCELoss(temperature)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Contrasts each query with its image's key and the queue; the keys enter the queue after the update."""
@@ -65,6 +66,10 @@ class MoCoV2(Method):
     def chance_loss(self, num_images: int) -> float:
         """Uniform distribution over the key and the queue: ln(K + 1)."""
         return math.log(len(self.queue.rows) + 1)
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Applies weight decay to all parameters, biases and norm layers included."""
+        return [group | {"weight_decay": weight_decay} for group in super().param_groups(weight_decay)]
 
     def ema_pairs(self) -> list[tuple[EMATeacher, tuple[nn.Module, ...]]]:
         """The teacher averages the backbone and projector."""

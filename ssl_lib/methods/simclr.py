@@ -32,6 +32,8 @@ class SimCLR(Method):
         chunk_size: Number of anchors per block of the similarity matrix, to save memory; None computes the full matrix.
     """
 
+    loss: nn.Module
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -61,6 +63,6 @@ class SimCLR(Method):
         loss = self.loss(z_a, z_b)
         return StepOutput(loss, {}, z_a.detach(), z_b.detach(), features=features.chunk(2)[0])
 
-    def chance_loss(self, num_images: int) -> float:
+    def chance_loss(self, num_images: int) -> float | None:
         """Uniform distribution over the 2N - 1 other views: ln(2N - 1)."""
         return math.log(2 * num_images - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from ssl_lib.backbones.base import feature_dim
@@ -26,7 +28,10 @@ class VICReg(Method):
         invariance_weight: Weight of the mean squared difference between the two views, >= 0.
         variance_weight: Weight of the hinge loss on the standard deviations, >= 0. The hinge is averaged over the two
             views as in the reference code; solo-learn sums it, so its 25 corresponds to 50 here.
-        covariance_weight: Weight of the squared off-diagonal covariances, >= 0.
+        covariance_weight: Weight of the covariance term, >= 0.
+        covariance: "square" for VICReg's squared covariances; "exp" for VICReg-exp and "ctr" for VICReg-ctr of
+            arXiv:2206.02574, see `VICRegLoss`.
+        temperature: Divides the covariances of "exp" and "ctr", > 0.
     """
 
     def __init__(
@@ -38,11 +43,14 @@ class VICReg(Method):
         invariance_weight: float = 25.0,
         variance_weight: float = 25.0,
         covariance_weight: float = 1.0,
+        covariance: Literal["square", "exp", "ctr"] = "square",
+        temperature: float = 0.1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = mlp([feature_dim(backbone), hidden_dim, hidden_dim, out_dim], last_bias=False)
-        self.loss = VICRegLoss(invariance_weight, variance_weight, covariance_weight)
+        weights = invariance_weight, variance_weight, covariance_weight
+        self.loss = VICRegLoss(*weights, covariance=covariance, temperature=temperature)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Computes the VICReg loss of the two views' embeddings."""

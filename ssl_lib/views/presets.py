@@ -8,26 +8,68 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ssl_lib.registry import PRESETS
+from ssl_lib.views.clustering_presets import clusterfit, contrastive_clustering, deepcluster, sela
 from ssl_lib.views.config import ViewConfig
+from ssl_lib.views.contrastive_presets import (
+    dcl,
+    directclr,
+    instance_discrimination,
+    pcl,
+    pirl,
+    propos,
+    rpc,
+    supcon,
+    vcreg,
+    yadim,
+)
+from ssl_lib.views.joint_presets import mmcr, tico, w_mse
+from ssl_lib.views.multi_crop_presets import deepcluster_v2, dino, lejepa, simdino, swav, visreg
+from ssl_lib.views.pretext_presets import colorization, jigsaw, relative_location, rotation
 
 __all__ = [
     "aerial",
     "barlow_twins",
     "byol",
     "byol_small",
+    "clusterfit",
+    "colorization",
+    "contrastive_clustering",
+    "dcl",
+    "deepcluster",
     "deepcluster_v2",
     "dino",
+    "directclr",
     "gray",
+    "ifm",
+    "instance_discrimination",
     "jigsaw",
+    "lejepa",
+    "mmcr",
+    "moco_v1",
     "moco_v2",
     "moco_v3",
+    "nnclr",
+    "pcl",
+    "pirl",
+    "propos",
+    "relative_location",
+    "ressl",
     "rotation",
+    "rpc",
+    "sela",
     "simclr",
     "simclr_small",
+    "simdino",
     "simsiam",
+    "supcon",
     "swav",
+    "tico",
+    "vcreg",
     "vicreg",
     "vicreg_small",
+    "visreg",
+    "w_mse",
+    "yadim",
 ]
 
 _WEAK_COLOR = (0.4, 0.4, 0.2, 0.1)
@@ -72,6 +114,25 @@ def moco_v2(size: int = 224) -> list[ViewConfig]:
     return [ViewConfig(count=2, size=size, crop_scale=(0.2, 1.0))]
 
 
+@PRESETS.register("moco_v1")
+def moco_v1(size: int = 224) -> list[ViewConfig]:
+    """MoCo v1: two views without blur (facebookresearch/moco/main_moco.py, where grayscale comes before the jitter)."""
+    return [replace(moco_v2(size)[0], jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur_p=0.0)]
+
+
+@PRESETS.register("ifm")
+def ifm(size: int = 224) -> list[ViewConfig]:
+    """IFM: the two views of MoCo v2 (joshr17/IFM/moco-master/main_moco.py, `--aug-plus`)."""
+    return moco_v2(size)
+
+
+@PRESETS.register("ressl")
+def ressl(size: int = 224) -> list[ViewConfig]:
+    """ReSSL: a view of MoCo v2, and for the teacher a crop with a flip (KyleZheng1997/ReSSL/data/augmentation.py)."""
+    strong = replace(moco_v2(size)[0], count=1)
+    return [strong, replace(strong, jitter_p=0.0, grayscale_p=0.0, blur_p=0.0)]
+
+
 @PRESETS.register("simsiam")
 def simsiam(size: int = 224) -> list[ViewConfig]:
     """SimSiam: the two views of MoCo v2 (facebookresearch/simsiam/main_simsiam.py)."""
@@ -89,56 +150,10 @@ def moco_v3(size: int = 224, crop_min: float = 0.2) -> list[ViewConfig]:
     return [replace(view, interpolation="bilinear", crop_scale=(crop_min, 1.0)) for view in byol(size)]
 
 
-@PRESETS.register("swav")
-def swav(size: int = 224, small_size: int = 96, small_count: int = 6) -> list[ViewConfig]:
-    """SwAV: two large and several small views (facebookresearch/swav/src/multicropdataset.py, main_swav.py).
-
-    Args:
-        size: Side of the large views in pixels.
-        small_size: Side of the small views in pixels, less than `size`.
-        small_count: Number of small views; 0 for none.
-    """
-    large = ViewConfig(count=2, size=size, crop_scale=(0.14, 1.0), jitter=_STRONG_COLOR)
-    return [large, *_small(replace(large, crop_scale=(0.05, 0.14)), small_size, small_count)]
-
-
-@PRESETS.register("dino")
-def dino(size: int = 224, small_size: int = 96, small_count: int = 8, scale_split: float = 0.4) -> list[ViewConfig]:
-    """DINO: two large views with different settings and several small views (facebookresearch/dino/main_dino.py).
-
-    Args:
-        size: Side of the large views in pixels.
-        small_size: Side of the small views in pixels, less than `size`.
-        small_count: Number of small views; 0 for none.
-        scale_split: Fraction of the image area: large crops cover at least this, small crops from 0.05 up to this.
-    """
-    first, second = (replace(view, crop_scale=(scale_split, 1.0)) for view in byol(size))
-    small = replace(first, crop_scale=(0.05, scale_split), blur_p=0.5)
-    return [first, second, *_small(small, small_size, small_count)]
-
-
-@PRESETS.register("rotation")
-def rotation(size: int = 224) -> list[ViewConfig]:
-    """Rotation prediction: one view, cropped and flipped, without color changes (arXiv:1803.07728, section 3)."""
-    return [ViewConfig(size=size, jitter_p=0.0, grayscale_p=0.0, blur_p=0.0)]
-
-
-@PRESETS.register("jigsaw")
-def jigsaw(size: int = 225) -> list[ViewConfig]:
-    """Jigsaw puzzles: one view, cropped and flipped, gray for 30 % of the images (arXiv:1603.09246, section 4.2)."""
-    return [replace(rotation(size)[0], grayscale_p=0.3)]
-
-
-@PRESETS.register("deepcluster_v2")
-def deepcluster_v2(size: int = 224, small_size: int = 96, small_count: int = 6) -> list[ViewConfig]:
-    """DeepCluster v2: the views of SwAV (facebookresearch/swav/main_deepclusterv2.py).
-
-    Args:
-        size: Side of the large views in pixels.
-        small_size: Side of the small views in pixels, less than `size`.
-        small_count: Number of small views; 0 for none.
-    """
-    return swav(size, small_size, small_count)
+@PRESETS.register("nnclr")
+def nnclr(size: int = 224) -> list[ViewConfig]:
+    """NNCLR: the two views of BYOL (arXiv:2104.14548; solo-learn/scripts/pretrain/cifar/nnclr.yaml)."""
+    return byol(size)
 
 
 @PRESETS.register("simclr_small")
@@ -176,14 +191,3 @@ def aerial(size: int = 224) -> list[ViewConfig]:
     Not from a paper. No operation mixes channels, so multispectral images work too.
     """
     return [replace(gray(size)[0], vertical_flip_p=0.5, turn_p=0.75)]
-
-
-def _small(view: ViewConfig, size: int, count: int) -> list[ViewConfig]:
-    if count == 0:
-        return []
-    if size >= view.size:
-        raise ValueError(
-            f"small_size must be less than the size of the large views, {view.size}, got {size}; use "
-            f"{round(view.size * 96 / 224)} to keep the usual ratio (96 / 224), or small_count=0 for no small views"
-        )
-    return [replace(view, count=count, size=size)]

@@ -1,4 +1,4 @@
-"""Tiles of an image and permutations of them, for jigsaw tasks."""
+"""Tiles of an image and permutations of them, for jigsaw puzzles and relative location."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ __all__ = ["permutation_table", "tiles"]
 _TILE = 64 / 75  # of a cell; the rest is the gap
 
 
-def tiles(images: Tensor, random: BatchRandom, grid: int = 3, size: float = _TILE) -> Tensor:
+def tiles(
+    images: Tensor,
+    random: BatchRandom,
+    grid: int = 3,
+    size: float = _TILE,
+    jitter: float = 1.0,
+    normalize: bool = True,
+) -> Tensor:
     """Cuts a tile at a random place from every cell of a grid, so that edges do not continue from tile to tile.
 
     Source: Noroozi and Favaro 2016 (arXiv:1603.09246, section 4): 64 pixels of cells of 75 pixels. Each tile is then
@@ -26,6 +33,9 @@ def tiles(images: Tensor, random: BatchRandom, grid: int = 3, size: float = _TIL
         random: Draws the place of each tile within its cell.
         grid: Number of cells per row and column.
         size: Side of a tile as a fraction of the cell's, in (0, 1].
+        jitter: Fraction of the free pixels of a cell by which a tile moves around the center, in [0, 1]; the rest stays
+            free on both sides, so that tiles have a gap of at least `1 - jitter` of it.
+        normalize: Whether to normalize each tile by its own mean and standard deviation.
 
     Returns:
         (N, grid * grid, C, s, s), row by row.
@@ -37,12 +47,16 @@ def tiles(images: Tensor, random: BatchRandom, grid: int = 3, size: float = _TIL
     side = round(cell * size)
     if side < 2:
         raise ValueError(f"images of {images.shape[-1]} pixels are too small for {grid} x {grid} tiles")
-    offsets = (random.per_image(grid * grid, 2) * (cell - side + 1)).long().to(images.device)  # (N, T, 2)
+    free = cell - side
+    span = round(free * jitter)
+    offsets = (random.per_image(grid * grid, 2) * (span + 1)).long().to(images.device) + (free - span) // 2  # (N, T, 2)
     corners = torch.cartesian_prod(torch.arange(grid), torch.arange(grid)).to(images.device) * cell
     places = (corners + offsets)[..., None] + torch.arange(side, device=images.device)  # (N, T, 2, s)
     rows, columns = places[:, :, 0, :, None], places[:, :, 1, None, :]
     batch = torch.arange(len(images), device=images.device)[:, None, None, None]
     cut = images[batch, :, rows, columns].movedim(-1, 2)  # (N, T, C, s, s)
+    if not normalize:
+        return cut
     return (cut - cut.mean((3, 4), keepdim=True)) / cut.std((3, 4), keepdim=True).clamp_min(1e-5)
 
 

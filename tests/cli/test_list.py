@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ssl_lib.cli.common import config_folder
@@ -29,8 +31,9 @@ def test_list_groups_methods_by_family(capsys):
     groups = stdout_of(capsys, "list", "methods").split(":\n")
     found = {line.split()[0] for group in groups[1:] for line in group.splitlines() if line.startswith("  ")}
     assert found == set(METHODS)
-    pretext = stdout_of(capsys, "list", "methods").partition("pretext:\n")[2]
-    assert [line.split()[0] for line in pretext.splitlines() if line.startswith("  ")][:2] == ["jigsaw", "rotation"]
+    pretext = stdout_of(capsys, "list", "methods").partition("pretext:\n")[2].partition(":\n")[0]
+    names = [line.split()[0] for line in pretext.splitlines() if line.startswith("  ")]
+    assert names == sorted(name for name in METHODS if METHODS[name].family == "pretext")
 
 
 def test_list_prints_many_similar_names_as_a_paragraph(capsys):
@@ -42,7 +45,7 @@ def test_list_prints_many_similar_names_as_a_paragraph(capsys):
 
 
 def test_list_of_configs_aligns_their_descriptions(capsys):
-    lines = stdout_of(capsys, "list", "configs").splitlines()
+    lines = re.findall(r"^  [a-z].*$", stdout_of(capsys, "list", "configs"), flags=re.M)  # no paragraphs of many names
     start = max(len(line.split()[0]) for line in lines) + 2
     assert all(line[start] == " " != line[start + 1] for line in lines)
 

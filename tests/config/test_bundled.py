@@ -10,6 +10,7 @@ import torch
 from ssl_lib import BACKBONES, METHODS
 from ssl_lib.config.convert import arguments_of
 from ssl_lib.config.load import load_config
+from ssl_lib.config.networks import split_networks
 from ssl_lib.config.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +24,17 @@ def test_config_resolves_and_its_method_builds(path):
     with torch.device("meta"):
         backbone = BACKBONES[config.backbone.name](**config.backbone.arguments)
         build = METHODS[config.method.name]
-        given = {"num_images": 60_000} if "num_images" in arguments_of(build) else {}
-        build(backbone, **given, **config.method.arguments)
+        values = {"num_images": 1_281_167, "num_classes": 10, "image_mean": (0.5,), "image_std": (0.25,)}
+        given = {name: value for name, value in values.items() if name in arguments_of(build)}
+        method, networks = split_networks(config.method)
+        others = {name: BACKBONES[one.name](**{**one.arguments, "weights": None}) for name, one in networks.items()}
+        build(backbone, **given, **method.arguments, **others)
 
 
 def test_every_method_has_configs():
     paths = [path.relative_to(ROOT / "configs") for path in CONFIGS if "examples" not in path.parts]
     names = {path.with_suffix("").as_posix() for path in paths}
-    published = ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino"]
-    assert {f"fashion_mnist/{method}" for method in METHODS} | {f"cifar10/{method}" for method in published} <= names
+    gray, colored = ([name for name in METHODS if METHODS[name].colors is colors] for colors in (False, True))
+    published = ["simclr", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "moco_v3", "nnclr", "ressl", *colored]
+    assert {f"fashion_mnist/{method}" for method in gray} | {f"cifar10/{method}" for method in published} <= names
     assert {"quickstart", "imagenet/simclr", "imagenet/dino"} <= names

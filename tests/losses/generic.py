@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable, Sequence
 
@@ -23,13 +24,34 @@ Inputs = Callable[[Callable[[], Tensor], Tensor], typing.Any]
 INTEGERS = {"size": 64, "num_images": 64}
 """Required integers of constructors that are not the width of the embeddings."""
 
+STACKED = {"SupConLoss": 1, "MMCRLoss": 1, "SIGRegLoss": 0, "VISRegLoss": 0}
+"""Losses of several views in one tensor: the dimension of the views."""
+
+PROBABILITIES = ("p_a", "p_b")
+"""Arguments of `forward` whose rows sum to 1."""
+
 ARGUMENTS: dict[str, Inputs] = {
     "queue": lambda make, rows: queue(make().shape[1]),
     "assignments": lambda make, rows: rows % 3,
     "indices": lambda make, rows: rows,
+    "labels": lambda make, rows: rows % 3,
+    "prototypes": lambda make, rows: queue(make().shape[1]),
+    "temperatures": lambda make, rows: torch.linspace(0.2, 0.5, QUEUE, dtype=torch.float64),
+    "z_transformed": lambda make, rows: make().flip(1),
     "teacher_temperature": lambda make, rows: 0.04,
 }
 """By name: how to make an argument of `forward` from a function that makes embeddings and the images' positions."""
+
+
+class TwoViews(nn.Module):
+    """A loss of any number of views (`*views`), called with two."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        return self.loss(z_a, z_b)
 
 
 def queue(width: int) -> Tensor:
@@ -43,7 +65,11 @@ def build(name: str, width: int) -> nn.Module:
     required = {key: entry for key, entry in arguments_of(getattr(losses, name)).items() if entry.default is REQUIRED}
     unknown = {key for key, entry in required.items() if entry.annotation is not int}
     assert not unknown, f"extend this function to the arguments {unknown} of {name}"
-    return getattr(losses, name)(**{key: INTEGERS.get(key, width) for key in required})
+    with torch.random.fork_rng(devices=[]):  # banks start at random, in every process alike
+        torch.manual_seed(0)
+        loss: nn.Module = getattr(losses, name)(**{key: INTEGERS.get(key, width) for key in required})
+    kinds = {parameter.kind for parameter in inspect.signature(loss.forward).parameters.values()}
+    return TwoViews(loss) if inspect.Parameter.VAR_POSITIONAL in kinds else loss
 
 
 def inputs(loss: nn.Module, make: Callable[[], Tensor], rows: Tensor | None = None) -> dict[str, typing.Any]:
@@ -66,9 +92,12 @@ def inputs(loss: nn.Module, make: Callable[[], Tensor], rows: Tensor | None = No
     for name in sorted(required, key=lambda name: name in ARGUMENTS):  # embeddings first, which tell N
         if name in ARGUMENTS:
             places = torch.arange(len(made[0])) if rows is None else rows
-            arguments[name] = ARGUMENTS[name](lambda: made[0], places)
+            value = ARGUMENTS[name](lambda: made[0], places)
+            arguments[name] = [value, value] if typing.get_origin(hints[name]) is Sequence else value
+        elif hints[name] is Tensor and type(loss).__name__ in STACKED:
+            arguments[name] = torch.stack([view(), view()], STACKED[type(loss).__name__])
         elif hints[name] is Tensor:
-            arguments[name] = view()
+            arguments[name] = view().softmax(1) if name in PROBABILITIES else view()
         elif typing.get_origin(hints[name]) in (Sequence, list, tuple):
             arguments[name] = [view(), view()]
         else:

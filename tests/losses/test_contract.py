@@ -6,7 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NegativeCosineLoss, NTXentLoss, VICRegLoss
+from ssl_lib.losses import (
+    AMDIMLoss,
+    BarlowTwinsLoss,
+    DCLLoss,
+    DINOLoss,
+    DirectCLRLoss,
+    MoCoV3Loss,
+    NegativeCosineLoss,
+    NTXentLoss,
+    RAFTLoss,
+    ReSSLLoss,
+    RPCLoss,
+    VICRegLoss,
+)
 
 
 class DINOPair(nn.Module):
@@ -20,14 +33,36 @@ class DINOPair(nn.Module):
         return self.loss([z_b, z_a], [z_b], 0.04)
 
 
+class ReSSLPair(nn.Module):
+    """ReSSL loss as a loss of two views, with the axes as its queue."""
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        return ReSSLLoss()(z_a, z_b, torch.eye(6))
+
+
+class RAFTPair(nn.Module):
+    """RAFT loss as a loss of two views: the teacher's projections are the other view."""
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        return RAFTLoss(2.0, 0.5)(z_a, z_b, z_b, z_a)
+
+
 PAIR_LOSSES = {
     "ntxent": NTXentLoss,
     "ntxent_chunked": lambda: NTXentLoss(chunk_size=3),
     "negative_cosine": NegativeCosineLoss,
     "barlow_twins": BarlowTwinsLoss,
     "vicreg": VICRegLoss,
+    "barlow_twins_hsic": lambda: BarlowTwinsLoss(hsic=True),
+    "vicreg_exp": lambda: VICRegLoss(covariance="exp"),
+    "vicreg_ctr": lambda: VICRegLoss(covariance="ctr"),
+    "dcl": DCLLoss,
+    "dclw": lambda: DCLLoss(sigma=0.5),
+    "directclr": lambda: DirectCLRLoss(3),
+    "rpc": RPCLoss,
+    "amdim": AMDIMLoss,
 }
-ALL_LOSSES = {**PAIR_LOSSES, "dino": DINOPair}
+ALL_LOSSES = {**PAIR_LOSSES, "dino": DINOPair, "moco_v3": MoCoV3Loss, "ressl": ReSSLPair, "raft": RAFTPair}
 pair_losses = pytest.mark.parametrize("make", PAIR_LOSSES.values(), ids=PAIR_LOSSES)
 all_losses = pytest.mark.parametrize("make", ALL_LOSSES.values(), ids=ALL_LOSSES)
 

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ssl_lib.distributed import all_reduce_sum, batch_normalize, gather, joined, rank, share, world_size
-from ssl_lib.losses import BarlowTwinsLoss, DINOLoss, NTXentLoss
+from ssl_lib.losses import (
+    BarlowTwinsLoss,
+    CodingRateLoss,
+    DCLLoss,
+    DINOLoss,
+    MMCRLoss,
+    NTXentLoss,
+    RPCLoss,
+    SupConLoss,
+    VICRegLoss,
+    WMSELoss,
+)
 from tests.distributed_helper import run_processes
 from tests.losses.generic import LOSSES, after_update, build, inputs
+
+
+class LabeledSupCon(nn.Module):
+    """SupCon with labels: images of the same class are in different processes."""
+
+    def __init__(self, contrast_mode: Literal["all", "one"]) -> None:
+        super().__init__()
+        self.loss = SupConLoss(0.2, base_temperature=0.07, contrast_mode=contrast_mode)
+
+    def forward(self, z_a: Tensor, z_b: Tensor, assignments: Tensor) -> Tensor:
+        return self.loss(torch.stack((z_a, z_b), 1), assignments)
+
+
+class GroupedWMSE(nn.Module):
+    """W-MSE in two groups of the joined batch, drawn from a seed; in one group if it is too small."""
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        count = len(z_a) * world_size()
+        loss = WMSELoss(count // 2 if count % 4 == 0 else count)
+        if world_size() > 1 and loss.whitening_size != count:
+            with pytest.raises(ValueError, match="in several processes, pass the same permutations"):
+                loss(z_a, z_b)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        return loss(z_a, z_b, permutations=order[None])
+
 
 WORLD_SIZES = (2, 3, 4)
 WIDTH = 5
@@ -21,6 +58,16 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "ntxent in chunks": lambda: NTXentLoss(0.2, chunk_size=3),
     "barlow_twins reweighted": lambda: BarlowTwinsLoss(0.3, scale=0.1),
     "dino with a fast center": lambda: DINOLoss(WIDTH, center_momentum=0.5),
+    "barlow_twins hsic": lambda: BarlowTwinsLoss(0.3, hsic=True),
+    "dclw": lambda: DCLLoss(0.2, sigma=0.5),
+    "rpc of dot products": lambda: RPCLoss(2.0, normalize=False),
+    "supcon with labels": lambda: LabeledSupCon("all"),
+    "supcon with one anchor": lambda: LabeledSupCon("one"),
+    "vicreg_exp": lambda: VICRegLoss(covariance="exp", temperature=0.5),
+    "vicreg_ctr": lambda: VICRegLoss(covariance="ctr", temperature=0.5),
+    "w_mse in groups": GroupedWMSE,
+    "mmcr with a local term": lambda: MMCRLoss(0.5),
+    "coding rate of the student": lambda: CodingRateLoss(0.05, expansion="student"),
 }
 PER_PROCESS = (6, 1)  # images
 

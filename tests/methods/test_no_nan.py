@@ -7,6 +7,7 @@ import torch
 
 from ssl_lib import LARS, METHODS, Progress
 from ssl_lib.memory import memories
+from tests.conftest import channels_for
 
 NOISE = torch.randint(0, 256, (8, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IMAGES = {
@@ -25,7 +26,7 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": to
 @pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("name", METHODS)
 def test_three_updates_on_degenerate_images_stay_finite(name, kind, precision, make_method, make_loader) -> None:
-    dtype, images = PRECISIONS[precision], IMAGES[kind]
+    dtype, images = PRECISIONS[precision], IMAGES[kind].expand(-1, channels_for(name), -1, -1)
     method = make_method(name).to(dtype)
     optimizer = LARS(method.param_groups(1e-4), lr=0.3)
     pipeline, generator = make_loader(name).views, torch.Generator().manual_seed(0)

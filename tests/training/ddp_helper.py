@@ -21,7 +21,7 @@ from ssl_lib.evaluation import RawPixels, extract_features, knn_accuracy
 from ssl_lib.training.callbacks import Callback
 from ssl_lib.training.run_lock import check_unlocked, run_lock
 from ssl_lib.training.sync_batchnorm import SyncBatchNorm, synchronize_batchnorm
-from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
+from tests.conftest import TinyBackbone, images_for, pattern_images, small_method, small_views
 from tests.families import FAST
 from tests.training.helpers import DoubleViews, InterruptAfter
 from tests.training.nonfinite_helper import checking_late
@@ -59,7 +59,7 @@ def train(name: str, accumulate: int, exact: bool = False) -> dict[str, Tensor]:
             torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         )  # DINO's last layer is frozen at first
 
-    images = pattern_images()
+    images = images_for(name)
     loader = Loader(images, DoubleViews(small_views(name), images.mean, images.std), batch_size=16)
     torch.manual_seed(0)  # of the backbone
     method = small_method(name, TinyBackbone(norm=nn.GroupNorm(4, 16)) if exact else None).double()

@@ -20,7 +20,7 @@ from ssl_lib.evaluation import KNN, Evaluator, FineTune, extract_features
 from ssl_lib.training.callbacks import Callback, Evaluation
 from ssl_lib.training.checkpoint import load_checkpoint
 from ssl_lib.training.fsdp import gathered, whole
-from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
+from tests.conftest import TinyBackbone, images_for, pattern_images, small_method, small_views
 from tests.training.helpers import DoubleViews, InterruptAfter
 
 CASES: dict[str, dict[str, Any]] = {
@@ -33,6 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
     "simclr exact": {"accumulate": 2, "exact": True},
     "simclr with batchnorm": {"backbone": TinyBackbone, "clip_norm": 0.1, "clip_per_parameter": True},
     "byol clipped": {"clip_norm": 0.1},
+    "deepcluster": {"adamw": True},
+    "sela": {"adamw": True},
     "dino in fp32": {"double": False},
     "dino in bf16": {"double": False, "precision": "bf16"},
 }
@@ -79,9 +81,11 @@ def train(case: str, strategy: str = "fsdp2") -> dict[str, Tensor]:
         own = [p.grad for p in parameters if p.grad is not None]
         gradients.append(torch.cat([(g.full_tensor() if isinstance(g, DTensor) else g).flatten() for g in own]))
 
-    images, name = pattern_images(), case.split()[0]
+    name = case.split()[0]
+    images = images_for(name)
     views = (DoubleViews if options["double"] else ViewPipeline)(small_views(name), images.mean, images.std)
     loader = Loader(images, views, batch_size=16)
+    torch.manual_seed(0)  # of the backbone
     method = small_method(name, options["backbone"]())
     if options["double"]:
         method.double()

@@ -16,14 +16,14 @@ from ssl_lib import LARS, METHODS, ConfigError, Loader, Schedule, Trainer
 from ssl_lib.config.load import load_config
 from ssl_lib.experiment.build import build
 from ssl_lib.training.gradcache import computed_in_chunks
-from tests.conftest import TinyBackbone, pattern_images, small_method, small_views
+from tests.conftest import TinyBackbone, images_for, pattern_images, small_method, small_views
 from tests.training.helpers import DoubleViews
 
 ROOT = Path(__file__).parents[2]
 
 
 def train(name, accumulate, exact):
-    images = pattern_images()
+    images = images_for(name)
     loader = Loader(images, DoubleViews(small_views(name), images.mean, images.std), batch_size=32)
     torch.manual_seed(1)
     method = small_method(name, TinyBackbone(norm=nn.GroupNorm(4, 16))).double()

@@ -31,6 +31,35 @@ def test_tiles_are_normalized_cuts_from_their_cells():
     assert len(places) == 4  # all offsets occur
 
 
+@pytest.mark.parametrize(("jitter", "offsets"), [(0.0, {2}), (0.5, {1, 2, 3}), (1.0, {0, 1, 2, 3, 4})])
+def test_jitter_moves_tiles_around_the_center_of_their_cells(jitter, offsets):
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    places = torch.stack([rows, columns])  # an image of its own coordinates
+    images = (places - 11.5).pow(3).expand(50, -1, -1, -1).double()  # cubes, so that normalized tiles still tell them
+    found = set()
+    cut = tiles(images, BatchRandom(50, generator=torch.Generator().manual_seed(0)), size=0.5, jitter=jitter)
+    assert cut.shape == (50, 9, 2, 4, 4)
+    for cell, offset in itertools.product(range(9), range(5)):
+        for axis, corner in ((0, 8 * (cell // 3)), (1, 8 * (cell % 3))):
+            line = torch.arange(corner + offset, corner + offset + 4).double().sub(11.5).pow(3)
+            tile = line[:, None].expand(4, 4) if axis == 0 else line.expand(4, 4)
+            expected = (tile - tile.mean()) / tile.std()
+            if any(torch.allclose(part, expected, atol=1e-9) for part in cut[:, cell, axis]):
+                found.add(offset)
+    assert found == offsets
+
+
+def test_tiles_without_normalization_are_the_normalized_ones_before_it():
+    images = torch.rand(5, 2, 24, 24, generator=torch.Generator().manual_seed(0))
+    plain, normalized = (
+        tiles(images, BatchRandom(5, generator=torch.Generator().manual_seed(1)), normalize=normalize)
+        for normalize in (False, True)
+    )
+    mean, std = plain.mean((3, 4), keepdim=True), plain.std((3, 4), keepdim=True)
+    torch.testing.assert_close((plain - mean) / std, normalized)
+    assert all((images[0] == tile[:, :1, :1]).all(0).any() for tile in plain[0])
+
+
 def test_small_images_are_refused():
     with pytest.raises(ValueError, match="images of 5 pixels are too small for 3 x 3 tiles"):
         tiles(torch.rand(1, 1, 5, 5), BatchRandom(1))
