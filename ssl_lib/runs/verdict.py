@@ -38,8 +38,8 @@ def judge(evaluation: Evaluation) -> Verdict:
     """Compares the trained weights with random weights and raw pixels.
 
     The trained weights are better than a baseline if one of `main_measures` is higher and none is lower. A difference
-    counts if it exceeds two standard errors of the difference of two accuracies, each on all test images. The verdict
-    lists the first metrics and every metric that is below a baseline.
+    counts if it exceeds two standard errors of the difference of two accuracies, each on all test images; smaller ones
+    are within noise. The verdict lists the first metrics and every metric that is below a baseline.
     """
     results, measures = evaluation.results, main_measures(evaluation.results)
     if not measures:
@@ -53,7 +53,8 @@ def judge(evaluation: Evaluation) -> Verdict:
                 gap, sign = _difference(trained, evaluation.queries, value, evaluation.queries)
                 sides[row].append(sign)
                 signs.append(sign)
-                gaps.append(f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {_row(row)}")
+                noise = "" if sign else " (within noise)"
+                gaps.append(f"{abs(100 * gap):.1f} points {'above' if gap >= 0 else 'below'} {_row(row)}{noise}")
         if len(texts) < _SHOWN or -1 in signs:
             texts.append(f"{measure.title} {100 * trained:.1f}\u00a0%{', ' if gaps else ''}{' and '.join(gaps)}")
     left = len(measures) - len(texts)

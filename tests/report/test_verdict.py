@@ -49,7 +49,7 @@ def test_verdict_lists_the_first_metrics_and_every_lower_one():
     verdict = judge(Evaluation(results, 1000, 1))
     assert verdict.figures == (
         "metric 0 70.0\u00a0%, 20.0 points above random weights; "
-        "metric 1 50.0\u00a0%, 0.0 points above random weights; "
+        "metric 1 50.0\u00a0%, 0.0 points above random weights (within noise); "
         "metric 3 30.0\u00a0%, 20.0 points below random weights; 2 more in the table."
     )
 
