@@ -52,12 +52,10 @@ class SeLa(Method):
         super().__init__()
         check_clusters(num_clusters, num_images)
         if sharpness <= 0 or min(heads, reassignments) < 1:
-            raise ValueError(
-                "sharpness must be positive, and heads and reassignments at least 1, got "
-                f"{sharpness}, {heads} and {reassignments}"
-            )
-        self.backbone, self.sharpness, self.reassignments = backbone, sharpness, reassignments
-        self.num_clusters = num_clusters
+            given = f"{sharpness}, {heads} and {reassignments}"
+            raise ValueError(f"sharpness must be positive, heads and reassignments at least 1, got {given}")
+        self.backbone, self.num_clusters = backbone, num_clusters
+        self.sharpness, self.reassignments = sharpness, reassignments
         self.classifier = nn.Linear(feature_dim(backbone), heads * num_clusters)
         random = [torch.randperm(num_images) % num_clusters for _ in range(heads)]
         self.register_buffer("labels", torch.stack(random))  # (heads, images)
@@ -70,12 +68,10 @@ class SeLa(Method):
         if first == last:
             return
         features = encode(self.backbone).to(self.labels.device)
-        places = features.any(1).nonzero()[:, 0]  # images that are left out have zeros
-        features = features[places]
+        features = features[places := features.any(1).nonzero()[:, 0]]  # images that are left out have zeros
         weights, biases = (unsharded(x).to(features).split(self.num_clusters) for x in self.classifier.parameters())
         for labels, weight, bias in zip(self.labels, weights, biases, strict=True):
-            scores = torch.addmm(bias, features, weight.T)
-            labels[places] = transport_plan(scores, self.sharpness).argmax(1)
+            labels[places] = transport_plan(torch.addmm(bias, features, weight.T), self.sharpness).argmax(1)
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Classifies all views of each image by its label of each head."""

@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[2]
         (["trainer.device=cuda:99"], "there is no device 'cuda:99': torch finds "),
         (["trainer.batch_size=33", "trainer.accumulate=2"], "the nearest valid sizes are 32 and 34"),
         (["trainer.batch_size=1", "trainer.accumulate=2"], "the nearest valid size is 2"),
-        (["method.name=byol"], "byol takes hidden_dim, out_dim, momentum; 'projector_layers' is an argument of simclr"),
+        (
+            ["method.name=byol"],
+            "momentum, raft; 'projector_layers' is an argument of dcl, rpc, simclr",
+        ),
         (["schedule.epochs=1"], "shorten the warmup with the run"),
         (["trainer.batch_size=1"], "see trainer.batch_size"),
         (["views.size=1000000"], "allocate"),

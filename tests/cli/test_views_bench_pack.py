@@ -13,6 +13,7 @@ from PIL import Image
 from ssl_lib import data
 from ssl_lib.cli.bench import format_stages
 from ssl_lib.cli.main import main
+from ssl_lib.data.base import DataWarning
 from ssl_lib.errors import DataError
 from ssl_lib.utils.files import locked
 from tests.cli.conftest import error_of, stdout_of
@@ -134,7 +135,7 @@ def test_pack_into_its_source_folder_is_refused(photos, inside, capsys):
 
 def test_second_pack_into_the_same_folder_is_refused(photos, tmp_path):
     with locked(tmp_path / ".lock"), pytest.raises(DataError, match="another pack is writing to it"):
-        data.pack(data.FolderData(photos), tmp_path, 8, workers=0)
+        data.pack(data.FolderData(photos / "train"), tmp_path, 8, workers=0)
 
 
 def test_bench_reads_no_test_images(photos, tmp_path):
@@ -158,7 +159,8 @@ def test_pack_reads_files_as_the_keys_of_data_say(tmp_path, capsys):
         capsys, *command, "trainer.seed=1"
     )
     assert "Did you mean 'data.bands'" in error_of(capsys, *command, "data.band=all")
-    stdout_of(capsys, *command, "data.bands=[3,1]")
+    with pytest.warns(DataWarning, match="leave out 27 % of the pixels"):
+        stdout_of(capsys, *command, "data.bands=[3,1]")
     tiles = np.load(tmp_path / "tiles" / "train" / "images.npy")
     expected = [scene[4 + 16 * row :, 3 + 16 * column :][:16, :16, [3, 1]] for row in range(2) for column in range(4)]
     np.testing.assert_array_equal(tiles, expected)

@@ -63,6 +63,7 @@ def test_attributes_survive_json():
     assert Preprocessing(**json.loads(json.dumps(preprocessing().plain()))) == preprocessing()
 
 
+@pytest.mark.filterwarnings("ignore:.*images are nearly")
 def test_preprocessing_of_a_data_set(tmp_path):
     square = ArrayData(np.zeros((2, 8, 8, 3), np.uint8), mean=MEAN, std=STD)
     assert Preprocessing.of(square) == Preprocessing(size=8, resize=8, mean=MEAN, std=STD)
@@ -73,9 +74,9 @@ def test_preprocessing_of_a_data_set(tmp_path):
     with pytest.raises(ValueError, match="no mean and std: pass the preprocessing of the training images"):
         Preprocessing.of(ArrayData(np.zeros((2, 8, 8, 3), np.uint8)))
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    data = FolderData(tmp_path, bands=(2, 0), range=(0.0, 100.0))
+    data = FolderData(tmp_path, bands=(2, 0), range=(0.0, 200.0))
     found = Preprocessing.of(data, 16)
-    assert (found.bands, found.range, found.channels) == ((2, 0), (0.0, 100.0), 2)
+    assert (found.bands, found.range, found.channels) == ((2, 0), (0.0, 200.0), 2)
     picture = found.arrange(Image.fromarray(PIXELS))
     assert torch.equal(picture, found.arrange(data.read(0)))
 

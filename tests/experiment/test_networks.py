@@ -116,6 +116,7 @@ def test_network_is_the_encoder_of_the_named_run_and_part_of_the_checkpoint(run,
 
 
 def test_run_evaluates_and_exports_after_the_file_of_the_weights_is_gone(run, trained, tmp_path):
+    pytest.importorskip("safetensors")
     moved, saved = tmp_path / "moved", load_checkpoint(trained / "checkpoints" / "last.pt")
     shutil.copytree(trained, moved)
     assert f"weights: {run}" in saved["config"]

@@ -163,7 +163,7 @@ def test_dino_encoder_is_the_teacher_backbone(make_method):
     assert make_method("byol").encoder.training
 
 
-@pytest.mark.parametrize("path", sorted(Path(ssl_lib.methods.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(Path(ssl_lib.methods.__file__).parent.glob("[!_]*.py")), ids=lambda p: p.stem)
 def test_method_file_has_at_most_60_lines_of_code(path):
     """Docstrings and blank lines are not counted."""
     import ast

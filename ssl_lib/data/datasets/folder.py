@@ -162,8 +162,8 @@ def _held_out(train: FolderData, bank: FolderData | None, split: Split, fraction
     classes = f"each of the {len(data.class_names)} classes ({listed(data.class_names, 3)})"
     warn(
         f"{data.root}: no labeled test split, so {len(held):,} of {len(data):,} images, {100 * fraction:g} % of "
-        f"{classes} and at least one, are held out for evaluation and not trained on; set data.test_root, or "
-        "data.hold_out=0 to train on all images, or data.layout=flat if the folders are no classes"
+        f"{classes} and at least one, are held out for evaluation; training on this folder leaves them out; set "
+        "data.test_root, or data.hold_out=0 to train on all images, or data.layout=flat if the folders are no classes"
     )
     kept = torch.ones(len(data), dtype=torch.bool)
     kept[held] = False

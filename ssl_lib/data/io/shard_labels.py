@@ -113,8 +113,8 @@ class LabelFiles:
         candidates = ["cls"] if "cls" in found else named or list(found)
         if len(candidates) > 1:
             raise DataError(
-                f"{self._shard}: several fields may hold the classes: choose one, such as data.label={candidates[0]}, "
-                f"of {listed(sorted(candidates))}; or data.label=none"
+                f"{self._shard}: several fields may hold the classes ({listed(sorted(candidates))}): choose one with "
+                f"data.label={candidates[0]}, or none with data.label=none"
             )
         return next(iter(candidates), None)
 

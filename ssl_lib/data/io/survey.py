@@ -19,7 +19,7 @@ from ssl_lib.data.io.decode import Decoder
 from ssl_lib.data.io.pages import report_pages
 from ssl_lib.data.io.sample import DEEP, Sample, Source
 from ssl_lib.data.io.stored import extra_bands, may_be_deep, stored_colors, stored_pixels
-from ssl_lib.errors import ConfigError, DataError
+from ssl_lib.errors import DataError
 
 __all__ = ["check_range", "sampled", "survey"]
 
@@ -67,7 +67,6 @@ def survey(
 
     Raises:
         DataError: The images have different numbers of bands, or none can be read, and their bands are needed.
-        ConfigError: An extra that the images need is not installed.
         ValueError: mean or std does not fit the bands.
     """
     if check:
@@ -159,8 +158,6 @@ def _common_bands(sample: Sample, max_pixels: int) -> int:
     for name, source in sample.items():
         try:
             counts.setdefault(stored_pixels(source, max_pixels)[0].shape[2], name)
-        except ConfigError:  # a missing extra
-            raise
         except Exception as error:  # reported when the image is read
             problem = problem or f" ({name}: {error})"
     if len(counts) > 1:
@@ -177,8 +174,6 @@ def _statistics(decoder: Decoder, sample: Sample) -> tuple[Statistics, Statistic
     for name, source in sample.items():
         try:
             image = _decoded(decoder, source)
-        except ConfigError:  # a missing extra
-            raise
         except Exception as error:  # Pillow raises many types on damaged files
             problem = problem or f" ({name}: {error})"
             continue

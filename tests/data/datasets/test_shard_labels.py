@@ -97,7 +97,7 @@ def test_text_can_be_chosen_and_classes_of_other_shards_are_matched_by_name(tmp_
         (
             [*samples("fine.cls", b"0"), ("0.coarse.cls", b"1")],
             None,
-            r"such as data\.label=fine\.cls, of coarse\.cls, f",
+            r"classes \(coarse\.cls, fine\.cls\): choose one with data\.label=fine\.cls, or",
         ),
         ([*samples("label.txt", b"a"), ("0.label.cls", b"1")], None, "several fields may hold the classes"),
         (samples("json", {"label": 1, "class": 2}), None, r"several keys may hold the class.*data\.label=json:label"),
