@@ -161,7 +161,6 @@ def test_embed_errors_name_the_cause(quick_run, photos, tmp_path, capsys):
     assert "unrecognized arguments: --nonsense" in error_of(capsys, "embed", quick_run, photos, "--nonsense")
 
 
-@pytest.mark.filterwarnings("ignore:.*images are nearly")
 def test_pictures_of_other_bands_and_of_pages_are_read_as_the_network_read_them(tmp_path, capsys):
     pages = [Image.fromarray(np.full((24, 24), 1100 * (page + 1), np.uint16)) for page in range(3)]
     (tmp_path / "stacks").mkdir()

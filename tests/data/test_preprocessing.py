@@ -63,7 +63,6 @@ def test_attributes_survive_json():
     assert Preprocessing(**json.loads(json.dumps(preprocessing().plain()))) == preprocessing()
 
 
-@pytest.mark.filterwarnings("ignore:.*images are nearly")
 def test_preprocessing_of_a_data_set(tmp_path):
     square = ArrayData(np.zeros((2, 8, 8, 3), np.uint8), mean=MEAN, std=STD)
     assert Preprocessing.of(square) == Preprocessing(size=8, resize=8, mean=MEAN, std=STD)
