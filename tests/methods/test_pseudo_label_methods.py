@@ -111,7 +111,7 @@ def test_sela_loss_is_the_mean_over_heads_and_views():
 
 @pytest.mark.parametrize("wrong", [{"sharpness": 0.0}, {"heads": 0}, {"reassignments": 0}])
 def test_sela_refuses_values_out_of_range(wrong):
-    with pytest.raises(ValueError, match="sharpness must be positive, and heads and reassignments at least 1"):
+    with pytest.raises(ValueError, match="sharpness must be positive, heads and reassignments at least 1"):
         make_sela(**wrong)
 
 
