@@ -18,7 +18,7 @@ from ssl_lib.runs import files
 ROOT = Path(ssl_lib.__file__).parent
 LAYERS = (
     *("errors", "version", "types", "ema", "utils", "registry", "runs", "distributed"),
-    *("memory", "clustering", "pseudo_labels", "heads", "losses", "optim"),
+    *("memory", "clustering", "heads", "losses", "optim"),
     *("views", "backbones", "data", "methods", "evaluation"),
     *("doctor", "embedding", "config", "training", "experiment", "export", "report"),
     *("__init__", "cli", "__main__"),

@@ -19,8 +19,8 @@ from ssl_lib.types import Progress, StepOutput, Views
 class LeJEPA(Method):
     """LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544, algorithm 2; rbalestr-lab/lejepa, MINIMAL.md, README.md).
 
-    Views of one size share a forward pass. All views move toward the mean of the large ones. The directions are drawn
-    anew in every update, the same in all processes.
+    Views of one size share a forward pass. All views move toward the mean of the large ones. Every update has new
+    directions, the same in all processes.
 
     Args:
         backbone: Network to train, (N, C, H, W) -> (N, out_dim).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_lib.backbones.base import feature_dim
 from ssl_lib.ema import EMATeacher
@@ -56,12 +56,17 @@ class MoCoV2(Method):
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Contrasts each query with its image's key and the queue; the keys enter the queue after the update."""
+        features, query, key = self.embed(views)
+        loss = self.loss(query, key, self.queue.rows)
+        return StepOutput(loss, {}, query.detach(), key, features=features)
+
+    def embed(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns features and query of the first view, and the key of the second, which is collected for the queue."""
         x_query, x_key = view_pair(views)
         features = self.backbone(x_query)
         query, key = self.projector(features), self.teacher(x_key)
         self.queue.collect(key)
-        loss = self.loss(query, key, self.queue.rows)
-        return StepOutput(loss, {}, query.detach(), key, features=features)
+        return features, query, key
 
     def chance_loss(self, num_images: int) -> float:
         """Uniform distribution over the key and the queue: ln(K + 1)."""

@@ -77,17 +77,17 @@ class PCL(MoCoV2):
 
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Contrasts each query with its image's key and, after the warmup, with the prototypes of its clusters."""
-        output = super().forward(views, progress)
+        features, query, key = self.embed(views)
+        loss = self.loss(query, key, self.queue.rows)
         if progress.epoch < self.warmup_epochs:
-            return output
-        query, indices = self.projector(output.features), image_indices(views)
-        prototypes = [x.centroids for x in self.clusters]
+            return StepOutput(loss, {}, query.detach(), key, features=features)
+        prototypes, indices = [x.centroids for x in self.clusters], image_indices(views)
         assigned = [x.assignments[indices] for x in self.clusters]
         negatives = other_prototypes([views.random.shared(len(x)) for x in prototypes], assigned, self.num_negatives)
         temperatures = self.temperatures.split([len(x) for x in prototypes])
-        loss = self.prototype_loss(query, prototypes, assigned, temperatures, negatives)
-        metrics = {"prototype_loss": loss.detach()}
-        return StepOutput(output.loss + loss, metrics, query.detach(), output.embeddings_b, features=output.features)
+        extra = self.prototype_loss(query, prototypes, assigned, temperatures, negatives)
+        metrics = {"prototype_loss": extra.detach()}
+        return StepOutput(loss + extra, metrics, query.detach(), key, features=features)
 
     def chance_loss(self, num_images: int) -> float:
         """Uniform distributions over the key and the queue, and over the prototypes of the batch and the negatives."""

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lib.backbones.base import feature_dim
-from ssl_lib.clustering import check_clusters
+from ssl_lib.clustering import check_clusters, transport_plan
 from ssl_lib.distributed import unsharded
 from ssl_lib.losses import cross_entropy
 from ssl_lib.methods.base import Method
-from ssl_lib.pseudo_labels import transport_plan
 from ssl_lib.registry import METHODS
 from ssl_lib.types import Progress, StepOutput, Views
 from ssl_lib.views.inputs import image_indices, multi_crop

@@ -15,8 +15,7 @@ from ssl_lib.registry import METHODS
 class VISReg(LeJEPA):
     """VISReg (Wu et al. 2026, arXiv:2606.02572; HaiyuWu/visreg, train.py, configs/default.yaml and visreg/models).
 
-    As in `LeJEPA`, the directions are drawn anew in every update, the same in all processes; the reference draws them
-    in each GPU.
+    As in `LeJEPA`, every update has new directions, the same in all processes; the reference draws them in each GPU.
 
     Args:
         backbone: Network to train, (N, C, H, W) -> (N, out_dim).

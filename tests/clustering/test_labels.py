@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lib.pseudo_labels import cluster_labels, pca_whitened, transport_plan
+from ssl_lib.clustering import cluster_labels, pca_whitened, transport_plan
 
 
 def points(count=60, dim=5, seed=0, scale=1.0):

@@ -1,15 +1,15 @@
-"""Labels of all training images from their features or scores: k-means, also of whitened features, and transport."""
+"""Labels of all training images: k-means of their features, also of whitened ones."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ssl_lib.clustering import k_means, nearest_center
+from ssl_lib.clustering.k_means import k_means, nearest_center
 from ssl_lib.utils.rows import part_rows, unit_rows
 from ssl_lib.utils.seeding import seeded_generator
 
-__all__ = ["cluster_labels", "pca_whitened", "transport_plan"]
+__all__ = ["cluster_labels", "pca_whitened"]
 
 
 @torch.no_grad()
@@ -66,35 +66,3 @@ def pca_whitened(x: Tensor, dim: int, device: torch.device | None = None) -> Ten
     kept = values > values[0].clamp_min(0) * len(mean) * torch.finfo(mean.dtype).eps
     projection = vectors * torch.where(kept, values, torch.inf).rsqrt()
     return torch.cat([((part.to(mean) - mean) @ projection).to(x) for part in parts])
-
-
-@torch.no_grad()
-def transport_plan(scores: Tensor, sharpness: float, tolerance: float = 0.1, max_rounds: int = 1000) -> Tensor:
-    """Optimal transport of images to clusters of the same size, smoothed by entropy (Sinkhorn-Knopp), in float64.
-
-    Source: Asano et al. 2020 (arXiv:1911.05371, section 3); yukimasano/self-label, sinkhornknopp.py, which
-    raises probabilities to the power `sharpness`. Here each row and column is divided by its maximum first, which
-    changes the scaling factors but not the plan, and keeps the powers from underflowing.
-
-    Args:
-        scores: Log-probabilities (N, K) or logits of all images.
-        sharpness: Factor of the scores relative to the entropy, > 0.
-        tolerance: The rounds end when the images' scaling factors change by less than this, relative and in total.
-        max_rounds: Maximum number of rounds.
-
-    Returns:
-        Plan (N, K), float64: rows sum to 1 / N, and columns to 1 / K up to the tolerance.
-    """
-    plan = scores.double() * sharpness
-    plan -= plan.amax(1, keepdim=True)
-    plan -= plan.amax(0, keepdim=True)
-    plan.exp_()
-    count, clusters = plan.shape
-    images = plan.new_full((count,), 1 / count)
-    of_clusters = images
-    for _ in range(max_rounds):
-        of_clusters = 1 / (clusters * (images @ plan))
-        before, images = images, 1 / (count * (plan @ of_clusters))
-        if (before / images - 1).abs().sum() < tolerance:
-            break
-    return plan.mul_(of_clusters).mul_(images[:, None])
