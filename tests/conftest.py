@@ -75,6 +75,18 @@ def full_disk(largest_file: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@contextmanager
+def limited_memory(more: int) -> Iterator[None]:
+    """Lets this process reserve at most `more` further bytes: larger allocations fail."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds `--soak-steps` for tests/training/test_soak.py, and `--rest` for `.ci/run`."""
     parser.addoption("--soak-steps", type=int, default=300, help="number of updates in the soak tests (slow)")
